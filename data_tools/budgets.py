@@ -1,0 +1,107 @@
+"""A few static shapes for a run, chosen from its own batches so that padding wastes least and nothing ever overflows.
+
+The order of every epoch is a function of (seed, epoch), so the sizes of all batches of a run are known before it
+starts: the largest budget holds the largest batch of the whole run, and the others are placed where they save most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_tools.batching import chunks, epoch_order
+from data_tools.cache import PackedGraphs
+from data_tools.graph import Budget, DataError
+
+ROUND_NODES, ROUND_EDGES = 8, 32
+CANDIDATES = 160  # quantiles between which the shapes are placed
+SIMULATED_ROWS = 20_000_000  # epochs x molecules looked at in advance; beyond it a margin stands for the rest
+MARGIN = 1.05
+
+
+def batch_sizes(packed: PackedGraphs, batches: Sequence[np.ndarray]) -> np.ndarray:
+    """(number of batches, 3) int64: atoms, edges and triplets of each batch of rows."""
+    counts = np.stack((packed.table.n_atoms, 2 * packed.n_pairs, np.zeros(len(packed), np.int64)), axis=1)
+    starts = np.cumsum([0] + [len(rows) for rows in batches[:-1]])
+    return np.add.reduceat(counts[np.concatenate(batches)], starts, axis=0)
+
+
+def run_sizes(packed: PackedGraphs, rows: np.ndarray, batch_size: int, seed: int, epochs: int) -> np.ndarray:
+    """Sizes of every batch of every epoch of a run, as ``batch_sizes``; large runs are sampled and given a margin."""
+    looked_at = int(min(epochs, max(1, SIMULATED_ROWS // max(1, len(rows)))))
+    sizes = np.concatenate(
+        [batch_sizes(packed, chunks(rows[epoch_order(len(rows), seed, e)], batch_size)) for e in range(looked_at)]
+    )
+    if looked_at < epochs:
+        sizes = np.concatenate((sizes, np.ceil(sizes.max(axis=0, keepdims=True) * MARGIN).astype(np.int64)))
+    return sizes
+
+
+def choose_budgets(sizes: np.ndarray, graphs: int, max_shapes: int) -> list[Budget]:
+    """At most ``max_shapes`` budgets, smallest first, that hold every batch and minimise the padded total.
+
+    Batches sorted by edges are cut into runs; each run's budget is its largest batch.  The best cuts among
+    ``CANDIDATES`` quantiles are found by dynamic programming.
+
+    Args:
+        sizes: (B, 3) atoms, edges, triplets of each batch.
+        graphs: real graphs in a full batch; the ghost graph is added here.
+        max_shapes: 1 or more.
+    """
+    if max_shapes < 1:
+        raise DataError(f"shapes {max_shapes}: expected 1 or more")
+    needed = sizes[np.argsort(sizes[:, 1] + sizes[:, 2], kind="stable")]
+    # a budget must also hold every smaller batch, so the running maximum is what counts (and cuts never interleave)
+    largest = np.maximum.accumulate(needed, axis=0)
+    cuts = np.unique(np.linspace(0, len(needed), min(CANDIDATES, len(needed)) + 1).astype(int))[1:]
+    cost_of_cut = largest[cuts - 1].sum(axis=1).astype(np.float64)
+    best, previous = _best_cuts(cuts, cost_of_cut, max_shapes)
+    chosen, at = [], len(cuts) - 1
+    for shapes in range(best, 0, -1):
+        chosen.append(at)
+        at = previous[shapes - 1][at]
+    return [_rounded(largest[cuts[k] - 1], graphs) for k in sorted(chosen)]
+
+
+def _best_cuts(cuts: np.ndarray, cost: np.ndarray, max_shapes: int) -> tuple[int, list[np.ndarray]]:
+    """Cheapest way to end at each cut with 1, 2, ... shapes: the best count and the back pointers."""
+    total = cuts * cost  # one shape for all batches up to the cut
+    totals, previous = [total], [np.full(len(cuts), -1)]
+    for _ in range(1, min(max_shapes, len(cuts))):
+        # matrix[a, b]: all up to cut a with one shape fewer, then the batches between a and b at the cost of b
+        matrix = totals[-1][:, None] + (cuts[None, :] - cuts[:, None]) * cost[None, :]
+        matrix[cuts[:, None] >= cuts[None, :]] = np.inf
+        previous.append(matrix.argmin(axis=0))
+        totals.append(matrix.min(axis=0))
+    best = int(np.argmin([values[-1] for values in totals]))
+    return best + 1, previous
+
+
+def _rounded(size: np.ndarray, graphs: int) -> Budget:
+    """Room for the sink and for two ghost pairs, rounded up so that near-equal budgets coincide."""
+    nodes = -(-(int(size[0]) + 1) // ROUND_NODES) * ROUND_NODES
+    edges = -(-(int(size[1]) + 4) // ROUND_EDGES) * ROUND_EDGES
+    return Budget(nodes, edges, int(size[2]), graphs + 1)
+
+
+def fitting(size: np.ndarray, budgets: Sequence[Budget]) -> Budget:
+    """The smallest budget that holds a batch of (atoms, edges, triplets).
+
+    Raises:
+        DataError: none does.
+    """
+    for budget in budgets:
+        if size[0] < budget.nodes and size[1] <= budget.edges and size[2] <= budget.triplets:
+            return budget
+    raise DataError(
+        f"a batch of {size[0]} atoms, {size[1]} edges and {size[2]} triplets exceeds the largest budget "
+        f"{tuple(budgets[-1])} (nodes, edges, triplets, graphs); use a smaller batch"
+    )
+
+
+def waste(sizes: np.ndarray, budgets: Sequence[Budget]) -> dict[str, float]:
+    """Share of padded nodes and edges that are ghosts, in percent, over the given batches."""
+    padded = np.array([fitting(size, budgets)[:2] for size in sizes], np.float64).sum(axis=0)
+    real = sizes[:, :2].sum(axis=0)
+    return {name: 100.0 * (1.0 - real[k] / padded[k]) for k, name in enumerate(("nodes", "edges"))}

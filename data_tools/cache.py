@@ -1,0 +1,224 @@
+"""Packed graph files: every structure of a data set with its pairs, as flat memory-mapped arrays in one folder.
+
+A folder holds one ``.npy`` per array and ``manifest.json`` (format version, cutoff, source with sha256, shapes).  Only
+one half of the edges is stored, with atom numbers local to the structure: see the law of pairs in ``data_tools.graph``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.graph import DataError, StructureTable
+from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs
+
+FORMAT = "geospore-packed-graphs-1"
+MANIFEST = "manifest.json"
+REQUIRED = ("numbers", "positions", "n_atoms", "ids", "n_pairs", "pair_receivers", "pair_senders")
+
+
+@dataclass(frozen=True)
+class PackedGraphs:
+    """A table of structures together with their neighbour pairs (M structures, A atoms, P pairs in all).
+
+    Attributes:
+        table: the structures, labels and identities; see ``StructureTable``.
+        cutoff: Angstrom.
+        n_pairs: (M,) int64 pairs per structure.
+        pair_receivers, pair_senders: (P,) unsigned integers, atom numbers inside the structure; receivers ascend.
+        pair_shifts: (P, 3) float64 Angstrom, image offset of the sender; None when no structure is periodic.
+    """
+
+    table: StructureTable
+    cutoff: float
+    n_pairs: np.ndarray
+    pair_receivers: np.ndarray
+    pair_senders: np.ndarray
+    pair_shifts: np.ndarray | None = None
+    notes: dict[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def atom_starts(self) -> np.ndarray:
+        """(M,) int64 first atom of each structure."""
+        return np.concatenate(([0], np.cumsum(self.table.n_atoms)[:-1])).astype(np.int64)
+
+    @cached_property
+    def pair_starts(self) -> np.ndarray:
+        """(M,) int64 first pair of each structure."""
+        return np.concatenate(([0], np.cumsum(self.n_pairs)[:-1])).astype(np.int64)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder: first under a temporary name, then renamed, so that it is there whole or not at all.
+
+        Raises:
+            DataError: the folder exists and is not a packed graph folder.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
+            raise DataError(f"{folder}: expected a new folder or packed graphs, found other files; choose another name")
+        temporary = folder.with_name(folder.name + f".partial-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            arrays = self._arrays()
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            manifest = {
+                "format": FORMAT,
+                "cutoff_angstrom": self.cutoff,
+                "source": self.table.source,
+                "structures": len(self),
+                "arrays": {name: list(array.shape) for name, array in arrays.items()},
+                "notes": self.notes,
+            }
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        table = self.table
+        arrays = {
+            "numbers": table.numbers.astype(np.uint8),
+            "positions": table.positions,
+            "n_atoms": table.n_atoms,
+            "ids": table.ids,
+            "n_pairs": self.n_pairs,
+            "pair_receivers": self.pair_receivers,
+            "pair_senders": self.pair_senders,
+        }
+        optional = {"pair_shifts": self.pair_shifts, "cells": table.cells, "split": table.split}
+        arrays |= {name: array for name, array in optional.items() if array is not None}
+        if table.names:
+            arrays["names"] = np.array(table.names, dtype=np.str_)
+        return arrays | {f"label_{name}": values for name, values in table.labels.items()}
+
+
+def pack(table: StructureTable, cutoff: float, progress: bool = False) -> PackedGraphs:
+    """Find the pairs of every structure of a table.
+
+    Args:
+        table: structures in Angstrom.
+        cutoff: Angstrom, positive.
+        progress: show a progress bar (a terminal) or nothing (a file).
+
+    Raises:
+        DataError: the cutoff is not positive, the table is empty, or two atoms coincide.
+    """
+    if not cutoff > 0:
+        raise DataError(f"cutoff {cutoff} Angstrom: expected a positive number")
+    if len(table) == 0:
+        raise DataError("no structures to pack; expected at least one")
+
+    def describe(k: int) -> str:
+        return table.names[k] if table.names else f"structure {table.ids[k]}"
+
+    with tqdm(total=len(table), desc="neighbours", unit="mol", disable=None if progress else True) as bar:
+        if table.cells is not None:
+            pairs, shifts = _pack_periodic(table, cutoff, describe, bar.update)
+        else:
+            pairs, shifts = molecule_pairs(table.positions, table.n_atoms, cutoff, describe, bar.update), None
+    receivers, senders, n_pairs = pairs
+    return PackedGraphs(table, float(cutoff), n_pairs, receivers, senders, shifts)
+
+
+def _pack_periodic(
+    table: StructureTable, cutoff: float, describe: Callable[[int], str], report: Callable[[int], object]
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Pairs of crystals, one structure at a time (each has its own cell); a zero cell marks a molecule."""
+    assert table.cells is not None
+    starts = np.concatenate(([0], np.cumsum(table.n_atoms))).astype(np.int64)
+    receivers, senders, shifts = [], [], []
+    for k in range(len(table)):
+        positions = table.positions[starts[k] : starts[k + 1]]
+        if np.any(table.cells[k]):
+            one = periodic_pairs(positions, table.cells[k], cutoff, describe(k))
+        else:
+            first, second, _ = molecule_pairs(positions, table.n_atoms[k : k + 1], cutoff, lambda _, k=k: describe(k))  # type: ignore[misc]
+            one = (first, second, np.zeros((len(first), 3)))
+        receivers.append(one[0])
+        senders.append(one[1])
+        shifts.append(one[2])
+        report(1)
+    small = index_dtype(int(table.n_atoms.max()))
+    n_pairs = np.array([len(r) for r in receivers], np.int64)
+    pairs = (np.concatenate(receivers).astype(small), np.concatenate(senders).astype(small), n_pairs)
+    return pairs, np.concatenate(shifts)
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether ``path`` is a packed graph folder."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def load(folder: str | Path) -> PackedGraphs:
+    """Open a packed graph folder; arrays stay on disk until they are used.
+
+    Raises:
+        DataError: not a packed graph folder, another format version, or files that are missing or damaged.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, shapes = manifest["format"], manifest["arrays"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {error}") from None
+    if version != FORMAT:
+        raise DataError(f"{folder}: expected format {FORMAT}, got {version}; run scripts/prepare_qm9.py again")
+    arrays = {name: _open_array(folder, name, tuple(shape)) for name, shape in shapes.items()}
+    missing = [name for name in REQUIRED if name not in arrays]
+    if missing:
+        raise DataError(f"{folder}: the arrays {', '.join(missing)} are missing; build it again")
+    table = StructureTable(
+        numbers=arrays["numbers"],
+        positions=arrays["positions"],
+        n_atoms=np.asarray(arrays["n_atoms"]),
+        labels={name[6:]: array for name, array in arrays.items() if name.startswith("label_")},
+        ids=np.asarray(arrays["ids"]),
+        names=tuple(arrays["names"].tolist()) if "names" in arrays else (),
+        cells=arrays.get("cells"),
+        split=np.asarray(arrays["split"]) if "split" in arrays else None,
+        source=str(manifest.get("source", "")),
+    )
+    _check_sizes(folder, table, arrays)
+    return PackedGraphs(
+        table,
+        float(manifest["cutoff_angstrom"]),
+        np.asarray(arrays["n_pairs"]),
+        arrays["pair_receivers"],
+        arrays["pair_senders"],
+        arrays.get("pair_shifts"),
+        manifest.get("notes", {}),
+    )
+
+
+def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(folder / f"{Path(name).name}.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / name}.npy: missing or damaged ({error}); build the folder again") from None
+    if array.shape != shape:
+        raise DataError(f"{folder / name}.npy: expected shape {shape}, got {array.shape}; build the folder again")
+    return array
+
+
+def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarray]) -> None:
+    """The counts of a packed folder must add up, or every later index would be wrong."""
+    atoms, pairs = int(table.n_atoms.sum()), int(arrays["n_pairs"].sum())
+    if len(table.numbers) != atoms or len(table.positions) != atoms or len(arrays["pair_senders"]) != pairs:
+        raise DataError(
+            f"{folder}: expected {atoms} atoms and {pairs} pairs as its counts say, found {len(table.numbers)} and "
+            f"{len(arrays['pair_senders'])}; build the folder again"
+        )

@@ -1,0 +1,148 @@
+"""Neighbour pairs within a cutoff, for many molecules at once and for one periodic structure.
+
+A pair (i, j) stands for the two edges j -> i and i -> j (see the law of pairs in ``data_tools.graph``).  There is no
+cap on the number of neighbours: a capped list is not symmetric and its energy is not smooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from data_tools.graph import DataError
+
+DENSE_LIMIT = 400  # atoms; above it a k-d tree is cheaper than all n (n - 1) / 2 distances
+CHUNK_PAIRS = 1_000_000  # candidate pairs examined at a time: about 60 MB of temporaries
+COINCIDENT = 1e-3  # Angstrom; no two nuclei of a real structure are this close, and derivatives of r are undefined at 0
+
+
+def index_dtype(largest: int) -> type:
+    """The smallest unsigned integer type that holds ``largest``: atom numbers are most of a packed file."""
+    return np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.uint32
+
+
+def molecule_pairs(
+    positions: np.ndarray,
+    n_atoms: np.ndarray,
+    cutoff: float,
+    describe: Callable[[int], str] = "structure {}".format,
+    report: Callable[[int], object] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs i < j closer than ``cutoff`` in each of M molecules.
+
+    Molecules of equal size are handled together, so the cost is a few NumPy calls per size, not per molecule.
+
+    Args:
+        positions: (A, 3) Angstrom, molecules one after the other.
+        n_atoms: (M,) atoms per molecule.
+        cutoff: Angstrom; pairs at exactly this distance are left out.
+        describe: names molecule k in an error.
+        report: called with the number of molecules just finished (progress).
+
+    Returns:
+        receivers (P,), senders (P,): atom numbers inside their molecule, receivers ascending; n_pairs (M,) int64.
+
+    Raises:
+        DataError: two atoms of a molecule coincide.
+    """
+    n_atoms = np.asarray(n_atoms, np.int64)
+    starts = np.concatenate(([0], np.cumsum(n_atoms)[:-1])).astype(np.int64)
+    small = index_dtype(int(n_atoms.max(initial=0)))
+    n_pairs = np.zeros(len(n_atoms), np.int64)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # molecules (ascending), receivers, senders
+    for size in np.unique(n_atoms):
+        members = np.flatnonzero(n_atoms == size)
+        step = max(1, CHUNK_PAIRS // max(1, size * (size - 1) // 2)) if size <= DENSE_LIMIT else 1
+        for chunk in np.split(members, np.arange(step, len(members), step)):
+            block = positions[starts[chunk][:, None] + np.arange(size)].astype(np.float64)  # (m, n, 3)
+            which, receivers, senders, squared = _pairs_of_block(block, cutoff)
+            if len(squared) and squared.min() < COINCIDENT**2:
+                k = np.argmin(squared)
+                raise DataError(
+                    f"{describe(int(chunk[which[k]]))}: atoms {receivers[k]} and {senders[k]} are "
+                    f"{np.sqrt(squared[k]):.1e} Angstrom apart, expected distinct atoms; remove the duplicate atom"
+                )
+            n_pairs[chunk] = np.bincount(which, minlength=len(chunk))
+            found.append((chunk, receivers.astype(small), senders.astype(small)))
+            if report is not None:
+                report(len(chunk))
+    return *_in_molecule_order(found, n_pairs, small), n_pairs
+
+
+def _pairs_of_block(block: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of m equally large molecules (m, n, 3): molecule, i, j and squared distance, sorted by (molecule, i, j)."""
+    size = block.shape[1]
+    if size > DENSE_LIMIT:
+        from scipy.spatial import cKDTree  # noqa: PLC0415  only large systems need it
+
+        pairs = np.sort(cKDTree(block[0]).query_pairs(cutoff, output_type="ndarray"), axis=1)
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        difference = block[0, pairs[:, 1]] - block[0, pairs[:, 0]]
+        squared = (difference * difference).sum(-1)
+        keep = squared < cutoff**2
+        return np.zeros(keep.sum(), np.int64), pairs[keep, 0], pairs[keep, 1], squared[keep]
+    first, second = np.triu_indices(size, 1)
+    squared = np.zeros((len(block), len(first)))
+    for axis in range(3):  # one axis at a time keeps the temporaries three times smaller
+        difference = block[:, second, axis] - block[:, first, axis]
+        squared += difference * difference
+    which, pair = np.nonzero(squared < cutoff**2)
+    return which, first[pair], second[pair], squared[which, pair]
+
+
+def _in_molecule_order(
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n_pairs: np.ndarray, small: type
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the pairs, found size by size, where their molecules stand in the data set."""
+    starts = np.concatenate(([0], np.cumsum(n_pairs)[:-1])).astype(np.int64)
+    receivers: np.ndarray = np.empty(n_pairs.sum(), small)
+    senders: np.ndarray = np.empty(n_pairs.sum(), small)
+    for chunk, chunk_receivers, chunk_senders in found:
+        place = ragged_range(starts[chunk], n_pairs[chunk])
+        receivers[place], senders[place] = chunk_receivers, chunk_senders
+    return receivers, senders
+
+
+def ragged_range(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Concatenation of ``arange(start, start + length)`` for each row, without a Python loop.
+
+    ``ragged_range([5, 9], [2, 3])`` is ``[5, 6, 9, 10, 11]``.
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(np.asarray(starts, np.int64) - (ends - lengths), lengths)
+
+
+def periodic_pairs(
+    positions: np.ndarray, cell: np.ndarray, cutoff: float, name: str = "structure"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs within ``cutoff`` in a periodic structure, images included (an atom may pair with its own image).
+
+    Args:
+        positions: (N, 3) Angstrom.
+        cell: (3, 3) lattice vectors as rows, Angstrom.
+        cutoff: Angstrom.
+        name: names the structure in an error.
+
+    Returns:
+        receivers, senders (P,) int64 with receivers ascending; shifts (P, 3) float64 Angstrom, so that
+        positions[sender] + shift - positions[receiver] is the vector of the edge.
+
+    Raises:
+        DataError: two atoms coincide.
+    """
+    from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415  only crystals need ase
+
+    receivers, senders, images, distances = primitive_neighbor_list(
+        "ijSd", [True] * 3, np.asarray(cell, np.float64), np.asarray(positions, np.float64), cutoff
+    )
+    if len(distances) and distances.min() < COINCIDENT:
+        k = int(np.argmin(distances))
+        raise DataError(f"{name}: atoms {receivers[k]} and {senders[k]} coincide; remove the duplicate atom")
+    # of (i, j, S) and (j, i, -S) keep one: i < j, or for an atom and its own image the first non-zero S positive
+    leading = np.sign(images[np.arange(len(images)), (images != 0).argmax(axis=1)])
+    keep = (receivers < senders) | ((receivers == senders) & (leading > 0))
+    receivers, senders, images = receivers[keep], senders[keep], images[keep]
+    order = np.lexsort((senders, receivers))
+    return receivers[order], senders[order], images[order] @ np.asarray(cell, np.float64)
