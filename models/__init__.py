@@ -1,0 +1,24 @@
+"""Mathematics in MindSpore: knows nothing of files, data sets or YAML."""
+
+from __future__ import annotations
+
+from mindspore import dtype as mstype
+from mindspore import nn
+
+from models.schnet import SchNet
+
+MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet}
+DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
+
+
+def build_model(name: str, *, dtype: str = "float32", **hyperparameters: object) -> nn.Cell:
+    """The model called ``name`` in ``MODELS`` with its constructor's hyperparameters.
+
+    Raises:
+        ValueError: unknown name or dtype, or a hyperparameter that the constructor refuses.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model {name!r}: expected one of {', '.join(MODELS)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    return MODELS[name](dtype=DTYPES[dtype], **hyperparameters)

@@ -1,0 +1,213 @@
+"""SchNet: continuous-filter convolutions on atoms.
+
+Papers: Schuett et al., NeurIPS 2017 (arXiv 1706.08566), and J. Chem. Phys. 148, 241722 (2018).
+
+    (1)  x_i^0     = a[Z_i]                                        embedding of the element
+    (2)  W_ij      = filter(e(d_ij)) f_cut(d_ij)                   dense - ssp - dense on Gaussians of the distance
+    (3)  m_i       = sum_j (W_in x_j) * W_ij                       continuous-filter convolution, elementwise product
+    (4)  x_i^{t+1} = x_i^t + dense(ssp(dense(m_i)))                residual update
+    (5)  q_i       = dense(act(dense(x_i^T)))                      atom value, reduced by ``models.heads.Readout``
+
+W_ij depends on the distance alone, so it is computed once for each pair of atoms and used for both directions: edge
+e + E/2 is the reverse of edge e (the law of pairs of the graph inputs).
+
+Conventions:
+    ``pyg``          torch_geometric: ssp in the head.
+    ``schnetpack``   SiLU in the head.
+    ``2017``         the first paper: Gaussians every 0.1 Angstrom with gamma = 10 / Angstrom^2, a second ssp after the
+                     filter network, no f_cut (so the cutoff must exceed every distance).
+
+``filter="matrix"`` is an ablation: (3) becomes m_i = sum_j W_ij (W_in x_j + b) with a full F x F matrix W_ij.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.common.initializer import Normal, initializer
+
+from models.blocks import ShiftedSoftplus, dense
+from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
+from models.heads import Readout
+from models.radial import CosineCutoff, GaussianBasis
+
+CONVENTIONS = ("pyg", "schnetpack", "2017")
+FILTERS = ("elementwise", "matrix")
+ELEMENTS = 100  # rows of the embedding, as in both originals; row 0 belongs to the ghosts
+SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
+
+
+class FilterNetwork(nn.Cell):
+    """Equation (2) without the cutoff: Gaussians (P, K) to filters (P, outputs)."""
+
+    def __init__(self, gaussians: int, filters: int, outputs: int, final_activation: bool, dtype: mstype.Type):
+        super().__init__()
+        self.hidden = dense(gaussians, filters, dtype)
+        self.output = dense(filters, outputs, dtype)
+        self.activation = ShiftedSoftplus(dtype)
+        self.final_activation = final_activation
+
+    def construct(self, gaussians: Tensor) -> Tensor:
+        """One filter a pair."""
+        result = self.output(self.activation(self.hidden(gaussians)))
+        return self.activation(result) if self.final_activation else result
+
+
+class Interaction(nn.Cell):
+    """Equations (3) and (4) without the residual sum."""
+
+    def __init__(
+        self, features: int, filters: int, gaussians: int, matrix: bool, final_activation: bool, dtype: mstype.Type
+    ):
+        super().__init__()
+        outputs = filters * filters if matrix else filters
+        self.filter = FilterNetwork(gaussians, filters, outputs, final_activation, dtype)
+        self.input = dense(features, filters, dtype, bias=matrix)
+        self.update_hidden = dense(filters, features, dtype)
+        self.update_output = dense(features, features, dtype)
+        self.activation = ShiftedSoftplus(dtype)
+        self.matrix = matrix
+        self.filters = filters
+
+    def construct(
+        self, nodes: Tensor, gaussians: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor
+    ) -> Tensor:
+        """Nodes (N, F), Gaussians (P, K) and envelope (P, 1) of the pairs, edges (2 P,), to the update (N, F)."""
+        weights = self.filter(gaussians) * envelope  # (P, F')
+        neighbours = gather(self.input(nodes), senders)  # (2 P, F')
+        if self.matrix:
+            matrices = weights.reshape(-1, self.filters, self.filters)  # (P, F', F')
+            both = neighbours.reshape(2, -1, self.filters).transpose(1, 2, 0)  # (P, F', 2)
+            messages = ops.bmm(matrices, both).transpose(2, 0, 1).reshape(-1, self.filters)  # (2 P, F')
+        else:
+            messages = neighbours * ops.concat((weights, weights), 0)  # (2 P, F')
+        summed = segment_sum(messages, receivers, nodes.shape[0])  # (N, F')
+        return self.update_output(self.activation(self.update_hidden(summed)))
+
+
+class SchNet(nn.Cell):
+    """SchNet of the module's equations.
+
+    Args:
+        features: F, size of an atom's feature vector.
+        filters: F', size of a filter.
+        blocks: number of interactions.
+        gaussians: K, number of radial basis functions between 0 and ``cutoff``.
+        cutoff: Angstrom; the graph must hold every pair closer than this.
+        readout: see ``models.heads.Readout``.
+        convention: one of ``CONVENTIONS``.
+        filter: one of ``FILTERS``.
+        dtype: float32 or float64 parameters and arithmetic.
+
+    Raises:
+        ValueError: a number is not positive or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        features: int = 128,
+        filters: int = 128,
+        blocks: int = 3,
+        gaussians: int = 50,
+        cutoff: float = 5.0,
+        readout: str = "sum",
+        convention: str = "pyg",
+        filter: str = "elementwise",
+        dtype: mstype.Type = mstype.float32,
+    ):
+        super().__init__()
+        _check(locals())
+        paper = convention == "2017"
+        self.embedding = Parameter(initializer(Normal(1.0), (ELEMENTS, features), dtype), name="embedding")
+        self.basis = _basis(gaussians, cutoff, paper, dtype)
+        self.envelope = None if paper else CosineCutoff(cutoff, dtype)
+        self.interactions = nn.CellList(
+            [Interaction(features, filters, gaussians, filter == "matrix", paper, dtype) for _ in range(blocks)]
+        )
+        self.head_hidden = dense(features, features // 2, dtype)
+        self.head_output = dense(features // 2, 1, dtype)
+        self.head_activation = nn.SiLU() if convention == "schnetpack" else ShiftedSoftplus(dtype)
+        self.readout = Readout(readout, dtype)
+
+    def trace(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> tuple:
+        """Output (G,), node features (N, F), updates [(N, F)], hidden layer of the head (N, F/2), atom values (N, 1)."""
+        pairs = senders.shape[0] // 2
+        vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
+        distances = safe_norm(vectors)  # (P, 1)
+        gaussians = self.basis(distances)  # (P, K)
+        envelope = ops.ones_like(distances) if self.envelope is None else self.envelope(distances)  # (P, 1)
+        nodes = gather(self.embedding, numbers)  # (N, F)  (1)
+        updates: tuple = ()
+        for interaction in self.interactions:
+            update = interaction(nodes, gaussians, envelope, senders, receivers)  # (2)-(4)
+            updates = (*updates, update)
+            nodes = nodes + update
+        hidden = self.head_hidden(nodes)
+        values = self.head_output(self.head_activation(hidden))  # (N, 1)  (5)
+        output = self.readout(values, numbers, positions, node_graph, node_mask, graph_mask)
+        return output, nodes, updates, hidden, values
+
+    def construct(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> Tensor:
+        """Graph inputs to one value per graph, (G,)."""
+        return self.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)[0]
+
+    def embed(
+        self,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> tuple:
+        """Output (G,) and the embedding of each graph, the mean of its final node features (G, F)."""
+        result = self.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
+        return result[0], segment_mean(result[1], node_graph, node_mask, graph_mask.shape[0])
+
+
+def _basis(gaussians: int, cutoff: float, paper: bool, dtype: mstype.Type) -> GaussianBasis:
+    """Gaussians evenly from 0 to the cutoff with the spacing as width, or the fixed grid of the 2017 paper."""
+    if paper:
+        return GaussianBasis(SPACING_2017 * np.arange(gaussians), -GAMMA_2017, dtype)
+    offsets = np.linspace(0.0, cutoff, gaussians)
+    return GaussianBasis(offsets, -0.5 / (offsets[1] - offsets[0]) ** 2, dtype)
+
+
+def _check(arguments: dict) -> None:
+    """Refuse hyperparameters that could only fail later."""
+    least = {"features": 2, "filters": 1, "blocks": 1, "gaussians": 2}
+    for name, smallest in least.items():
+        if int(arguments[name]) < smallest:
+            raise ValueError(f"{name} {arguments[name]}: expected at least {smallest}")
+    if not arguments["cutoff"] > 0:
+        raise ValueError(f"cutoff {arguments['cutoff']} Angstrom: expected a positive number")
+    for name, allowed in (("convention", CONVENTIONS), ("filter", FILTERS)):
+        if arguments[name] not in allowed:
+            raise ValueError(f"{name} {arguments[name]!r}: expected one of {', '.join(allowed)}")
