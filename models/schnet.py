@@ -141,7 +141,7 @@ class SchNet(nn.Cell):
         node_mask: Tensor,
         graph_mask: Tensor,
     ) -> tuple:
-        """Output (G,), node features (N, F), updates [(N, F)], hidden layer of the head (N, F/2), atom values (N, 1)."""
+        """Output (G,), node features (N, F), updates [(N, F)], head's hidden layer (N, F/2) and atom values (N, 1)."""
         pairs = senders.shape[0] // 2
         vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)

@@ -1,0 +1,138 @@
+"""YAML files and ``--set section.key=value`` to a checked ``Config``, and back to YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from configs.schema import MODEL_CONFIGS, Config
+
+
+class ConfigError(ValueError):
+    """A mistake in a configuration: one line with what was expected, what came and what to do."""
+
+
+def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Config:
+    """Read a YAML file, apply ``(section.key, text)`` overrides and check everything.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type or is no choice.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: expected a readable YAML file, got: {reason}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: expected sections such as 'model:' and 'training:', got {type(content).__name__}")
+    sections = {name: dict(values) if isinstance(values, Mapping) else values for name, values in content.items()}
+    for key, text in overrides:
+        _override(sections, key, text)
+    return config_from_dict(sections, str(path))
+
+
+def config_from_dict(sections: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Check a nested dictionary against the schema.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    classes = _section_classes(sections, source)
+    _known(sections, classes, source, "section")
+    built = {}
+    for name, section_class in classes.items():
+        values = sections.get(name) or {}
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: section {name}: expected keys and values, got {values!r}")
+        built[name] = _build(section_class, values, f"{source}: {name}")
+    return Config(**built)
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Nested plain dictionary of a configuration, complete."""
+    return dataclasses.asdict(config)
+
+
+def config_to_yaml(config: Config) -> str:
+    """The complete configuration as YAML that ``load_config`` reads."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _section_classes(sections: Mapping[str, Any], source: str) -> dict[str, type]:
+    hints = get_type_hints(Config)
+    model = sections.get("model") or {}
+    name = model.get("name", "schnet") if isinstance(model, Mapping) else "schnet"
+    if name not in MODEL_CONFIGS:
+        raise ConfigError(f"{source}: model.name {name!r}: {_nearest(str(name), MODEL_CONFIGS)}")
+    return {**hints, "model": MODEL_CONFIGS[name]}
+
+
+def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
+    fields = {item.name: item for item in dataclasses.fields(section_class)}
+    hints = get_type_hints(section_class)
+    _known(values, fields, where, "key")
+    checked = {}
+    for key, value in values.items():
+        checked[key] = _typed(value, hints[key], f"{where}.{key}")
+        choices = fields[key].metadata.get("choices")
+        if choices and checked[key] not in choices:
+            raise ConfigError(f"{where}.{key} {value!r}: {_nearest(str(value), choices)}")
+    return section_class(**checked)
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    """Accept what a person means (1e-4 without a dot is text in YAML) and refuse what would be guessed."""
+    if kind is float and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = str(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+    if wrong or (kind is float and not math.isfinite(value)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return value
+
+
+def _override(sections: dict[str, Any], key: str, text: str) -> None:
+    """Put the text of one override where its key says; YAML decides what the text means."""
+    section, _, name = key.partition(".")
+    if not name or "." in name:
+        raise ConfigError(f"--set {key}={text}: expected section.key=value, for example training.epochs=5")
+    place = sections.setdefault(section, {})
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {key}={text}: section {section} holds no keys")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}={text}: the value cannot be read") from None
+    hint = _type_of(sections, section, name)
+    place[name] = text if hint is str else value
+
+
+def _type_of(sections: Mapping[str, Any], section: str, name: str) -> type | None:
+    """The declared type of a key, so that text stays text (``2017``, ``on``); unknown keys are reported later."""
+    classes = _section_classes(sections, "--set")
+    return get_type_hints(classes[section]).get(name) if section in classes else None
+
+
+def _known(given: Iterable[Any], valid: Iterable[str], where: str, what: str) -> None:
+    for name in given:
+        if name not in set(valid):
+            raise ConfigError(f"{where}: unknown {what} {name!r}; {_nearest(str(name), valid)}")
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    names = [str(choice) for choice in valid]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}expected one of {', '.join(names)}"

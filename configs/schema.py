@@ -1,0 +1,182 @@
+"""Every hyperparameter, spelled once: frozen dataclasses with a docstring under each field.
+
+A YAML file holds some of these keys; the rest keep the defaults below.  An unknown key, a wrong type or a value outside
+its choices is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SchNetConfig:
+    """Hyperparameters of ``models.schnet.SchNet``."""
+
+    name: str = "schnet"
+    """The model."""
+    features: int = 64
+    """Size of an atom's feature vector."""
+    filters: int = 64
+    """Size of a convolution filter."""
+    blocks: int = 2
+    """Number of interaction blocks."""
+    gaussians: int = 25
+    """Number of radial basis functions."""
+    cutoff: float = 5.0
+    """Neighbours closer than this interact, Angstrom."""
+    convention: str = field(default="pyg", metadata={"choices": ("pyg", "schnetpack", "2017")})
+    """Whose head and filter: torch_geometric, schnetpack or the first paper."""
+    filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
+    """Elementwise filters (paper), or a full matrix per edge (ablation)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned from."""
+
+    file: str = "sample"
+    """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project."""
+    split: str = field(
+        default="sample", metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "file")}
+    )
+    """How rows are divided into train, valid and test; see ``data_tools.splits``."""
+    split_seed: int = 0
+    """Seed of the splits ``random`` and ``110k``."""
+    split_file: str = ""
+    """Index file of the split ``file``."""
+    train_size: int = 0
+    """Use only the first so many training rows; 0 means all."""
+    valid_size: int = 0
+    """Validation rows of the split ``random``; 0 means a tenth."""
+    test_size: int = 0
+    """Test rows of the split ``random``; 0 means a tenth."""
+    shapes: int = 4
+    """The most static shapes of a training batch; each is compiled once."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The property to predict and how labels become what the network learns; see ``data_tools.targets``."""
+
+    name: str = "gap"
+    """One of the 12 QM9 targets."""
+    readout: str = field(
+        default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
+    )
+    """How atom values become the molecule's; ``auto`` takes the target's own."""
+    reference: str = field(default="auto", metadata={"choices": ("auto", "none", "atomisation", "total")})
+    """Label definition: ``atomisation`` subtracts the free atoms from an energy; ``auto`` takes the target's own."""
+    standardisation: str = field(
+        default="auto", metadata={"choices": ("auto", "none", "per_molecule", "per_atom", "scale")}
+    )
+    """Mean and deviation of the training labels, divided out per molecule or per atom; ``auto`` is the recommended."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with bias correction (Loshchilov and Hutter, 2019)."""
+
+    lr: float = 1e-4
+    """Learning rate: the constant one, or the highest of a schedule."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of weight matrices and everything else that trains."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    clip_norm: float = 0.0
+    """Largest norm of the whole gradient; 0 means no clipping."""
+    ema_decay: float = 0.0
+    """Decay of the exponential moving average of the weights, used for evaluation; 0 means no average."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate as a function of the step."""
+
+    name: str = field(
+        default="constant",
+        metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")},
+    )
+    """Shape of the decay after the warm-up."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from ``warmup_lr``; not used by ``one_cycle``."""
+    warmup_lr: float = 0.0
+    """Learning rate at the first step of the warm-up."""
+    min_lr: float = 0.0
+    """The rate never falls below this."""
+    decay_rate: float = 0.5
+    """Factor of ``exponential`` (per ``decay_steps``), ``step`` (at each of them) and ``plateau`` (each time)."""
+    decay_steps: int = 10000
+    """Steps over which, or at whose multiples, ``exponential`` and ``step`` apply ``decay_rate``."""
+    patience: int = 10
+    """``plateau``: epochs without a better validation MAE before the rate falls."""
+    warmup_fraction: float = 0.3
+    """``one_cycle``: share of all steps in which the rate rises."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop."""
+
+    epochs: int = 20
+    """Passes through the training molecules."""
+    batch_size: int = 16
+    """Molecules in a training batch."""
+    eval_batch_size: int = 128
+    """Molecules in an evaluation batch."""
+    loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
+    """Loss on standardised labels; ``huber`` turns linear beyond 1."""
+    early_stop: int = 0
+    """Stop after so many epochs without a better validation MAE; 0 means never."""
+    pretrained: str = ""
+    """A checkpoint of the same architecture whose weights the run starts from."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The machine, the folder and the log."""
+
+    mode: str = field(default="GRAPH", metadata={"choices": ("GRAPH", "PYNATIVE")})
+    """MindSpore's execution mode."""
+    device_target: str = field(default="CPU", metadata={"choices": ("CPU", "GPU", "Ascend")})
+    """Where the model runs."""
+    device_id: int = 0
+    """Which of the devices."""
+    dtype: str = field(default="float32", metadata={"choices": ("float32", "float64")})
+    """Precision of parameters and arithmetic."""
+    seed: int = 0
+    """Seed of the weights and of the order of molecules."""
+    output: str = ""
+    """The run folder; empty means ``runs/<config name>_<target>_seed<seed>``."""
+    log_every: int = 100
+    """Steps between two lines of the log."""
+    plots: bool = True
+    """Draw predictions, loss curve and t-SNE at the end."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: SchNetConfig = field(default_factory=SchNetConfig)
+    """The network."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The molecules."""
+    target: TargetConfig = field(default_factory=TargetConfig)
+    """The property."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The loop."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """The machine."""
+
+
+#: The dataclass of each model's section; a later model adds a line.
+MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig}

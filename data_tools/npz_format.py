@@ -1,0 +1,103 @@
+"""The packed npz layout of QM9: a few flat arrays for all molecules together."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.graph import DataError, StructureTable
+from data_tools.source_files import describe_source, one_line, require_file
+from data_tools.tables import check_table
+from data_tools.units import QM9_PROPERTIES, from_qm9_units
+
+STRUCTURE_KEYS = ("n_atoms", "Z", "R")
+LAYOUT = "n_atoms, Z, R, optionally gdb_index, split and QM9 properties in Hartree"
+DIMENET_KEYS = {"id", "N", "Z", "R"}
+SPLIT_NAMES = ("train", "valid", "test")
+
+
+def read_npz(path: Path) -> StructureTable:
+    """A packed npz file: ``n_atoms`` (M,), ``Z`` (A,) and ``R`` (A, 3) in Angstrom for M molecules of A atoms in all.
+
+    Optional: ``gdb_index`` (M,), ``split`` (M,) of train / valid / test, and any of the 15 QM9 properties (M,) in the
+    published units (Hartree for energies).  Arrays with other names are left alone and named in the table's source.
+
+    Raises:
+        DataError: no npz file, damaged, pickled, other keys, or lengths that do not fit; or DimeNet's qm9_eV.npz.
+    """
+    arrays = _load(path)
+    if arrays.keys() >= DIMENET_KEYS:
+        raise DataError(
+            f"{path}: this is the layout of DimeNet's qm9_eV.npz (keys id, N, Z, R; energies in eV, ids from 0), which "
+            "left out the wrong 3,054 molecules: it took the 1-based numbers of uncharacterized.txt for 0-based ones, "
+            "so most of the invalid molecules are still in it; use dsgdb9nsd.xyz.tar.bz2 or gdb9.tar.gz instead"
+        )
+    missing = [key for key in STRUCTURE_KEYS if key not in arrays]
+    if missing:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise DataError(f"{path}: expected the arrays {LAYOUT}; {', '.join(missing)} missing, found {found[:200]}")
+    n_atoms = _integers(path, arrays, "n_atoms", None)
+    numbers = _integers(path, arrays, "Z", int(n_atoms.sum()))
+    positions = _checked(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
+    ids = _integers(path, arrays, "gdb_index", len(n_atoms)) if "gdb_index" in arrays else np.arange(len(n_atoms))
+    names = [name for name in QM9_PROPERTIES if name in arrays]
+    properties = {name: _checked(path, arrays, name, "iuf", (len(n_atoms),)) for name in names}
+    unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *QM9_PROPERTIES, "gdb_index", "split"})
+    table = StructureTable(
+        numbers=numbers.astype(np.int32),
+        positions=positions,
+        n_atoms=n_atoms,
+        labels=from_qm9_units(properties),
+        ids=ids,
+        split=_split(path, arrays, len(n_atoms)) if "split" in arrays else None,
+        source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
+    )
+    return check_table(path, table)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an npz file, none of them pickled."""
+    require_file(path, "an npz file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: expected a whole npz file, it is cut short or something else; fetch it again")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zip, zlib, pickle and header errors all mean that the file is not to be used
+        if "pickle" in str(error):
+            raise DataError(
+                f"{path}: expected plain number arrays, found pickled Python objects, which can run code when they are "
+                "read; save the arrays again with numeric types"
+            ) from None
+        raise DataError(
+            f"{path}: expected a whole npz file, it is damaged ({one_line(error)}); fetch it again"
+        ) from None
+
+
+def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The array ``name`` if its kind of number and its shape are right."""
+    array = arrays[name]
+    if array.dtype.kind not in kinds or array.shape != shape:
+        raise DataError(
+            f"{path}: expected {name} with shape {shape} and a type of kind {kinds}, found {array.dtype} of shape "
+            f"{array.shape}; the arrays do not belong together"
+        )
+    return array
+
+
+def _integers(path: Path, arrays: dict[str, np.ndarray], name: str, length: int | None) -> np.ndarray:
+    """A list of whole numbers, of any length if ``length`` is None, as int64."""
+    shape = (arrays[name].size if length is None else length,)
+    return _checked(path, arrays, name, "iu", shape).astype(np.int64)
+
+
+def _split(path: Path, arrays: dict[str, np.ndarray], length: int) -> np.ndarray:
+    split = _checked(path, arrays, "split", "SU", (length,)).astype(np.str_)
+    unknown = sorted(set(split.tolist()) - set(SPLIT_NAMES))
+    if unknown:
+        raise DataError(
+            f"{path}: expected split to be one of {', '.join(SPLIT_NAMES)}, found {unknown[0]!r}; correct it"
+        )
+    return split

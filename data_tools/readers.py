@@ -1,0 +1,125 @@
+"""Files to structures and labels in eV and Angstrom: the entry that finds out what a file is and calls its reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_tools.graph import DataError, StructureTable
+from data_tools.molecule_formats import (
+    GEOMETRY_WARNING,
+    read_extended_xyz,
+    read_plain_xyz,
+    read_sdf,
+    read_smiles,
+)
+from data_tools.npz_format import read_npz
+from data_tools.qm9_formats import (
+    RAW_NAME,
+    SDF_NAME,
+    read_archive,
+    read_raw_file,
+    read_raw_folder,
+    read_sdf_and_csv,
+    read_xyz,
+)
+from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, one_line, read_text, require_file
+
+__all__ = ["GEOMETRY_WARNING", "SUPPORTED", "read_smiles", "read_table", "read_xyz"]
+
+SUPPORTED = (
+    "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed .npz, "
+    ".xyz (plain or extended), .sdf, .smi"
+)
+KINDS = {
+    ".npz": "npz",
+    ".tar": "archive",
+    ".bz2": "archive",
+    ".gz": "archive",
+    ".tgz": "archive",
+    ".tbz2": "archive",
+    ".csv": "csv",
+    ".sdf": "sdf",
+    ".xyz": "xyz",
+    ".extxyz": "xyz",
+    ".smi": "smiles",
+    ".smiles": "smiles",
+}
+MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz"}
+
+
+def read_table(path: str | Path, progress: bool = False) -> StructureTable:
+    """Read any supported file or folder; what it is follows from its ending, its first bytes and its contents.
+
+    Args:
+        path: see ``SUPPORTED``.
+        progress: report on stderr how far a long read is.
+
+    Returns:
+        Structures in Angstrom with whatever labels the file has, in the units of ``data_tools.units``.
+
+    Raises:
+        DataError: one line on what is wrong with the file.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path, progress)
+        require_file(path, "a data file")
+        return _read_file(path, progress)
+    except OSError as error:  # a disk that fails or a file that goes away while it is read
+        raise DataError(f"{path}: cannot read it ({one_line(error)}); check the path and its permissions") from None
+
+
+def _read_folder(folder: Path, progress: bool) -> StructureTable:
+    if any(RAW_NAME.fullmatch(entry.name) for entry in folder.iterdir()):
+        return read_raw_folder(folder, progress)
+    if (folder / SDF_NAME).exists():
+        return _read_sdf(folder / SDF_NAME, progress)
+    raise DataError(f"{folder}: expected a folder of dsgdb9nsd_*.xyz files or one with {SDF_NAME}, found neither")
+
+
+def _read_file(path: Path, progress: bool) -> StructureTable:
+    kind = KINDS.get(path.suffix.lower()) or _kind_by_first_bytes(path)
+    if kind == "npz":
+        return read_npz(path)
+    if kind == "archive":
+        return read_archive(path, progress)
+    if kind == "csv":
+        return _read_csv(path, progress)
+    if kind == "sdf":
+        return _read_sdf(path, progress)
+    if kind == "smiles":
+        return read_smiles(path, progress)[0]
+    if kind == "xyz":
+        return _read_xyz(path)
+    raise DataError(f"{path}: expected one of {SUPPORTED}; found another ending and other contents")
+
+
+def _kind_by_first_bytes(path: Path) -> str | None:
+    """A download often has no ending (figshare calls the QM9 archive 3195389)."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((kind for magic, kind in MAGICS.items() if start.startswith(magic)), None)
+
+
+def _read_sdf(path: Path, progress: bool) -> StructureTable:
+    """An SDF file has labels when its property table lies beside it, and so does gdb9.sdf."""
+    labels = path.with_name(path.name + ".csv")
+    return read_sdf_and_csv(path, labels, progress) if labels.exists() else read_sdf(path, progress)
+
+
+def _read_csv(path: Path, progress: bool) -> StructureTable:
+    molecules = path.with_suffix("")
+    if molecules.suffix.lower() != ".sdf" or not molecules.exists():
+        raise DataError(f"{path}: a table holds no geometries; expected {SDF_NAME} beside gdb9.sdf.csv, or {SUPPORTED}")
+    return read_sdf_and_csv(molecules, path, progress)
+
+
+def _read_xyz(path: Path) -> StructureTable:
+    """The three kinds of xyz differ in their comment lines."""
+    text = read_text(path, "an xyz file")
+    second = text.split("\n", 2)[1:2]
+    if second and second[0].startswith("gdb"):
+        return read_raw_file(path)
+    extended = "Properties=" in text or "Lattice=" in text
+    return read_extended_xyz(path) if extended else read_plain_xyz(path)

@@ -1,0 +1,119 @@
+"""Making and cutting ``StructureTable`` objects: the checks that hold for whatever file the structures came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.graph import DataError, Structure, StructureTable
+
+ELEMENTS = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc "
+    "Lv Ts Og"
+).split()
+ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, 1)}
+
+
+def check_table(path: Path, table: StructureTable) -> StructureTable:
+    """Check the values of a table that a reader made; ``path`` names the file in errors.
+
+    Raises:
+        DataError: no structures, lengths that do not add up, an unknown element, or a value that is not finite
+            (labels may be NaN, which means missing).
+    """
+    if len(table) == 0:
+        raise DataError(f"{path}: expected at least one structure, found none; check that this is the right file")
+    atoms = int(table.n_atoms.sum())
+    if table.n_atoms.min() < 1 or table.numbers.shape != (atoms,) or table.positions.shape != (atoms, 3):
+        raise DataError(
+            f"{path}: expected at least one atom per structure and {atoms} atoms in all, found "
+            f"{len(table.numbers)} elements and positions of shape {table.positions.shape}; the file is inconsistent"
+        )
+    bad = (table.numbers < 1) | (table.numbers > len(ELEMENTS))
+    if bad.any():
+        atom = int(bad.argmax())
+        raise DataError(
+            f"{path}: expected atomic numbers from 1 to {len(ELEMENTS)}, found {table.numbers[atom]} in "
+            f"{name_of_row(table, row_of_atom(table, atom))}; correct the element"
+        )
+    bad = ~np.isfinite(table.positions).all(axis=1)
+    if bad.any():
+        atom = int(bad.argmax())
+        raise DataError(
+            f"{path}: expected finite coordinates, found {table.positions[atom].tolist()} in "
+            f"{name_of_row(table, row_of_atom(table, atom))}; correct or remove that structure"
+        )
+    for label, values in table.labels.items():
+        if np.isinf(values).any():
+            raise DataError(f"{path}: expected finite values of {label}, found an infinite one; correct that structure")
+    return table
+
+
+def row_of_atom(table: StructureTable, atom: int) -> int:
+    """The structure to which an atom of the flat arrays belongs."""
+    return int(np.searchsorted(np.cumsum(table.n_atoms), atom, side="right"))
+
+
+def name_of_row(table: StructureTable, row: int) -> str:
+    """What to call a structure in a message: its name, or its identity in the source."""
+    return table.names[row] if table.names else f"structure {table.ids[row]}"
+
+
+def table_of_structures(
+    path: Path, structures: Sequence[Structure], source: str, labels: dict[str, np.ndarray] | None = None
+) -> StructureTable:
+    """Join structures into one table with ids 0, 1, 2, ...; molecules among crystals get a zero cell.
+
+    Raises:
+        DataError: as ``check_table``; ``path`` names the file.
+    """
+    if not structures:
+        raise DataError(f"{path}: expected at least one structure, found none; check that this is the right file")
+    cells = None
+    if any(structure.cell is not None for structure in structures):
+        cells = np.stack([np.zeros((3, 3)) if one.cell is None else one.cell for one in structures])
+    table = StructureTable(
+        numbers=np.concatenate([structure.numbers for structure in structures]).astype(np.int32),
+        positions=np.concatenate([structure.positions for structure in structures]).astype(np.float64),
+        n_atoms=np.array([len(structure.numbers) for structure in structures], np.int64),
+        labels=labels or {},
+        ids=np.arange(len(structures)),
+        names=tuple(structure.name for structure in structures),
+        cells=cells,
+        source=source,
+    )
+    return check_table(path, table)
+
+
+def select_rows(table: StructureTable, rows: np.ndarray) -> StructureTable:
+    """The structures ``rows`` of a table, in that order.
+
+    Args:
+        table: M structures.
+        rows: (K,) integer row numbers, or an (M,) boolean mask.
+    """
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    starts = np.cumsum(table.n_atoms) - table.n_atoms
+    counts = table.n_atoms[rows]
+    new_starts = np.cumsum(counts) - counts
+    atoms = np.arange(counts.sum()) + np.repeat(starts[rows] - new_starts, counts)
+    # Per structure unless the length says otherwise; where every structure is one atom the two are the same thing.
+    labels = {
+        name: values[rows] if len(values) == len(table) else values[atoms] for name, values in table.labels.items()
+    }
+    return dataclasses.replace(
+        table,
+        numbers=table.numbers[atoms],
+        positions=table.positions[atoms],
+        n_atoms=counts,
+        labels=labels,
+        ids=table.ids[rows],
+        names=tuple(table.names[row] for row in rows) if table.names else (),
+        cells=None if table.cells is None else table.cells[rows],
+        split=None if table.split is None else table.split[rows],
+    )

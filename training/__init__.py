@@ -1,0 +1,1 @@
+"""Losses, optimiser, compiled steps, the loop, checkpoints and plots."""

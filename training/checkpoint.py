@@ -1,0 +1,159 @@
+"""Checkpoints: everything that evaluation, prediction and a resumed run need, in one safetensors file.
+
+Tensors are named ``model/<parameter>``, ``ema/<parameter>`` and ``optimizer/<name>``; the header holds one JSON text
+with the configuration, normaliser, target, elements, progress, history and versions.  Nothing is ever unpickled, a
+truncated or foreign file is one clear error, and a file is written under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+FORMAT = "geospore-checkpoint-1"
+BEST, LAST = "best.safetensors", "last.safetensors"
+GROUPS = ("model", "ema", "optimizer")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: one line with what was expected, what came and what to do."""
+
+
+@dataclass
+class Checkpoint:
+    """Contents of a checkpoint file.
+
+    Attributes:
+        model: parameters by name, buffers included.
+        ema: their exponential moving average; empty when the run keeps none.
+        optimizer: moments and step counter; empty in a converted or best checkpoint.
+        information: what JSON can hold: ``config``, ``normalizer``, ``target``, ``elements``, ``progress``,
+            ``history``, ``versions``.
+    """
+
+    model: dict[str, np.ndarray]
+    ema: dict[str, np.ndarray] = field(default_factory=dict)
+    optimizer: dict[str, np.ndarray] = field(default_factory=dict)
+    information: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The parameters to evaluate with: the moving average where there is one."""
+        return {**self.model, **self.ema}
+
+
+def parameters_of(cell: nn.Cell) -> dict[str, np.ndarray]:
+    """Every parameter of a cell, buffers included, by name."""
+    return {parameter.name: parameter.asnumpy().copy() for parameter in cell.get_parameters()}
+
+
+def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "checkpoint") -> None:
+    """Set every parameter of a cell.
+
+    Raises:
+        CheckpointError: a name is missing or left over, or a shape differs.
+    """
+    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
+    if parameters.keys() != values.keys():
+        missing, extra = sorted(parameters.keys() - values.keys()), sorted(values.keys() - parameters.keys())
+        raise CheckpointError(
+            f"{source}: the parameters do not fit the model: {len(missing)} missing {missing[:3]}, "
+            f"{len(extra)} unknown {extra[:3]}; use the configuration the weights were trained with"
+        )
+    for name, parameter in parameters.items():
+        if tuple(parameter.shape) != values[name].shape:
+            raise CheckpointError(
+                f"{source}: {name}: expected shape {tuple(parameter.shape)}, got {values[name].shape}; "
+                "use the configuration the weights were trained with"
+            )
+    for name, parameter in parameters.items():
+        parameter.set_data(Tensor(np.ascontiguousarray(values[name]), parameter.dtype))
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint: first under a temporary name in the same folder, flushed to disk, then renamed."""
+    path = Path(path)
+    tensors = {
+        f"{group}/{name}": np.ascontiguousarray(value)
+        for group in GROUPS
+        for name, value in getattr(checkpoint, group).items()
+    }
+    header = {
+        "format": FORMAT,
+        "checksum": str(_checksum(tensors)),
+        "information": json.dumps(checkpoint.information, allow_nan=True),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata=header)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file, or the best (else the last) checkpoint of a run folder.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint of this project, truncated or damaged.
+    """
+    path = find(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({error})") from None
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint written by train.py or convert_weights.py ({FORMAT}), "
+            f"got {header.get('format', 'a foreign safetensors file')}; convert foreign weights with convert_weights.py"
+        )
+    try:
+        information = json.loads(header["information"])
+        groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+        for key, value in tensors.items():
+            group, _, name = key.partition("/")
+            groups[group][name] = value
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: the checkpoint is damaged ({error})") from None
+    if header.get("checksum") != str(_checksum(tensors)):
+        raise CheckpointError(f"{path}: the checksum differs, the file is damaged; use another checkpoint")
+    return Checkpoint(**groups, information=information)
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint file that a file or a run folder stands for.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise CheckpointError(f"{path}: expected {BEST} or {LAST} in this run folder, found neither")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a checkpoint file or a run folder, found nothing there")
+    return path
+
+
+def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
+    total = 0
+    for key in sorted(tensors):
+        total = zlib.crc32(tensors[key].tobytes(), zlib.crc32(key.encode(), total))
+    return total
