@@ -85,7 +85,7 @@ def _rounded(size: np.ndarray, graphs: int) -> Budget:
     return Budget(nodes, edges, int(size[2]), graphs + 1)
 
 
-def fitting(size: np.ndarray, budgets: Sequence[Budget]) -> Budget:
+def fitting(size: Sequence[int] | np.ndarray, budgets: Sequence[Budget]) -> Budget:
     """The smallest budget that holds a batch of (atoms, edges, triplets).
 
     Raises:

@@ -206,7 +206,8 @@ def load(folder: str | Path) -> PackedGraphs:
 
 def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        array = np.load(folder / f"{Path(name).name}.npy", mmap_mode="r", allow_pickle=False)
+        # a plain array over the map: indexing the memmap class itself is several times slower
+        array = np.asarray(np.load(folder / f"{Path(name).name}.npy", mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / name}.npy: missing or damaged ({error}); build the folder again") from None
     if array.shape != shape:

@@ -1,0 +1,147 @@
+"""A data set ready to learn from: packed graphs, split, labels of one target and their standardisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_tools import cache, qm9
+from data_tools.cache import PackedGraphs
+from data_tools.graph import DataError
+from data_tools.readers import read_table
+from data_tools.splits import Split
+from data_tools.statistics import Normalizer, element_counts, fit_normalizer
+from data_tools.tables import ELEMENTS, name_of_row
+from data_tools.targets import Target, allowed_standardisations, check_combination, get_target, label_values
+
+SAMPLE, AUTO = "sample", "auto"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted, with every ``auto`` resolved to its value."""
+
+    target: Target
+    readout: str
+    reference: str
+    standardisation: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Names for a checkpoint's header."""
+        return {
+            "name": self.target.name,
+            "unit": self.target.unit,
+            "readout": self.readout,
+            "reference": self.reference,
+            "standardisation": self.standardisation,
+        }
+
+
+def resolve_task(name: str, readout: str = AUTO, reference: str = AUTO, standardisation: str = AUTO) -> Task:
+    """Look the target up, fill in every ``auto`` and check that the four fit together.
+
+    Raises:
+        DataError: unknown target, or a combination that would silently give a bad number.
+    """
+    target = get_target(name)
+    readout = target.readouts[0] if readout == AUTO else readout
+    reference = target.references[0] if reference == AUTO else reference
+    if standardisation == AUTO:
+        standardisation = allowed_standardisations(target, readout, reference)[0]
+    check_combination(target, readout, reference, standardisation)
+    return Task(target, readout, reference, standardisation)
+
+
+def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> PackedGraphs:
+    """The graphs of any file that the readers know.
+
+    Args:
+        file: ``sample``, a folder of packed graphs, or a file of structures (QM9 files lose the 3,054 molecules of
+            uncharacterized.txt).
+        cutoff: Angstrom; a packed folder must have been made with the same.
+        progress: report on stderr.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    if file == SAMPLE:
+        return cache.pack(read_table(qm9.SAMPLE_FILE), cutoff)
+    if cache.is_packed(file):
+        packed = cache.load(file)
+        if abs(packed.cutoff - cutoff) > 1e-9:
+            raise DataError(
+                f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
+                f"run scripts/prepare_qm9.py with --cutoff {cutoff:g}"
+            )
+        return packed
+    table = read_table(file, progress)
+    if not table.names and len(table) and table.ids.min() > 0:  # only QM9 files carry gdb indices instead of names
+        table, _ = qm9.exclude_uncharacterized(table)
+    return cache.pack(table, cutoff, progress)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Graphs with the labels of one task.
+
+    Attributes:
+        packed: the graphs.
+        split: rows for training, validation and test.
+        labels: (M,) float64 in the target's unit, under the task's definition; NaN where there is none.
+        counts: (M, 119) atoms of each element.
+        normalizer: standardisation fitted on the training rows.
+    """
+
+    packed: PackedGraphs
+    split: Split
+    labels: np.ndarray
+    counts: np.ndarray
+    normalizer: Normalizer
+
+    @property
+    def standardised(self) -> np.ndarray:
+        """(M,) what the network learns; NaN outside the training rows."""
+        values = np.full(len(self.labels), np.nan)
+        rows = self.split.train
+        values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
+        return values
+
+    @property
+    def train_elements(self) -> list[int]:
+        """Atomic numbers that occur in the training rows."""
+        return present_elements(self.counts[self.split.train])
+
+
+def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
+    """Labels and standardisation of a task on a data set.
+
+    Raises:
+        DataError: labels are missing.
+    """
+    labels = label_values(packed.table, task.target, task.reference)
+    for part, rows in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+        if not len(rows):
+            raise DataError(f"the {part} rows of split {split.name} are empty; choose another split or other sizes")
+        if np.isnan(labels[rows]).any():
+            row = int(rows[np.isnan(labels[rows])][0])
+            raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
+    counts = element_counts(packed.table.numbers, packed.table.n_atoms)
+    normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation)
+    return Dataset(packed, split, labels, counts, normalizer)
+
+
+def present_elements(counts: np.ndarray) -> list[int]:
+    """Atomic numbers that occur in a matrix of element counts (M, 119)."""
+    return np.flatnonzero(counts.sum(axis=0)).tolist()
+
+
+def with_unseen_elements(counts: np.ndarray, known: list[int]) -> np.ndarray:
+    """(M,) bool: which structures hold an element outside ``known``."""
+    return np.delete(counts, known, axis=1).any(axis=1)
+
+
+def symbols(numbers: list[int]) -> str:
+    """Atomic numbers as text, ``H, C, N``."""
+    return ", ".join(ELEMENTS[number - 1] for number in numbers)

@@ -1,0 +1,280 @@
+"""Comparison of a converted model with a parity file: outputs, forces, block outputs and parameter gradients.
+
+A parity file (.npz; ``scripts/peer_schnet.py golden`` writes one) holds molecules ``z``, ``pos``, ``batch``, their edges
+(``edge_index`` rows neighbour, centre; or ``idx_j``, ``idx_i``), and what the original computes from them: ``out64``,
+``forces64`` = -d(sum of out)/d pos, ``h64/<module>``, ``grad64/<parameter>`` = d(sum of out * ``out_cotangent``)/d
+parameter, and the same in float32.  A difference is max|ours - theirs| / max|theirs| against the float64 array, where a
+gradient's divisor is never less than a share of the largest gradient of all: a bias that cannot matter has gradient 0.
+
+Tolerances: float64 1e-9.  float32: what the original itself loses in float32 on the same array, times
+``PEER_FACTOR`` (the largest of some hundred rounding errors is a random number) and at least ``FLOOR``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from data_tools.batching import build_graph, join, pad
+from data_tools.graph import Budget, GraphBatch, Structure
+from data_tools.statistics import Normalizer, element_counts
+from models.graph_ops import edge_vectors, gather, safe_norm
+from scripts.weight_files import read_arrays
+from scripts.weight_maps import Source, WeightError
+
+Arrays = Mapping[str, np.ndarray]
+
+BITS = {64: np.float64, 32: np.float32}
+MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
+FLOAT64_TOLERANCE = 1e-9
+PEER_FACTOR, FLOOR = 3.0, 1e-6
+GRADIENT_TOLERANCE_32 = 1e-5  # parity files hold no float32 gradients, so the original's own error is not known
+GRADIENTS_SHOWN = 4  # the worst ones, in the table
+SMALL_GRADIENT = {64: 1e-6, 32: 1e-2}  # share of the largest gradient that divides a smaller one
+REFERENCES = "references"  # energies of the free atoms, kept in the normaliser
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One compared array.
+
+    Attributes:
+        kind: outputs, forces, blocks or gradients.
+        name: key in the parity file.
+        mode: MindSpore's mode.
+        bits: 64 or 32.
+        value: relative difference.
+        tolerance: what is accepted.
+    """
+
+    kind: str
+    name: str
+    mode: str
+    bits: int
+    value: float
+    tolerance: float
+
+    @property
+    def accepted(self) -> bool:
+        """False for a NaN too."""
+        return self.value <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model computes from the molecules of a parity file, in the file's units and order."""
+
+    outputs: np.ndarray
+    forces: np.ndarray
+    blocks: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+
+
+class Golden:
+    """A parity file with its molecules as a padded batch.
+
+    Args:
+        path: the .npz file.
+        cutoff: Angstrom, of the model.
+
+    Raises:
+        WeightError: not a parity file, or its edges are not those of this cutoff.
+    """
+
+    def __init__(self, path: Path, cutoff: float):
+        self.path, self.cutoff = path, cutoff
+        self.arrays = read_arrays(path)
+        missing = [key for key in ("z", "pos", "batch", "out64") if key not in self.arrays]
+        if missing or not {"edge_index", "idx_i"} & self.arrays.keys():
+            missing = missing or ["edge_index"]
+            raise WeightError(f"{path}: expected a parity file, but it lacks {', '.join(missing)}")
+        self.n_atoms = np.bincount(self.arrays["batch"])
+        if (np.diff(self.arrays["batch"]) < 0).any() or not self.n_atoms.all():
+            raise WeightError(f"{path}: expected the atoms of each molecule one after the other in 'batch'")
+        self.counts = element_counts(self.arrays["z"], self.n_atoms)
+        first = np.cumsum(self.n_atoms)[:-1]
+        numbers, positions = np.split(self.arrays["z"], first), np.split(self.arrays["pos"], first)
+        self.graphs = join([build_graph(Structure(z, x), cutoff) for z, x in zip(numbers, positions, strict=True)])
+        self.edge_of_pair = self._match_edges()
+
+    def batch(self, dtype: type) -> GraphBatch:
+        """The molecules with a few ghosts: a converted model must not feel them."""
+        nodes, pairs, graphs = len(self.graphs.numbers), len(self.graphs.senders), len(self.n_atoms)
+        return pad(self.graphs, Budget(nodes + 3, 2 * pairs + 8, 0, graphs + 1), self.cutoff, dtype)
+
+    def cotangent(self) -> np.ndarray:
+        """The weights of the outputs whose sum the parameter gradients belong to."""
+        return np.asarray(self.arrays.get("out_cotangent", np.ones(len(self.n_atoms))), np.float64).reshape(-1)
+
+    def _match_edges(self) -> np.ndarray:
+        """The file's edge j -> i of each of our pairs (i, j)."""
+        if "edge_index" in self.arrays:
+            neighbours, centres = self.arrays["edge_index"]
+        else:
+            neighbours, centres = self.arrays["idx_j"], self.arrays["idx_i"]
+        size = len(self.arrays["z"])
+        theirs = centres.astype(np.int64) * size + neighbours
+        pairs = self.graphs.receivers.astype(np.int64) * size + self.graphs.senders
+        reverse = self.graphs.senders.astype(np.int64) * size + self.graphs.receivers
+        ours = np.concatenate((pairs, reverse))
+        if len(theirs) != len(ours) or not np.array_equal(np.sort(theirs), np.sort(ours)):
+            raise WeightError(
+                f"{self.path}: holds {len(theirs)} edges, the graphs at cutoff {self.cutoff} Angstrom hold {len(ours)}; "
+                f"{len(np.setdiff1d(ours, theirs))} of ours are not in the file and {len(np.setdiff1d(theirs, ours))} of "
+                "the file's are not in ours; use the parity file of this cutoff"
+            )
+        order = np.argsort(theirs)
+        return order[np.searchsorted(theirs, pairs, sorter=order)]
+
+
+def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Source, dtype: type) -> Evaluation:
+    """Run a model on a parity file's molecules in the current mode."""
+    inputs = tuple(Tensor(array) for array in golden.batch(dtype).inputs)
+    parameters = list(model.trainable_params())
+
+    def weighted(
+        cotangent, numbers, positions, senders, receivers, shifts, triplet_in, triplet_out, node_graph, node_mask,
+        graph_mask,
+    ):  # fmt: skip
+        output = model(
+            numbers, positions, senders, receivers, shifts, triplet_in, triplet_out, node_graph, node_mask, graph_mask
+        )
+        return (output * cotangent).sum(), output
+
+    derive = ms.value_and_grad(weighted, 2, parameters, has_aux=True)
+    graphs, nodes = len(golden.n_atoms), len(golden.arrays["z"])
+    ones, cotangent = np.zeros((2, graphs + 1))
+    ones[:graphs], cotangent[:graphs] = 1.0, golden.cotangent()
+    (_, output), (slope, _) = derive(Tensor(ones.astype(dtype)), *inputs)
+    _, (_, gradients) = derive(Tensor(cotangent.astype(dtype)), *inputs)
+    named = {
+        parameter.name: normalizer.scale * gradient.asnumpy().astype(np.float64)
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    }
+    # the energies of free atoms are no parameters of ours; y is linear in them (see Normalizer)
+    share = cotangent[:graphs] / golden.n_atoms if normalizer.average else cotangent[:graphs]
+    return Evaluation(
+        outputs=normalizer.invert(output.asnumpy()[:graphs], golden.counts),
+        forces=-normalizer.scale * slope.asnumpy()[:nodes].astype(np.float64),
+        blocks={name: value.astype(np.float64) for name, value in QUANTITIES[source.model](model, inputs).items()},
+        gradients=named | {REFERENCES: golden.counts.T @ share},
+    )
+
+
+class SchNetTrace(nn.Cell):
+    """What happens inside SchNet, as a cell, so that GRAPH mode compiles it as one graph."""
+
+    def __init__(self, model: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.model = model
+
+    def construct(self, numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask):
+        """Gaussians (P, K), envelope (P, 1), filters [(P, F)] and the result of ``SchNet.trace``."""
+        pairs = senders.shape[0] // 2
+        distances = safe_norm(edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs]))
+        gaussians = self.model.basis(distances)
+        filters: tuple = ()
+        for interaction in self.model.interactions:
+            filters = (*filters, interaction.filter(gaussians))
+        traced = self.model.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
+        return gaussians, self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
+
+
+def _schnet_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+    """Inner arrays per node or per pair, ghosts included."""
+    result = SchNetTrace(model)(*inputs[:5], *inputs[7:])
+    gaussians, envelope, filters, embedding, (_, nodes, updates, hidden, values) = result
+    found = {"gaussians": gaussians, "envelope": envelope, "embedding": embedding, "nodes": nodes}
+    found |= {"hidden": hidden, "values": values}
+    found |= {f"filters.{k}": value for k, value in enumerate(filters)}
+    found |= {f"updates.{k}": value for k, value in enumerate(updates)}
+    return {name: value.asnumpy() for name, value in found.items()}
+
+
+#: By model: a function that returns its inner arrays under the names that ``Source.observed`` uses.
+QUANTITIES = {"schnet": _schnet_quantities}
+PAIRWISE = ("gaussians", "envelope", "filters")
+
+
+def compare(found: Evaluation, golden: Golden, source: Source, blocks: int, mode: str, bits: int) -> list[Difference]:
+    """Differences of every array that both sides have."""
+    arrays, nodes, pairs = golden.arrays, len(golden.arrays["z"]), len(golden.edge_of_pair)
+    rows = [_difference("outputs", "out", found.outputs, golden, mode, bits)]
+    if "forces64" in arrays:
+        rows.append(_difference("forces", "forces", found.forces, golden, mode, bits))
+    for name, ours in source.observed(blocks).items():
+        if file_key(name, 64) in arrays:
+            pairwise = ours.split(".")[0] in PAIRWISE
+            values = found.blocks[ours][: pairs if pairwise else nodes]
+            rows.append(_difference("blocks", name, values, golden, mode, bits, pairwise))
+    return rows + _gradient_differences(found, golden, source, blocks, mode, bits)
+
+
+def file_key(name: str, bits: int) -> str:
+    """``h/lin1`` is ``h64/lin1`` in the file, and ``out`` is ``out64``."""
+    head, slash, tail = name.partition("/")
+    return f"{head}{bits}{slash}{tail}"
+
+
+def _difference(
+    kind: str, name: str, ours: np.ndarray, golden: Golden, mode: str, bits: int, pairwise: bool = False
+) -> Difference:
+    def reference(key: str) -> np.ndarray:
+        values = golden.arrays[key].astype(np.float64)
+        return (values[golden.edge_of_pair] if pairwise else values).reshape(ours.shape)
+
+    exact = reference(file_key(name, 64))
+    scale = max(float(np.abs(exact).max()), np.finfo(np.float64).tiny)
+    tolerance, single = FLOAT64_TOLERANCE, file_key(name, 32)
+    if bits == 32:
+        peer = float(np.abs(reference(single) - exact).max()) / scale if single in golden.arrays else 0.0
+        tolerance = max(PEER_FACTOR * peer, FLOOR)
+    return Difference(kind, file_key(name, bits), mode, bits, float(np.abs(ours - exact).max()) / scale, tolerance)
+
+
+def _gradient_differences(
+    found: Evaluation, golden: Golden, source: Source, blocks: int, mode: str, bits: int
+) -> list[Difference]:
+    names = source.names(blocks) | {REFERENCES: "atomref.weight"}
+    keys = {ours: f"grad64/{theirs}" for ours, theirs in names.items() if f"grad64/{theirs}" in golden.arrays}
+    sizes = {key: float(np.abs(golden.arrays[key]).max()) for key in keys.values()}
+    floor = SMALL_GRADIENT[bits] * max(sizes.values(), default=0.0)
+    tolerance = FLOAT64_TOLERANCE if bits == 64 else GRADIENT_TOLERANCE_32
+    rows = []
+    for ours, key in keys.items():
+        theirs = golden.arrays[key]
+        error = np.abs(found.gradients[ours][: len(theirs)].reshape(theirs.shape) - theirs).max()
+        rows.append(Difference("gradients", key, mode, bits, float(error) / max(sizes[key], floor), tolerance))
+    return rows
+
+
+def table(rows: list[Difference]) -> str:
+    """Every array with its largest differences over the modes; of the gradients the worst few."""
+    worst: dict[tuple[str, str], dict[int, Difference]] = {}
+    for row in rows:
+        bits = worst.setdefault(
+            (row.kind, row.name.replace("32", "64", 1) if row.kind != "gradients" else row.name), {}
+        )
+        if row.bits not in bits or not row.value <= bits[row.bits].value:
+            bits[row.bits] = row
+    gradients = sorted((key for key in worst if key[0] == "gradients"), key=lambda key: -_excess(worst[key]))
+    shown = [key for key in worst if key[0] != "gradients"] + gradients[:GRADIENTS_SHOWN]
+    lines = [f"{'array':44s}   {'float64':>8s} {'allowed':>8s}   {'float32':>8s} {'allowed':>8s}"]
+    for key in shown:
+        double, single = worst[key][64], worst[key][32]
+        mark = "" if double.accepted and single.accepted else "   BEYOND"
+        figures = "   ".join(f"{row.value:8.1e} {row.tolerance:8.1e}" for row in (double, single))
+        lines.append(f"{key[1]:44s}   {figures}{mark}")
+    if len(gradients) > GRADIENTS_SHOWN:
+        lines.append(f"and {len(gradients) - GRADIENTS_SHOWN} more gradients with smaller differences")
+    return "\n".join(lines)
+
+
+def _excess(rows: dict[int, Difference]) -> float:
+    """How near to its tolerance, or how far beyond, the worse of the two precisions is; a NaN is the worst."""
+    return max(float(np.nan_to_num(row.value / row.tolerance, nan=np.inf)) for row in rows.values())

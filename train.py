@@ -1,0 +1,256 @@
+"""Train a model: configuration -> data -> model -> loop -> report.
+
+    python train.py --config configs/schnet/qm9_lite.yaml --target gap --epochs 20
+
+The run folder holds config.yaml, train.log, metrics.csv, metrics.json, best and last checkpoints, predictions.csv and
+three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
+
+from mindspore import ParameterTuple
+
+from configs.loading import ConfigError, config_to_dict, config_to_yaml, load_config
+from configs.schema import Config
+from data_tools import dataset as data
+from data_tools.loader import TrainingBatches, training_batches
+from data_tools.splits import save_split
+from data_tools.statistics import regression_metrics
+from session import (
+    DTYPES,
+    Evaluator,
+    baseline_predictions,
+    build,
+    exit_code,
+    log,
+    metrics_of,
+    open_dataset,
+    resolve_task,
+    set_up_log,
+)
+from training import checkpoint as checkpoints
+from training.files import clock, write_text
+from training.loop import Recipe, Trainer
+from training.optimizer import AdamW
+from training.platform import cores, set_up, versions
+from training.report import draw, metrics_table, write_metrics, write_predictions
+from training.step import TrainStep, compile_count
+
+#: command-line options that stand for one key of the configuration
+OPTIONS = {
+    "target": "target.name",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "subset_size": "data.train_size",
+    "lr": "optimizer.lr",
+    "mode": "run.mode",
+    "device_target": "run.device_target",
+    "device_id": "run.device_id",
+    "dtype": "run.dtype",
+    "seed": "run.seed",
+    "output": "run.output",
+}
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Train a model.", epilog="All keys and their meaning: configs/schema.py.", allow_abbrev=False
+    )
+    parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
+    for option, key in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    parsed = parser.parse_args(arguments)
+    if (parsed.config is None) == (parsed.resume is None):
+        parser.error("give either --config FILE for a new run or --resume RUN to continue one")
+    return parsed
+
+
+def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Every option and ``--set`` as (section.key, text).
+
+    Raises:
+        ConfigError: a ``--set`` without ``=``.
+    """
+    pairs = [(key, getattr(options, option)) for option, key in OPTIONS.items() if getattr(options, option) is not None]
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected section.key=value, for example training.epochs=5")
+        pairs.append((key, value))
+    return pairs
+
+
+def configure(options: argparse.Namespace) -> tuple[Config, Path]:
+    """The configuration and the run folder; a resumed run takes its own configuration with the given changes."""
+    if options.resume:
+        folder = Path(options.resume)
+        return load_config(folder / "config.yaml", overrides_of(options)), folder
+    config = load_config(options.config, overrides_of(options))
+    name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
+    return config, Path(config.run.output or Path("runs") / name)
+
+
+def make_batches(config: Config, dataset: data.Dataset) -> TrainingBatches:
+    """The training batches of a run, at a few static shapes."""
+    batches = training_batches(
+        dataset.packed, dataset.split.train, dataset.standardised, config.training.batch_size, config.run.seed,
+        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype],
+    )  # fmt: skip
+    log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
+    log.info("padding waste: %.1f %% of nodes, %.1f %% of edges", batches.waste["nodes"], batches.waste["edges"])
+    return batches
+
+
+def make_trainer(
+    config: Config,
+    dataset: data.Dataset,
+    task: data.Task,
+    model: Any,
+    batches: TrainingBatches,
+    evaluate: Evaluator,
+    folder: Path,
+) -> Trainer:
+    """Optimiser, compiled step and loop of a run."""
+    settings, training = config.optimizer, config.training
+    optimizer = AdamW(
+        ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm, settings.ema_decay
+    )
+    information = {
+        "config": config_to_dict(config),
+        "task": task.to_dict(),
+        "normalizer": dataset.normalizer.to_dict(),
+        "elements": dataset.train_elements,
+        "source": dataset.packed.table.source,
+        "split": dataset.split.name,
+        "versions": versions(),
+    }
+    valid = dataset.split.valid
+
+    def validate() -> float:
+        return regression_metrics(evaluate(valid)[0], dataset.labels[valid])["mae"]
+
+    recipe = Recipe(
+        training.epochs, training.early_stop, config.run.log_every,
+        dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
+    )  # fmt: skip
+    step = TrainStep(model, optimizer, training.loss)
+    unit, scale = task.target.unit, dataset.normalizer.scale
+    return Trainer(model, optimizer, step, batches, validate, recipe, unit, scale, folder, information)
+
+
+def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any) -> None:
+    """What a person wants to know before hours are spent."""
+    run, split, table = config.run, dataset.split, dataset.packed.table
+    log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
+             run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
+    log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
+    log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
+             len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
+    log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
+             task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
+             dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
+    log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))
+
+
+def report(
+    config: Config, dataset: data.Dataset, task: data.Task, trainer: Trainer, evaluate: Evaluator, folder: Path
+) -> dict[str, Any]:
+    """Test the best model beside the trivial baselines; write predictions and pictures; returns the metrics."""
+    unit, rows, known = task.target.unit, dataset.split.test, dataset.train_elements
+    best = checkpoints.load(folder / checkpoints.BEST)
+    checkpoints.assign(trainer.model, trainer.evaluation_parameters())
+    last, _ = evaluate(rows)
+    checkpoints.assign(trainer.model, best.weights)
+    predictions, embeddings = evaluate(rows)
+    table = metrics_of(
+        dataset, rows, {"best model": predictions, "last model": last, **baseline_predictions(dataset, rows)}, known
+    )
+    log.info("test, %s [%s], best epoch %d:\n%s", task.target.name, unit, trainer.progress.best_epoch,
+             metrics_table(table, unit))  # fmt: skip
+    structures = dataset.packed.table
+    names = [structures.names[row] for row in rows] if structures.names else []
+    labels = dataset.labels[rows]
+    write_predictions(
+        folder / "predictions.csv", structures.ids[rows], names, predictions, labels, task.target.name, unit
+    )
+    if config.run.plots:
+        baselines = {name: row["mae"] for name, row in table.items() if name.startswith(("mean", "linear"))}
+        draw(folder, trainer.progress.history, labels, predictions, embeddings, task.target.name, unit, baselines)
+    return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
+
+
+def run(config: Config, folder: Path, resume: bool) -> None:
+    """Train and report; everything that can be checked is checked before the folder is touched."""
+    started = time.perf_counter()
+    task = resolve_task(config)
+    set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
+    previous = checkpoints.load(folder / checkpoints.LAST) if resume else None
+    pretrained = checkpoints.load(config.training.pretrained) if config.training.pretrained else None
+    model = build(config, task)
+    if pretrained is not None and previous is None:
+        checkpoints.assign(model, pretrained.weights, config.training.pretrained)
+    dataset = open_dataset(config, task)
+    folder.mkdir(parents=True, exist_ok=True)
+    set_up_log(folder)
+    describe(config, dataset, task, model)
+    split = dataset.split
+    evaluate = Evaluator(
+        model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
+        config.run.dtype,
+    )  # fmt: skip
+    batches = make_batches(config, dataset)
+    trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder)
+    if previous is not None:
+        trainer.restore(previous)
+        log.info("resumed after epoch %d", trainer.progress.epoch)
+    write_text(folder / "config.yaml", config_to_yaml(config))
+    save_split(split, folder / "split.npz")
+    shapes, seconds = trainer.compile()
+    log.info("compiled %d training shapes in %.1f s", shapes, seconds)
+    trainer.run()
+    metrics = report(config, dataset, task, trainer, evaluate, folder)
+    total = time.perf_counter() - started
+    write_metrics(
+        folder / "metrics.json",
+        {
+            "task": task.to_dict(),
+            "split": split.name,
+            "counts": {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)},
+            **metrics,
+            "parameters": sum(p.size for p in model.trainable_params()),
+            "compilations": {"training": compile_count(trainer.step), "evaluation": compile_count(evaluate.step)},
+            "padding_waste_percent": batches.waste,
+            "seconds": total,
+            "versions": versions(),
+        },
+    )
+    log.info("compilations: %d training, %d evaluation", compile_count(trainer.step), compile_count(evaluate.step))
+    log.info("finished in %s; everything is in %s", clock(total), folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns the exit code."""
+    options = parse_arguments(arguments)
+    try:
+        config, folder = configure(options)
+        run(config, folder, bool(options.resume))
+    except (Exception, KeyboardInterrupt) as error:
+        return exit_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

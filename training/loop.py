@@ -1,0 +1,260 @@
+"""Epochs: train, validate, log, keep the best, stop early, save."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore import dtype as mstype
+from tqdm import tqdm
+
+from data_tools.graph import GraphBatch
+from training.checkpoint import BEST, LAST, Checkpoint, assign, parameters_of, save
+from training.files import clock, write_rows
+from training.meter import Meter
+from training.optimizer import AdamW, learning_rate, moments_of, operator_scalars
+from training.step import TrainStep, to_tensors
+
+log = logging.getLogger("geospore")
+
+
+class Batches(Protocol):
+    """What the loop needs of the training data (``data_tools.loader.TrainingBatches``)."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int) -> Iterator[GraphBatch]:
+        """The batches of an epoch, in its order."""
+
+    def ghost_batches(self) -> Iterator[GraphBatch]:
+        """One batch without real graphs per shape."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; JSON-able, so that a resumed run continues from it."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = -1
+    best_valid_mae: float = float("inf")
+    reductions: int = 0
+    epochs_since_better: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Recipe:
+    """Numbers of the loop; the fields of the configuration's sections of the same names."""
+
+    epochs: int
+    early_stop: int
+    log_every: int
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+
+
+class Trainer:
+    """A run in progress: model, optimiser, data and where it stands.
+
+    Args:
+        model: the network.
+        optimizer: holds the moments and the moving average.
+        step: one train step of this model.
+        batches: training data.
+        validate: returns the validation MAE in the target's unit for the weights the model holds.
+        recipe: numbers of the loop.
+        unit: of the target.
+        scale: unit per standardised unit.
+        folder: the run folder.
+        information: what goes into every checkpoint besides the progress.
+    """
+
+    def __init__(
+        self,
+        model: nn.Cell,
+        optimizer: AdamW,
+        step: TrainStep,
+        batches: Batches,
+        validate: Callable[[], float],
+        recipe: Recipe,
+        unit: str,
+        scale: float,
+        folder: Path,
+        information: dict[str, Any],
+    ):
+        self.model, self.optimizer, self.step, self.batches = model, optimizer, step, batches
+        self.validate, self.recipe, self.unit, self.scale = validate, recipe, unit, scale
+        self.folder, self.information = folder, information
+        self.progress = Progress()
+        self.total_steps = recipe.epochs * len(batches)
+
+    def run(self) -> None:
+        """Train until the last epoch or until validation has not improved for long enough.
+
+        Raises:
+            LossError: the loss became NaN or infinite.
+        """
+        progress, recipe = self.progress, self.recipe
+        while progress.epoch < recipe.epochs:
+            row = self._train_epoch()
+            with evaluation_weights(self.model, self.optimizer):
+                row["valid_mae"] = self.validate()
+                self._finish_epoch(row)
+            self._save(LAST, with_optimizer=True)
+            if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
+                log.info("early stop: no better validation MAE for %d epochs", recipe.early_stop)
+                break
+
+    def compile(self) -> tuple[int, float]:
+        """Compile every shape before the first epoch; returns the number of shapes and the seconds."""
+        started = time.perf_counter()
+        shapes = 0
+        for batch in self.batches.ghost_batches():
+            arguments = _step_arguments(batch, (0.0, 1.0, 0.0))
+            if self.step.compiled_whole:
+                self.step.compile(*arguments)
+            else:
+                self.step.loss_and_gradients(*arguments[:-3])
+            shapes += 1
+        return shapes, time.perf_counter() - started
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of the update after ``step`` updates."""
+        schedule = dict(self.recipe.schedule)
+        name = schedule.pop("name")
+        schedule.pop("patience")
+        return learning_rate(
+            name,
+            step,
+            self.total_steps,
+            self.recipe.optimizer["lr"],
+            reductions=self.progress.reductions,
+            **schedule,
+        )
+
+    def _train_epoch(self) -> dict[str, float]:
+        progress = self.progress
+        started = time.perf_counter()
+        meter = Meter(self.scale, self.unit)
+        settings = self.recipe.optimizer
+        bar = tqdm(
+            self.batches.epoch(progress.epoch), total=len(self.batches), unit="step", leave=False,
+            desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}", disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        for batch in bar:
+            lr = self.lr_at(progress.step)
+            progress.step += 1
+            scalars = operator_scalars(
+                progress.step, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
+            )
+            meter.add(self.step(*_step_arguments(batch, scalars)), batch.ids)
+            if progress.step % self.recipe.log_every == 0:
+                self._log_step(meter, lr, bar)
+        meter.collect(progress.step)
+        progress.epoch += 1
+        return {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "train_loss": meter.loss,
+            "train_mae": meter.mae,
+            "lr": lr,
+            "seconds": time.perf_counter() - started,
+            "molecules_per_second": meter.molecules / (time.perf_counter() - started),
+        }
+
+    def _log_step(self, meter: Meter, lr: float, bar: tqdm) -> None:
+        """One line: where the run is, and loss, MAE and speed since the last line."""
+        progress = self.progress
+        since = meter.since_last_line(progress.step)
+        bar.clear()
+        log.info(
+            "epoch %d/%d  step %d/%d  loss %.5f  train MAE %.4f %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s",
+            progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss, since.mae, self.unit,
+            lr, since.seconds_per_step, since.molecules_per_second,
+            clock(since.seconds_per_step * (self.total_steps - progress.step)),
+        )  # fmt: skip
+
+    def _finish_epoch(self, row: dict[str, float]) -> None:
+        """Compare with the best so far, keep the best model and log the epoch; the model holds evaluation weights."""
+        progress, schedule = self.progress, self.recipe.schedule
+        better = row["valid_mae"] < progress.best_valid_mae
+        if better:
+            progress.best_valid_mae, progress.best_epoch = row["valid_mae"], progress.epoch
+            progress.epochs_since_better = 0
+        else:
+            progress.epochs_since_better += 1
+            if schedule["name"] == "plateau" and progress.epochs_since_better % max(1, schedule["patience"]) == 0:
+                progress.reductions += 1
+        progress.history.append(row)
+        write_rows(self.folder / "metrics.csv", progress.history)
+        log.info(
+            "epoch %d/%d  train loss %.5f  train MAE %.4f %s  valid MAE %.4f %s%s  lr %.2e  %.1f s  ETA %s",
+            progress.epoch, self.recipe.epochs, row["train_loss"], row["train_mae"], self.unit, row["valid_mae"],
+            self.unit, " (best)" if better else "", row["lr"], row["seconds"],
+            clock(row["seconds"] * (self.recipe.epochs - progress.epoch)),
+        )  # fmt: skip
+        if better:
+            self._save(BEST, with_optimizer=False)
+
+    def _save(self, name: str, with_optimizer: bool) -> None:
+        average = self._average()
+        moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
+        save(
+            self.folder / name,
+            Checkpoint(
+                model=parameters_of(self.model),
+                ema=average,
+                optimizer=moments if with_optimizer else {},
+                information={**self.information, "progress": vars(self.progress)},
+            ),
+        )
+
+    def _average(self) -> dict[str, np.ndarray]:
+        return {p.name.removeprefix("average."): p.asnumpy().copy() for p in self.optimizer.average}
+
+    def evaluation_parameters(self) -> dict[str, np.ndarray]:
+        """All parameters of the model, the moving average in place of the weights where there is one."""
+        return {**parameters_of(self.model), **self._average()}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint with optimiser state."""
+        assign(self.model, checkpoint.model)
+        for name, parameter in moments_of(self.optimizer).items():
+            parameter.set_data(Tensor(checkpoint.optimizer[name], parameter.dtype))
+        for parameter in self.optimizer.average:
+            parameter.set_data(Tensor(checkpoint.ema[parameter.name.removeprefix("average.")], parameter.dtype))
+        self.progress = Progress(**checkpoint.information["progress"])
+
+
+class evaluation_weights:  # noqa: N801  used like a function in a with statement
+    """Let the model hold the moving average of its weights, where there is one, for the time of a block."""
+
+    def __init__(self, model: nn.Cell, optimizer: AdamW):
+        self.pairs = list(zip(optimizer.weights, optimizer.average, strict=False))
+
+    def __enter__(self) -> None:
+        self.kept = [weight.asnumpy().copy() for weight, _ in self.pairs]
+        for weight, average in self.pairs:
+            weight.set_data(Tensor(average.asnumpy().copy(), weight.dtype))
+
+    def __exit__(self, *_: object) -> None:
+        for (weight, _), value in zip(self.pairs, self.kept, strict=True):
+            weight.set_data(Tensor(value, weight.dtype))
+
+
+def _step_arguments(batch: GraphBatch, scalars: Sequence[float]) -> tuple[Tensor, ...]:
+    return (
+        *to_tensors(batch.inputs),
+        Tensor.from_numpy(batch.targets["label"]),
+        Tensor.from_numpy(batch.masks["label"]),
+        *(Tensor(value, mstype.float32) for value in scalars),
+    )

@@ -1,0 +1,159 @@
+"""AdamW with bias correction, gradient clipping, the moving average of weights, and learning-rate schedules.
+
+MindSpore's ``AdamWeightDecay`` operator updates m, v and the weight in one kernel but has no bias correction:
+
+    m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,   p <- p - lr' (m / (sqrt(v) + eps') + wd' p)
+
+With c1 = 1 - b1^t and c2 = 1 - b2^t the update of Loshchilov and Hutter (arXiv 1711.05101, algorithm 2),
+
+    p <- p - lr (m / c1 / (sqrt(v / c2) + eps) + wd p),
+
+is exactly this operator with
+
+    (1)  lr' = lr sqrt(c2) / c1,     (2)  eps' = eps sqrt(c2),     (3)  wd' = wd lr / lr'.
+
+The three numbers are computed in float64 on the host, where the step counter lives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import dtype as mstype
+
+SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")
+
+
+class AdamW(nn.Cell):
+    """One step of AdamW for all weights, with clipping before and the moving average after it.
+
+    The operator takes its scalars in float32, so an update is good to about 1e-6 relative in either precision.
+
+    Args:
+        weights: the parameters to train.
+        beta1, beta2: decay of the moments.
+        clip_norm: largest norm of the whole gradient; 0 for no clipping.
+        ema_decay: decay of the moving average of the weights; 0 for none.
+    """
+
+    def __init__(
+        self, weights: ParameterTuple, beta1: float, beta2: float, clip_norm: float = 0.0, ema_decay: float = 0.0
+    ):
+        super().__init__()
+        self.weights = weights
+        self.first = weights.clone(prefix="first", init="zeros")
+        self.second = weights.clone(prefix="second", init="zeros")
+        self.average = weights.clone(prefix="average", init="same") if ema_decay else ()
+        self.update = ops.AdamWeightDecay()
+        self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
+        self.clip_norm = float(clip_norm)
+        self.keep = float(ema_decay)
+
+    def construct(self, gradients: tuple, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
+        """Update every weight; ``lr``, ``epsilon`` and ``decay`` are those of equations (1)-(3), float32 scalars."""
+        if self.clip_norm > 0:
+            gradients = clip_by_norm(gradients, self.clip_norm)
+        done = lr
+        for i in range(len(self.weights)):
+            updated = self.update(
+                self.weights[i], self.first[i], self.second[i], lr, self.beta1, self.beta2, epsilon, decay, gradients[i]
+            )
+            done = ops.depend(done, updated)
+        if self.keep > 0:
+            for i in range(len(self.weights)):
+                weight = ops.depend(self.weights[i], done)
+                ops.assign(self.average[i], self.keep * self.average[i] + (1.0 - self.keep) * weight)
+        return done
+
+
+def clip_by_norm(gradients: tuple, largest: float) -> tuple:
+    """Scale all gradients so that their common Euclidean norm is at most ``largest``."""
+    squares: tuple = ()
+    for gradient in gradients:
+        squares = (*squares, (gradient * gradient).sum().reshape(1))
+    norm = ops.sqrt(ops.concat(squares, 0).sum())
+    factor = largest / ops.maximum(norm, ops.full_like(norm, largest))
+    clipped: tuple = ()
+    for gradient in gradients:
+        clipped = (*clipped, gradient * factor)
+    return clipped
+
+
+def operator_scalars(
+    step: int, lr: float, beta1: float, beta2: float, epsilon: float, weight_decay: float
+) -> tuple[float, float, float]:
+    """lr', eps' and wd' of equations (1)-(3) for the ``step``-th update (1 for the first).
+
+    The operator computes 1 - b2 in float32, which is off by up to 5e-5; the second moment is larger by that factor, and
+    a root of it in lr' and eps' takes it back.
+    """
+    c1, c2 = 1.0 - beta1**step, 1.0 - beta2**step
+    rounded = float(np.float32(1.0) - np.float32(beta2)) / (1.0 - beta2) if beta2 < 1 else 1.0
+    root = math.sqrt(c2 * rounded)
+    operator_lr = lr * root / c1
+    return operator_lr, epsilon * root, weight_decay * lr / operator_lr if operator_lr else 0.0
+
+
+def learning_rate(
+    name: str,
+    step: int,
+    total_steps: int,
+    lr: float,
+    *,
+    warmup_steps: int = 0,
+    warmup_lr: float = 0.0,
+    min_lr: float = 0.0,
+    decay_rate: float = 0.5,
+    decay_steps: int = 10000,
+    warmup_fraction: float = 0.3,
+    reductions: int = 0,
+) -> float:
+    """The learning rate of the update with number ``step`` (0 for the first) of ``total_steps``.
+
+    Args:
+        name: constant; cosine: lr to min_lr along half a cosine; exponential: decay_rate^(t / decay_steps); step:
+            decay_rate^floor(t / decay_steps); plateau: decay_rate^reductions; one_cycle: half a cosine from lr / 25 to
+            lr in ``warmup_fraction`` of all steps, then half a cosine to lr / 250,000 (Smith and Topin,
+            arXiv 1708.07120, with the constants of torch's OneCycleLR).  t counts from the end of the warm-up.
+        step: updates made so far.
+        total_steps: updates of the whole run.
+        lr: the highest rate.
+        warmup_steps, warmup_lr: linear rise before the schedule; ``one_cycle`` has its own.
+        min_lr: lower bound after the warm-up.
+        decay_rate, decay_steps, warmup_fraction: see ``name``.
+        reductions: how often the plateau has lowered the rate so far.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    if name == "one_cycle":
+        return max(_one_cycle(step, total_steps, lr, warmup_fraction), min_lr)
+    if step < warmup_steps:
+        return warmup_lr + (lr - warmup_lr) * (step + 1) / warmup_steps
+    past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
+    if name == "cosine":
+        return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, past / rest)))
+    exponent = {
+        "constant": 0.0,
+        "exponential": past / decay_steps,
+        "step": past // decay_steps,
+        "plateau": reductions,
+    }[name]
+    return max(lr * decay_rate**exponent, min_lr)
+
+
+def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -> float:
+    start, end = lr / 25.0, lr / 25.0 / 1e4
+    peak = warmup_fraction * total_steps - 1
+    last = total_steps - 1
+    low, high, share = (start, lr, step / peak) if step <= peak else (lr, end, (step - peak) / max(1.0, last - peak))
+    return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+def moments_of(optimizer: AdamW) -> dict[str, Parameter]:
+    """The optimiser's own state by name, for checkpoints."""
+    return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second)}

@@ -1,0 +1,52 @@
+"""The device and the execution mode."""
+
+from __future__ import annotations
+
+import os
+
+import mindspore as ms
+
+MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
+
+
+class DeviceError(RuntimeError):
+    """A device that cannot be used: one line with what was asked for and what to do."""
+
+
+def set_up(mode: str, device_target: str, device_id: int, seed: int) -> None:
+    """Choose device and mode and seed everything random in MindSpore.
+
+    Args:
+        mode: GRAPH or PYNATIVE.
+        device_target: CPU, GPU or Ascend.
+        device_id: number of the device.
+        seed: of the initial weights.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    ms.set_context(mode=MODES[mode])
+    try:
+        ms.set_device(device_target, device_id)
+        ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
+    except (RuntimeError, ValueError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise DeviceError(
+            f"device {device_target}:{device_id} cannot be used ({reason}); "
+            "choose another --device_target or --device_id, for example --device_target CPU"
+        ) from None
+    ms.set_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a checkpoint and a log record."""
+    import platform  # noqa: PLC0415  the module's own name would hide it
+
+    import numpy as np  # noqa: PLC0415
+
+    return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__}
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
