@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 
 from models.atomic_masses import ATOMIC_MASSES
-from models.graph_ops import gather, safe_norm, segment_sum
+from models.graph_ops import gather, safe_norm, segment_mean, segment_sum
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
 
@@ -41,18 +41,16 @@ class Readout(nn.Cell):
         graph_mask: Tensor,
     ) -> Tensor:
         """(N, 1) atom values and the graph inputs of the same names to (G,)."""
-        count = graph_mask.shape[0]
         if self.kind == "sum":
-            return segment_sum(values, node_graph, count).reshape(-1)
+            return segment_sum(values, node_graph, graph_mask).reshape(-1)
         if self.kind == "mean":
-            atoms = segment_sum(node_mask, node_graph, count)
-            return segment_sum(values, node_graph, count).reshape(-1) / ops.maximum(atoms, ops.ones_like(atoms))
+            return segment_mean(values, node_graph, node_mask, graph_mask).reshape(-1)
         masses = gather(self.masses, numbers).reshape(-1, 1)
         # the ghost graph has no mass: give it 1 so that its centre is finite
-        total_mass = segment_sum(masses, node_graph, count) + (1 - graph_mask).reshape(-1, 1)  # (G, 1)
-        centre = segment_sum(masses * positions, node_graph, count) / total_mass  # (G, 3)
+        total_mass = segment_sum(masses, node_graph, graph_mask) + (1 - graph_mask).reshape(-1, 1)  # (G, 1)
+        centre = segment_sum(masses * positions, node_graph, graph_mask) / total_mass  # (G, 3)
         relative = positions - gather(centre, node_graph)  # (N, 3)
         if self.kind == "dipole":
-            return safe_norm(segment_sum(values * relative, node_graph, count)).reshape(-1)
+            return safe_norm(segment_sum(values * relative, node_graph, graph_mask)).reshape(-1)
         squared = (relative * relative).sum(-1, keepdims=True)  # (N, 1)
-        return segment_sum(values * squared, node_graph, count).reshape(-1)
+        return segment_sum(values * squared, node_graph, graph_mask).reshape(-1)

@@ -27,7 +27,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import ShiftedSoftplus, dense
+from models.blocks import Dense, ShiftedSoftplus
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
 from models.heads import Readout
 from models.radial import CosineCutoff, GaussianBasis
@@ -43,8 +43,8 @@ class FilterNetwork(nn.Cell):
 
     def __init__(self, gaussians: int, filters: int, outputs: int, final_activation: bool, dtype: mstype.Type):
         super().__init__()
-        self.hidden = dense(gaussians, filters, dtype)
-        self.output = dense(filters, outputs, dtype)
+        self.hidden = Dense(gaussians, filters, dtype)
+        self.output = Dense(filters, outputs, dtype)
         self.activation = ShiftedSoftplus(dtype)
         self.final_activation = final_activation
 
@@ -63,27 +63,30 @@ class Interaction(nn.Cell):
         super().__init__()
         outputs = filters * filters if matrix else filters
         self.filter = FilterNetwork(gaussians, filters, outputs, final_activation, dtype)
-        self.input = dense(features, filters, dtype, bias=matrix)
-        self.update_hidden = dense(filters, features, dtype)
-        self.update_output = dense(features, features, dtype)
+        self.input = Dense(features, filters, dtype, bias=matrix)
+        self.update_hidden = Dense(filters, features, dtype)
+        self.update_output = Dense(features, features, dtype)
         self.activation = ShiftedSoftplus(dtype)
         self.matrix = matrix
         self.filters = filters
 
     def construct(
-        self, nodes: Tensor, gaussians: Tensor, envelope: Tensor, senders: Tensor, receivers: Tensor
+        self, nodes: Tensor, gaussians: Tensor, envelope: Tensor, first: Tensor, second: Tensor
     ) -> Tensor:
-        """Nodes (N, F), Gaussians (P, K) and envelope (P, 1) of the pairs, edges (2 P,), to the update (N, F)."""
-        weights = self.filter(gaussians) * envelope  # (P, F')
-        neighbours = gather(self.input(nodes), senders)  # (2 P, F')
+        """Nodes (N, F), Gaussians (P, K), envelope (P, 1) and the two atoms (P,) of each pair to the update (N, F)."""
+        weights = self.filter(gaussians) * envelope  # (P, F')  (2)
+        inputs = self.input(nodes)  # (N, F')
+        to_first = self.message(weights, gather(inputs, second))  # (P, F')
+        to_second = self.message(weights, gather(inputs, first))  # (P, F')
+        summed = segment_sum(to_first, first, inputs) + segment_sum(to_second, second, inputs)  # (N, F')  (3)
+        return self.update_output(self.activation(self.update_hidden(summed)))  # (4)
+
+    def message(self, weights: Tensor, neighbours: Tensor) -> Tensor:
+        """The filter applied to the neighbour's features, (P, F')."""
         if self.matrix:
             matrices = weights.reshape(-1, self.filters, self.filters)  # (P, F', F')
-            both = neighbours.reshape(2, -1, self.filters).transpose(1, 2, 0)  # (P, F', 2)
-            messages = ops.bmm(matrices, both).transpose(2, 0, 1).reshape(-1, self.filters)  # (2 P, F')
-        else:
-            messages = neighbours * ops.concat((weights, weights), 0)  # (2 P, F')
-        summed = segment_sum(messages, receivers, nodes.shape[0])  # (N, F')
-        return self.update_output(self.activation(self.update_hidden(summed)))
+            return ops.bmm(matrices, neighbours.expand_dims(-1)).squeeze(-1)
+        return weights * neighbours
 
 
 class SchNet(nn.Cell):
@@ -125,8 +128,8 @@ class SchNet(nn.Cell):
         self.interactions = nn.CellList(
             [Interaction(features, filters, gaussians, filter == "matrix", paper, dtype) for _ in range(blocks)]
         )
-        self.head_hidden = dense(features, features // 2, dtype)
-        self.head_output = dense(features // 2, 1, dtype)
+        self.head_hidden = Dense(features, features // 2, dtype)
+        self.head_output = Dense(features // 2, 1, dtype)
         self.head_activation = nn.SiLU() if convention == "schnetpack" else ShiftedSoftplus(dtype)
         self.readout = Readout(readout, dtype)
 
@@ -143,14 +146,15 @@ class SchNet(nn.Cell):
     ) -> tuple:
         """Output (G,), node features (N, F), updates [(N, F)], head's hidden layer (N, F/2) and atom values (N, 1)."""
         pairs = senders.shape[0] // 2
-        vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
+        first, second = receivers[:pairs], senders[:pairs]  # (P,)
+        vectors = edge_vectors(positions, second, first, shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)
         gaussians = self.basis(distances)  # (P, K)
         envelope = ops.ones_like(distances) if self.envelope is None else self.envelope(distances)  # (P, 1)
         nodes = gather(self.embedding, numbers)  # (N, F)  (1)
         updates: tuple = ()
         for interaction in self.interactions:
-            update = interaction(nodes, gaussians, envelope, senders, receivers)  # (2)-(4)
+            update = interaction(nodes, gaussians, envelope, first, second)  # (N, F)  (2)-(4)
             updates = (*updates, update)
             nodes = nodes + update
         hidden = self.head_hidden(nodes)
@@ -189,7 +193,7 @@ class SchNet(nn.Cell):
     ) -> tuple:
         """Output (G,) and the embedding of each graph, the mean of its final node features (G, F)."""
         result = self.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
-        return result[0], segment_mean(result[1], node_graph, node_mask, graph_mask.shape[0])
+        return result[0], segment_mean(result[1], node_graph, node_mask, graph_mask)
 
 
 def _basis(gaussians: int, cutoff: float, paper: bool, dtype: mstype.Type) -> GaussianBasis:

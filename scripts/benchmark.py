@@ -1,0 +1,186 @@
+"""Measure the train step and inference of SchNet beside PyG's, in one run, on the same molecules.
+
+    python scripts/benchmark.py --peer_python PARITY_VENV/bin/python --output results/benchmark_schnet.json
+
+PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so a
+machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are prepared
+before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("GLOG_v", "3")
+
+import numpy as np
+from mindspore import ParameterTuple, Tensor
+from mindspore import dtype as mstype
+
+from data_tools.batching import chunks
+from data_tools.budgets import batch_sizes, choose_budgets
+from data_tools.dataset import open_graphs
+from data_tools.loader import fitted_batch
+from models import build_model
+from training.files import write_text
+from training.optimizer import AdamW, operator_scalars
+from training.platform import cores, set_up, versions
+from training.step import TrainStep, to_tensors
+
+PROFILES = {
+    "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
+    "full": {"features": 128, "filters": 128, "blocks": 3, "gaussians": 50},
+}
+CUTOFF = 5.0  # Angstrom
+BATCHES = 24
+LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+
+
+def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> Callable[[int], list[float]]:
+    """A function that runs K steps over the batches and returns the seconds of each."""
+    set_up(mode, "CPU", 0, seed=0)
+    packed = open_graphs("sample", CUTOFF)
+    labels = packed.table.labels["gap"]
+    budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4)
+    padded = [fitted_batch(packed, rows, budgets, labels) for rows in batches]
+    model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    if kind == "infer":
+        arguments = [to_tensors(batch.inputs) for batch in padded]
+
+        def step(k: int) -> None:
+            model(*arguments[k % len(arguments)]).asnumpy()
+    else:
+        optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
+        train = TrainStep(model, optimizer, "mse")
+        arguments = [
+            (*to_tensors(batch.inputs), Tensor(batch.targets["label"]), Tensor(batch.masks["label"])) for batch in padded
+        ]
+
+        def step(k: int) -> None:
+            scalars = [Tensor(value, mstype.float32) for value in operator_scalars(k + 1, **LAW)]
+            train(*arguments[k % len(arguments)], *scalars)[0].asnumpy()
+
+    count = 0
+
+    def run(steps: int) -> list[float]:
+        nonlocal count
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            step(count)
+            seconds.append(time.perf_counter() - started)
+            count += 1
+        return seconds
+
+    run(2 * BATCHES)  # every shape is compiled and warm
+    return run
+
+
+class Peer:
+    """PyG's SchNet in its own interpreter, driven line by line."""
+
+    def __init__(self, python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int):
+        sizes = PROFILES[profile]
+        command = [
+            python, str(Path(__file__).with_name("peer_schnet.py")), "bench", "--features", str(sizes["features"]),
+            "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]), "--batch_size", str(batch_size),
+            "--kind", kind, "--threads", str(threads), "--ids_file", str(ids),
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        answer = self._read()
+        if answer != "ready":
+            raise SystemExit(f"error: the peer did not start ({answer!r}); is {python} made from requirements-parity.txt?")
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def run(self, steps: int) -> list[float]:
+        """Run K steps; the seconds of each."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"go {steps}\n")
+        self.process.stdin.flush()
+        return json.loads(self._read())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("quit\n")
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
+    """Medians of ours and of the peer for one case."""
+    order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + BATCHES * batch_size]
+    batches = chunks(order, batch_size)
+    ids = folder / f"ids_{batch_size}.npz"
+    np.savez(ids, ids=np.stack(batches))
+    ours = our_steps(profile, batches, kind, options.mode)
+    peer = Peer(options.peer_python, profile, batch_size, kind, ids, options.threads)
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    rounds = []
+    for _ in range(options.rounds):
+        block = {}
+        for name, run in (("ours", ours), ("peer", peer.run)):
+            time.sleep(0.3)  # let the other side's threads go to sleep
+            block[name] = run(options.steps)[2:]  # the first steps of a block wake threads and caches
+            seconds[name] += block[name]
+        rounds.append(float(np.median(block["peer"]) / np.median(block["ours"])))
+    peer.close()
+    medians = {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
+    result = {
+        "profile": profile, "batch_size": batch_size, "kind": kind,
+        "ours_ms": medians["ours"], "peer_ms": medians["peer"], "ratio": medians["peer"] / medians["ours"],
+        "ratio_of_minima": min(seconds["peer"]) / min(seconds["ours"]),
+        "ratios_of_rounds": [min(rounds), max(rounds)],
+    }  # fmt: skip
+    print(
+        f"{profile:5} batch {batch_size:4} {kind:6} ours {medians['ours']:8.2f} ms  PyG {medians['peer']:8.2f} ms  "
+        f"ratio {result['ratio']:.2f}  (rounds {min(rounds):.2f} to {max(rounds):.2f}, "
+        f"minima {result['ratio_of_minima']:.2f})",
+        flush=True,
+    )
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every case and write the table."""
+    parser = argparse.ArgumentParser(description="Train step and inference of SchNet beside PyG's.")
+    parser.add_argument("--peer_python", required=True, help="interpreter with torch and torch_geometric")
+    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=list(PROFILES))
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
+    parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=["train", "infer"])
+    parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
+    parser.add_argument("--steps", type=int, default=26, help="steps of a block; the first two do not count")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the peer")
+    parser.add_argument("--mode", default="GRAPH", choices=["GRAPH", "PYNATIVE"])
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        results = [
+            compare(profile, batch_size, kind, options, Path(folder))
+            for profile in options.profiles
+            for batch_size in options.batch_sizes
+            for kind in options.kinds
+        ]
+    if options.output:
+        about = {"versions": versions(), "cores": cores(), "machine": platform.machine(), "mode": options.mode}
+        write_text(options.output, json.dumps({**about, "results": results}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
