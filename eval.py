@@ -1,0 +1,319 @@
+"""Measure a checkpoint on labelled molecules, or predict structures of your own.
+
+    python eval.py --ckpt runs/RUN                                       the test molecules of the run
+    python eval.py --ckpt runs/RUN --data FILE --split all --output FOLDER
+    python eval.py --ckpt runs/RUN --input molecules.smi --output predictions.csv
+
+Metrics stand beside two trivial baselines; --output FOLDER keeps them as metrics.json and predictions.csv.  Predictions
+for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
+the unit.  A model of atomisation energies also gives total energies: plus the free atoms.  Weights are the moving
+average where the run kept one.  A mistake in the input is one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
+
+import numpy as np
+
+from configs.loading import ConfigError
+from data_tools import cache
+from data_tools import dataset as data
+from data_tools.cache import PackedGraphs
+from data_tools.graph import DataError, StructureTable
+from data_tools.readers import GEOMETRY_WARNING, read_table
+from data_tools.splits import Split, make_split
+from data_tools.statistics import element_counts
+from data_tools.tables import name_of_row, row_of_atom
+from data_tools.targets import atom_references, label_values
+from session import (
+    CommandLine,
+    Evaluator,
+    Trained,
+    baseline_predictions,
+    exit_code,
+    load_trained,
+    log,
+    metrics_of,
+    open_dataset,
+    set_up_log,
+    split_of,
+)
+from training.files import csv_text, write_rows
+from training.platform import versions
+from training.report import metrics_table, write_metrics, write_predictions
+
+#: command-line options that stand for one key of the configuration in the checkpoint
+OPTIONS = {
+    "batch_size": "training.eval_batch_size",
+    "mode": "run.mode",
+    "device_target": "run.device_target",
+    "device_id": "run.device_id",
+}
+SPLITS = ("train", "valid", "test", "all")
+BY_IDENTITY = ("sample", "cormorant")  # splits that find their molecules in any file, or refuse it
+LARGEST_ELEMENT = 99  # every model has an embedding for the elements up to here
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Labelled molecules to measure on.
+
+    Attributes:
+        packed: the graphs.
+        labels: (M,) in the target's unit under the checkpoint's definition, NaN where there is none.
+        rows: (K,) which of them are measured.
+        name: what a table of results calls these rows.
+        sets: rows whose batches share one static shape; as in the run, so that its metrics come out again exactly.
+        training: labels and element counts of the training molecules; None where they are not available.
+    """
+
+    packed: PackedGraphs
+    labels: np.ndarray
+    rows: np.ndarray
+    name: str
+    sets: list[np.ndarray]
+    training: tuple[np.ndarray, np.ndarray] | None
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        ConfigError: an unknown option, or options that contradict each other.
+    """
+    parser = CommandLine(description=__doc__)
+    parser.add_argument("--ckpt", required=True, metavar="RUN", help="a run folder (its best model) or a checkpoint")
+    parser.add_argument("--data", metavar="FILE", help="labelled molecules; without it, the data of the run")
+    parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
+    parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi")
+    parser.add_argument("--output", metavar="PATH", help="a folder; with --input also a .csv file")
+    for option, key in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=f"instead of {key} of the run")
+    options = parser.parse_args(arguments)
+    if options.input and (options.data or options.split):
+        parser.error("--input predicts every structure of its file: give it without --data and --split")
+    return options
+
+
+def select_own(trained: Trained, split: str) -> Selection:
+    """Rows of the data the checkpoint was trained on.
+
+    Raises:
+        DataError: converted weights, or the data cannot be used.
+    """
+    if "converted_from" in trained.information:
+        raise DataError(f"{trained.file}: converted weights have no data of their own; give --data FILE")
+    try:
+        dataset = open_dataset(trained.config, trained.task)
+    except DataError as error:
+        raise DataError(f"the data of the run cannot be used: {error}; or give --data FILE") from None
+    source, now = trained.information.get("source"), dataset.packed.table.source
+    if source != now:
+        log.warning("warning: the data are not those of the run: %s now, %s then", now, source)
+    own = dataset.split
+    rows = np.arange(len(dataset.packed)) if split == "all" else getattr(own, split)
+    sets = [own.valid, own.test] if split in ("valid", "test") else [rows]
+    name = f"all molecules of {now}" if split == "all" else f"{split} molecules of split {own.name}"
+    training = dataset.labels[own.train], dataset.counts[own.train]
+    return Selection(dataset.packed, dataset.labels, rows, name, sets, training)
+
+
+def select_file(trained: Trained, file: str, split: str) -> Selection:
+    """Rows of any labelled file.
+
+    Raises:
+        DataError: the file cannot be used, has no labels, or does not say which rows ``split`` means.
+    """
+    packed = data.open_graphs(file, trained.config.model.cutoff, progress=True)
+    table = packed.table
+    try:
+        labels = label_values(table, trained.task.target, trained.task.reference)
+    except DataError as error:
+        raise DataError(f"{file}: {error}; to predict without labels give --input instead of --data") from None
+    check_elements(file, table, list(range(1, LARGEST_ELEMENT + 1)))
+    rows, name = np.arange(len(table)), f"all molecules of {table.source}"
+    if split != "all":
+        found = split_in_file(trained, table, file)
+        rows, name = getattr(found, split), f"{split} molecules of split {found.name} in {table.source}"
+    if not len(rows):
+        raise DataError(f"{file}: there are no {name}; choose another --split")
+    return Selection(packed, labels, rows, name, [rows], training_molecules(trained))
+
+
+def split_in_file(trained: Trained, table: StructureTable, file: str) -> Split:
+    """The run's split where it can be applied to the file, else the file's own labels.
+
+    The run's comes first: another split of the same molecules would measure on molecules the model was trained on.
+
+    Raises:
+        DataError: neither is there.
+    """
+    if table.source == trained.information.get("source"):
+        return split_of(trained.config, table)
+    kind = trained.config.data.split
+    if kind in BY_IDENTITY and "converted_from" not in trained.information:
+        try:
+            return make_split(kind, table)
+        except DataError:
+            pass  # other molecules
+    if table.split is not None:
+        return make_split("labelled", table)
+    raise DataError(
+        f"{file}: the run's split {kind} does not apply to this file and its rows are not labelled train, valid or "
+        "test; use --split all"
+    )
+
+
+def training_molecules(trained: Trained) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels and element counts that the baselines are fitted on; None, and a line of the log, without them."""
+    if "converted_from" in trained.information:
+        log.info("baselines: not available, the training molecules of converted weights are not known")
+        return None
+    try:
+        dataset = open_dataset(trained.config, trained.task)
+    except DataError as error:
+        log.info("baselines: not available, the run's own data cannot be read (%s)", error)
+        return None
+    return dataset.labels[dataset.split.train], dataset.counts[dataset.split.train]
+
+
+def check_elements(file: str, table: StructureTable, known: list[int]) -> None:
+    """Refuse elements for which a model has nothing learned.
+
+    Raises:
+        DataError: names the first structure and element that is not among ``known``.
+    """
+    unknown = ~np.isin(table.numbers, known)
+    if unknown.any():
+        atom = int(unknown.argmax())
+        held = data.symbols(known) if len(known) < 20 else f"{len(known)} elements up to {data.symbols(known[-1:])}"
+        raise DataError(
+            f"{file}: {name_of_row(table, row_of_atom(table, atom))}: the model has not learned the element "
+            f"{data.symbols([int(table.numbers[atom])])}, only {held}; remove this structure"
+        )
+
+
+def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, float]]]:
+    """Rows that have a label, their predictions, and the metrics of model and baselines.
+
+    Raises:
+        DataError: no row has a label.
+    """
+    rows = chosen.rows[np.isfinite(chosen.labels[chosen.rows])]
+    if len(rows) < len(chosen.rows):
+        log.info("%d of %d molecules have no label and are left out", len(chosen.rows) - len(rows), len(chosen.rows))
+    if not len(rows):
+        raise DataError(f"no molecule has the label {trained.task.target.name}; to predict, give --input")
+    table = chosen.packed.table
+    counts = element_counts(table.numbers, table.n_atoms)[rows]
+    predictions = evaluator(trained, chosen.packed, chosen.sets)(rows)[0]
+    baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts)
+    metrics = metrics_of(chosen.labels[rows], counts, {"model": predictions, **baselines}, trained.elements)
+    return rows, predictions, metrics
+
+
+def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray]) -> Evaluator:
+    """The model's predictions in the target's unit."""
+    config = trained.config
+    return Evaluator(trained.model, packed, sets, trained.normalizer, config.training.eval_batch_size, config.run.dtype)
+
+
+def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
+    """Measure, print the table and write what --output asks for."""
+    folder = Path(options.output) if options.output else None
+    if folder is not None and ((folder / "config.yaml").exists() or folder.suffix == ".csv"):
+        raise ConfigError(f"--output {folder}: expected a folder that is no run folder; choose another name")
+    task = trained.task
+    if options.data:
+        chosen = select_file(trained, options.data, options.split or "all")
+    else:
+        chosen = select_own(trained, options.split or "test")
+    rows, predictions, metrics = measure(trained, chosen)
+    log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
+             metrics_table(metrics, task.target.unit))  # fmt: skip
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    table, unit = chosen.packed.table, task.target.unit
+    names = [table.names[row] for row in rows] if table.names else []
+    labels = chosen.labels[rows]
+    write_predictions(folder / "predictions.csv", table.ids[rows], names, predictions, labels, task.target.name, unit)
+    progress = trained.information.get("progress", {})
+    content = {
+        "checkpoint": str(trained.file),
+        "epoch": progress.get("epoch"),
+        "task": task.to_dict(),
+        "data": table.source,
+        "molecules": chosen.name,
+        "metrics": metrics,
+        "versions": versions(),
+    }
+    write_metrics(folder / "metrics.json", content)
+    log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")
+
+
+def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
+    """Predict every structure of --input; the CSV is all that goes to standard output."""
+    table = read_table(options.input, progress=True)
+    if GEOMETRY_WARNING in table.source:
+        print(f"warning: {GEOMETRY_WARNING}", file=sys.stderr)
+    with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
+    check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
+    packed = cache.pack(table, trained.config.model.cutoff, progress=True)
+    every = np.arange(len(table))
+    rows = prediction_rows(trained, table, evaluator(trained, packed, [every])(every)[0])
+    if not options.output:
+        sys.stdout.write(csv_text(rows))
+        return
+    path = Path(options.output)
+    if path.suffix.lower() != ".csv":
+        path = path / "predictions.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, rows)
+    print(f"wrote {len(rows)} predictions to {path}")
+
+
+def prediction_rows(trained: Trained, table: StructureTable, predictions: np.ndarray) -> list[dict[str, Any]]:
+    """One row a structure: its name, the prediction, and the total energy of an atomisation energy."""
+    task = trained.task
+    definition = "" if task.reference == "none" else f" {task.reference}"
+    columns = {f"{task.target.name}{definition} [{task.target.unit}]": predictions}
+    if task.reference == "atomisation":
+        owner = np.repeat(np.arange(len(table)), table.n_atoms)
+        free_atoms = np.bincount(owner, weights=atom_references(task.target)[table.numbers])
+        columns[f"{task.target.name} total [{task.target.unit}]"] = predictions + free_atoms
+    return [
+        {"name": name_of_row(table, row)}
+        | {column: f"{values[row]:.10g}" if np.isfinite(values[row]) else "" for column, values in columns.items()}
+        for row in range(len(table))
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns the exit code."""
+    try:
+        options = parse_arguments(arguments)
+        changes = [
+            (key, getattr(options, option)) for option, key in OPTIONS.items() if getattr(options, option) is not None
+        ]
+        trained = load_trained(options.ckpt, changes)
+        if options.input:
+            run_predictions(trained, options)
+        else:
+            set_up_log()
+            run_metrics(trained, options)
+    except (Exception, KeyboardInterrupt) as error:
+        return exit_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import difflib
 import logging
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from mindspore import nn
 
-from configs.loading import ConfigError
+from configs.loading import ConfigError, config_from_dict
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
-from data_tools.graph import Budget, DataError
+from data_tools.graph import Budget, DataError, StructureTable
 from data_tools.loader import evaluation_batches, evaluation_budget
 from data_tools.source_files import one_line
-from data_tools.splits import make_split
+from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts, linear_baseline, mean_baseline, regression_metrics
+from data_tools.targets import get_target
 from models import build_model
+from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 from training.meter import LossError
-from training.platform import DeviceError
+from training.platform import DeviceError, set_up
 from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
 BAD_INPUT, LOSS_NOT_FINITE, INTERRUPTED = 2, 3, 130
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser whose mistakes are errors of one line that name the nearest option."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving.
+
+        Raises:
+            ConfigError: always.
+        """
+        unknown = re.match(r"unrecognized arguments: (-[^\s=]*)", message)
+        if unknown:
+            close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            message = f"unknown option {unknown[1]}: {hint}"
+        raise ConfigError(f"{message.rstrip('; ')}; --help lists the options")
 
 
 def set_up_log(folder: Path | None = None) -> None:
@@ -70,18 +98,22 @@ def resolve_task(config: Config) -> data.Task:
 
 def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
+    packed = data.open_graphs(config.data.file, config.model.cutoff, progress=True)
+    return data.make_dataset(packed, split_of(config, packed.table), task)
+
+
+def split_of(config: Config, table: StructureTable) -> Split:
+    """The split of a configuration, applied to a table."""
     settings = config.data
-    packed = data.open_graphs(settings.file, config.model.cutoff, progress=True)
-    split = make_split(
+    return make_split(
         settings.split,
-        packed.table,
+        table,
         seed=settings.split_seed,
         train_size=settings.train_size or None,
         valid_size=settings.valid_size or None,
         test_size=settings.test_size or None,
         file=settings.split_file or None,
     )
-    return data.make_dataset(packed, split, task)
 
 
 def build(config: Config, task: data.Task) -> nn.Cell:
@@ -96,6 +128,59 @@ def build(config: Config, task: data.Task) -> nn.Cell:
         return build_model(name, dtype=config.run.dtype, readout=task.readout, **hyperparameters)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a checkpoint describes it, and what gives its numbers a meaning.
+
+    Attributes:
+        file: the checkpoint.
+        config: of its run.
+        task: what it predicts.
+        normalizer: takes outputs to the target's unit.
+        elements: atomic numbers it has seen.
+        information: all that the checkpoint says about itself.
+        model: the network with its weights, the moving average where there is one.
+    """
+
+    file: Path
+    config: Config
+    task: data.Task
+    normalizer: Normalizer
+    elements: list[int]
+    information: dict[str, Any]
+    model: nn.Cell
+
+
+def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
+    """Read a checkpoint or the best one of a run folder, open the device and build the model.
+
+    Args:
+        path: file or folder.
+        overrides: ``(section.key, text)`` pairs that change the configuration in the checkpoint.
+
+    Raises:
+        CheckpointError: no checkpoint, a damaged one, or one that lacks what evaluation needs.
+        ConfigError: a configuration that does not fit this version of the program, or a bad override.
+        DeviceError: the device is not there.
+    """
+    file = checkpoints.find(path)
+    checkpoint = checkpoints.load(file)
+    information = checkpoint.information
+    missing = [key for key in ("config", "task", "normalizer", "elements") if key not in information]
+    if missing:
+        raise CheckpointError(
+            f"{file}: the checkpoint does not say its {', '.join(missing)}; write or convert it again"
+        )
+    config = config_from_dict(information["config"], str(file), overrides)
+    stored = information["task"]
+    task = data.Task(get_target(stored["name"]), stored["readout"], stored["reference"], stored["standardisation"])
+    normalizer = Normalizer.from_dict(information["normalizer"])
+    set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
+    model = build(config, task)
+    checkpoints.assign(model, checkpoint.weights, str(file))
+    return Trained(file, config, task, normalizer, information["elements"], information, model)
 
 
 class Evaluator:
@@ -133,33 +218,42 @@ class Evaluator:
         return self.normalizer.invert(outputs[place], counts), embeddings[place]
 
 
-def baseline_predictions(dataset: data.Dataset, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What the mean of the training labels, and a linear fit on element counts, predict for ``rows``."""
-    train = dataset.split.train
-    linear, _ = linear_baseline(dataset.labels[train], dataset.counts[train], dataset.counts[rows])
+def baseline_predictions(
+    train_labels: np.ndarray, train_counts: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the mean of the training labels, and a linear fit on element counts, predict for molecules.
+
+    Args:
+        train_labels: (K,) labels of the training molecules.
+        train_counts: (K, 119) their element counts.
+        counts: (M, 119) element counts of the molecules to predict.
+    """
     return {
-        "mean of the training labels": mean_baseline(dataset.labels[train], len(rows)),
-        "linear in element counts": linear,
+        "mean of the training labels": mean_baseline(train_labels, len(counts)),
+        "linear in element counts": linear_baseline(train_labels, train_counts, counts)[0],
     }
 
 
 def metrics_of(
-    dataset: data.Dataset, rows: np.ndarray, predictions: dict[str, np.ndarray], known: list[int]
+    labels: np.ndarray, counts: np.ndarray, predictions: dict[str, np.ndarray], known: list[int]
 ) -> dict[str, dict[str, float]]:
-    """Metrics of several predictions for the same rows; molecules with elements unseen in training apart.
+    """Metrics of several predictions for the same molecules; those with elements unseen in training apart.
 
     Args:
-        dataset: labels and element counts.
-        rows: (M,) rows predicted.
+        labels: (M,) in the target's unit.
+        counts: (M, 119) element counts.
         predictions: name to (M,) values in the target's unit.
         known: atomic numbers of the training molecules.
     """
-    labels, unseen = dataset.labels[rows], data.with_unseen_elements(dataset.counts[rows], known)
+    unseen = data.with_unseen_elements(counts, known)
+    parts = {}
+    if unseen.any():
+        others = data.symbols(sorted(set(data.present_elements(counts)) - set(known)))
+        parts = {f", without {others}": ~unseen, f", with {others}": unseen}
     table = {}
     for name, values in predictions.items():
         table[name] = regression_metrics(values, labels)
-        if unseen.any():
-            others = data.symbols(sorted(set(data.present_elements(dataset.counts[rows])) - set(known)))
-            table[f"{name}, without {others}"] = regression_metrics(values[~unseen], labels[~unseen])
-            table[f"{name}, with {others}"] = regression_metrics(values[unseen], labels[unseen])
+        for words, part in parts.items():
+            if part.any():  # all of them may hold an unseen element
+                table[name + words] = regression_metrics(values[part], labels[part])
     return table

@@ -28,6 +28,7 @@ from data_tools.splits import save_split
 from data_tools.statistics import regression_metrics
 from session import (
     DTYPES,
+    CommandLine,
     Evaluator,
     baseline_predictions,
     build,
@@ -63,10 +64,12 @@ OPTIONS = {
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Train a model.", epilog="All keys and their meaning: configs/schema.py.", allow_abbrev=False
-    )
+    """The command line.
+
+    Raises:
+        ConfigError: an unknown option, or neither or both of --config and --resume.
+    """
+    parser = CommandLine(description="Train a model.", epilog="All keys and their meaning: configs/schema.py.")
     parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
     for option, key in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
@@ -175,20 +178,19 @@ def report(
     last, _ = evaluate(rows)
     checkpoints.assign(trainer.model, best.weights)
     predictions, embeddings = evaluate(rows)
-    table = metrics_of(
-        dataset, rows, {"best model": predictions, "last model": last, **baseline_predictions(dataset, rows)}, known
-    )
+    labels, counts, train = dataset.labels[rows], dataset.counts[rows], dataset.split.train
+    baselines = baseline_predictions(dataset.labels[train], dataset.counts[train], counts)
+    table = metrics_of(labels, counts, {"best model": predictions, "last model": last, **baselines}, known)
     log.info("test, %s [%s], best epoch %d:\n%s", task.target.name, unit, trainer.progress.best_epoch,
              metrics_table(table, unit))  # fmt: skip
     structures = dataset.packed.table
     names = [structures.names[row] for row in rows] if structures.names else []
-    labels = dataset.labels[rows]
     write_predictions(
         folder / "predictions.csv", structures.ids[rows], names, predictions, labels, task.target.name, unit
     )
     if config.run.plots:
-        baselines = {name: row["mae"] for name, row in table.items() if name.startswith(("mean", "linear"))}
-        draw(folder, trainer.progress.history, labels, predictions, embeddings, task.target.name, unit, baselines)
+        trivial = {name: table[name]["mae"] for name in baselines}
+        draw(folder, trainer.progress.history, labels, predictions, embeddings, task.target.name, unit, trivial)
     return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
 
 
@@ -243,8 +245,8 @@ def run(config: Config, folder: Path, resume: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    options = parse_arguments(arguments)
     try:
+        options = parse_arguments(arguments)
         config, folder = configure(options)
         run(config, folder, bool(options.resume))
     except (Exception, KeyboardInterrupt) as error:

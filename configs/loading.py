@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,6 +13,14 @@ from typing import Any, get_type_hints
 import yaml
 
 from configs.schema import MODEL_CONFIGS, Config
+
+#: what the metadata of a field may say about its range, and how an error says it
+BOUNDS = {
+    "least": (operator.ge, "at least"),
+    "most": (operator.le, "at most"),
+    "above": (operator.gt, "more than"),
+    "below": (operator.lt, "less than"),
+}
 
 
 class ConfigError(ValueError):
@@ -22,34 +31,37 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
     """Read a YAML file, apply ``(section.key, text)`` overrides and check everything.
 
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type or is no choice.
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type, is no choice or is
+            out of range.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected a readable YAML file, got: {reason}") from None
     if content is None:
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'training:', got {type(content).__name__}")
+    return config_from_dict(content, str(path), overrides)
+
+
+def config_from_dict(
+    content: Mapping[str, Any], source: str = "configuration", overrides: Iterable[tuple[str, str]] = ()
+) -> Config:
+    """Apply overrides to a nested dictionary, which stays as it is, and check it against the schema.
+
+    Raises:
+        ConfigError: as ``load_config``; ``source`` says where the dictionary comes from.
+    """
     sections = {name: dict(values) if isinstance(values, Mapping) else values for name, values in content.items()}
     for key, text in overrides:
         _override(sections, key, text)
-    return config_from_dict(sections, str(path))
-
-
-def config_from_dict(sections: Mapping[str, Any], source: str = "configuration") -> Config:
-    """Check a nested dictionary against the schema.
-
-    Raises:
-        ConfigError: as ``load_config``.
-    """
     classes = _section_classes(sections, source)
     _known(sections, classes, source, "section")
     built = {}
     for name, section_class in classes.items():
-        values = sections.get(name) or {}
+        values = {} if sections.get(name) is None else sections[name]
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: section {name}: expected keys and values, got {values!r}")
         built[name] = _build(section_class, values, f"{source}: {name}")
@@ -70,7 +82,7 @@ def _section_classes(sections: Mapping[str, Any], source: str) -> dict[str, type
     hints = get_type_hints(Config)
     model = sections.get("model") or {}
     name = model.get("name", "schnet") if isinstance(model, Mapping) else "schnet"
-    if name not in MODEL_CONFIGS:
+    if not isinstance(name, str) or name not in MODEL_CONFIGS:
         raise ConfigError(f"{source}: model.name {name!r}: {_nearest(str(name), MODEL_CONFIGS)}")
     return {**hints, "model": MODEL_CONFIGS[name]}
 
@@ -85,7 +97,14 @@ def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
         choices = fields[key].metadata.get("choices")
         if choices and checked[key] not in choices:
             raise ConfigError(f"{where}.{key} {value!r}: {_nearest(str(value), choices)}")
+        _in_range(checked[key], fields[key].metadata, f"{where}.{key}")
     return section_class(**checked)
+
+
+def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
+    for name, (holds, words) in BOUNDS.items():
+        if name in metadata and not holds(value, metadata[name]):
+            raise ConfigError(f"{where} {value!r}: expected {words} {metadata[name]:g}")
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:
@@ -108,12 +127,14 @@ def _override(sections: dict[str, Any], key: str, text: str) -> None:
     section, _, name = key.partition(".")
     if not name or "." in name:
         raise ConfigError(f"--set {key}={text}: expected section.key=value, for example training.epochs=5")
-    place = sections.setdefault(section, {})
+    if sections.get(section) is None:  # absent, or a heading with nothing below it
+        sections[section] = {}
+    place = sections[section]
     if not isinstance(place, dict):
         raise ConfigError(f"--set {key}={text}: section {section} holds no keys")
     try:
         value = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError:
+    except (ValueError, yaml.YAMLError):
         raise ConfigError(f"--set {key}={text}: the value cannot be read") from None
     hint = _type_of(sections, section, name)
     place[name] = text if hint is str else value
@@ -132,7 +153,7 @@ def _known(given: Iterable[Any], valid: Iterable[str], where: str, what: str) ->
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
-    names = [str(choice) for choice in valid]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}expected one of {', '.join(names)}"
+    names = {str(choice).lower(): str(choice) for choice in valid}
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {names[close[0]]!r}? " if close else ""
+    return f"{hint}expected one of {', '.join(names.values())}"

@@ -1,12 +1,18 @@
 """Every hyperparameter, spelled once: frozen dataclasses with a docstring under each field.
 
 A YAML file holds some of these keys; the rest keep the defaults below.  An unknown key, a wrong type or a value outside
-its choices is an error that names the nearest valid one.
+its choices or its range is an error that names the nearest valid one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+
+def bounded(default: Any, **bounds: float) -> Any:
+    """A number with a range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""
+    return field(default=default, metadata=bounds)
 
 
 @dataclass(frozen=True)
@@ -15,15 +21,15 @@ class SchNetConfig:
 
     name: str = "schnet"
     """The model."""
-    features: int = 64
+    features: int = bounded(64, least=2)
     """Size of an atom's feature vector."""
-    filters: int = 64
+    filters: int = bounded(64, least=1)
     """Size of a convolution filter."""
-    blocks: int = 2
+    blocks: int = bounded(2, least=1)
     """Number of interaction blocks."""
-    gaussians: int = 25
+    gaussians: int = bounded(25, least=2)
     """Number of radial basis functions."""
-    cutoff: float = 5.0
+    cutoff: float = bounded(5.0, above=0)
     """Neighbours closer than this interact, Angstrom."""
     convention: str = field(default="pyg", metadata={"choices": ("pyg", "schnetpack", "2017")})
     """Whose head and filter: torch_geometric, schnetpack or the first paper."""
@@ -41,17 +47,17 @@ class DataConfig:
         default="sample", metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "file")}
     )
     """How rows are divided into train, valid and test; see ``data_tools.splits``."""
-    split_seed: int = 0
+    split_seed: int = bounded(0, least=0)
     """Seed of the splits ``random`` and ``110k``."""
     split_file: str = ""
     """Index file of the split ``file``."""
-    train_size: int = 0
+    train_size: int = bounded(0, least=0)
     """Use only the first so many training rows; 0 means all."""
-    valid_size: int = 0
+    valid_size: int = bounded(0, least=0)
     """Validation rows of the split ``random``; 0 means a tenth."""
-    test_size: int = 0
+    test_size: int = bounded(0, least=0)
     """Test rows of the split ``random``; 0 means a tenth."""
-    shapes: int = 4
+    shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""
 
 
@@ -77,19 +83,19 @@ class TargetConfig:
 class OptimizerConfig:
     """AdamW with bias correction (Loshchilov and Hutter, 2019)."""
 
-    lr: float = 1e-4
+    lr: float = bounded(1e-4, above=0)
     """Learning rate: the constant one, or the highest of a schedule."""
-    weight_decay: float = 0.01
+    weight_decay: float = bounded(0.01, least=0)
     """Decoupled weight decay of weight matrices and everything else that trains."""
-    beta1: float = 0.9
+    beta1: float = bounded(0.9, least=0, below=1)
     """Decay of the first moment."""
-    beta2: float = 0.999
+    beta2: float = bounded(0.999, least=0, below=1)
     """Decay of the second moment."""
-    epsilon: float = 1e-8
+    epsilon: float = bounded(1e-8, above=0)
     """Added to the root of the second moment."""
-    clip_norm: float = 0.0
+    clip_norm: float = bounded(0.0, least=0)
     """Largest norm of the whole gradient; 0 means no clipping."""
-    ema_decay: float = 0.0
+    ema_decay: float = bounded(0.0, least=0, below=1)
     """Decay of the exponential moving average of the weights, used for evaluation; 0 means no average."""
 
 
@@ -102,19 +108,19 @@ class ScheduleConfig:
         metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")},
     )
     """Shape of the decay after the warm-up."""
-    warmup_steps: int = 0
+    warmup_steps: int = bounded(0, least=0)
     """Steps of linear warm-up from ``warmup_lr``; not used by ``one_cycle``."""
-    warmup_lr: float = 0.0
+    warmup_lr: float = bounded(0.0, least=0)
     """Learning rate at the first step of the warm-up."""
-    min_lr: float = 0.0
+    min_lr: float = bounded(0.0, least=0)
     """The rate never falls below this."""
-    decay_rate: float = 0.5
+    decay_rate: float = bounded(0.5, above=0, most=1)
     """Factor of ``exponential`` (per ``decay_steps``), ``step`` (at each of them) and ``plateau`` (each time)."""
-    decay_steps: int = 10000
+    decay_steps: int = bounded(10000, least=1)
     """Steps over which, or at whose multiples, ``exponential`` and ``step`` apply ``decay_rate``."""
-    patience: int = 10
+    patience: int = bounded(10, least=1)
     """``plateau``: epochs without a better validation MAE before the rate falls."""
-    warmup_fraction: float = 0.3
+    warmup_fraction: float = bounded(0.3, least=0, most=1)
     """``one_cycle``: share of all steps in which the rate rises."""
 
 
@@ -122,15 +128,15 @@ class ScheduleConfig:
 class TrainingConfig:
     """The loop."""
 
-    epochs: int = 20
+    epochs: int = bounded(20, least=1)
     """Passes through the training molecules."""
-    batch_size: int = 16
+    batch_size: int = bounded(16, least=1)
     """Molecules in a training batch."""
-    eval_batch_size: int = 128
+    eval_batch_size: int = bounded(128, least=1)
     """Molecules in an evaluation batch."""
     loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
     """Loss on standardised labels; ``huber`` turns linear beyond 1."""
-    early_stop: int = 0
+    early_stop: int = bounded(0, least=0)
     """Stop after so many epochs without a better validation MAE; 0 means never."""
     pretrained: str = ""
     """A checkpoint of the same architecture whose weights the run starts from."""
@@ -144,15 +150,15 @@ class RunConfig:
     """MindSpore's execution mode."""
     device_target: str = field(default="CPU", metadata={"choices": ("CPU", "GPU", "Ascend")})
     """Where the model runs."""
-    device_id: int = 0
+    device_id: int = bounded(0, least=0)
     """Which of the devices."""
     dtype: str = field(default="float32", metadata={"choices": ("float32", "float64")})
     """Precision of parameters and arithmetic."""
-    seed: int = 0
+    seed: int = bounded(0, least=0)
     """Seed of the weights and of the order of molecules."""
     output: str = ""
     """The run folder; empty means ``runs/<config name>_<target>_seed<seed>``."""
-    log_every: int = 100
+    log_every: int = bounded(100, least=1)
     """Steps between two lines of the log."""
     plots: bool = True
     """Draw predictions, loss curve and t-SNE at the end."""

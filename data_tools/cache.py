@@ -172,12 +172,13 @@ def load(folder: str | Path) -> PackedGraphs:
     folder = Path(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, shapes = manifest["format"], manifest["arrays"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version, cutoff = manifest["format"], float(manifest["cutoff_angstrom"])
+        shapes = {name: tuple(shape) for name, shape in manifest["arrays"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {error}") from None
     if version != FORMAT:
         raise DataError(f"{folder}: expected format {FORMAT}, got {version}; run scripts/prepare_qm9.py again")
-    arrays = {name: _open_array(folder, name, tuple(shape)) for name, shape in shapes.items()}
+    arrays = {name: _open_array(folder, name, shape) for name, shape in shapes.items()}
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise DataError(f"{folder}: the arrays {', '.join(missing)} are missing; build it again")
@@ -195,7 +196,7 @@ def load(folder: str | Path) -> PackedGraphs:
     _check_sizes(folder, table, arrays)
     return PackedGraphs(
         table,
-        float(manifest["cutoff_angstrom"]),
+        cutoff,
         np.asarray(arrays["n_pairs"]),
         arrays["pair_receivers"],
         arrays["pair_senders"],
@@ -208,7 +209,7 @@ def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         # a plain array over the map: indexing the memmap class itself is several times slower
         array = np.asarray(np.load(folder / f"{Path(name).name}.npy", mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: a file of 0 bytes
         raise DataError(f"{folder / name}.npy: missing or damaged ({error}); build the folder again") from None
     if array.shape != shape:
         raise DataError(f"{folder / name}.npy: expected shape {shape}, got {array.shape}; build the folder again")
@@ -217,9 +218,15 @@ def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarray]) -> None:
     """The counts of a packed folder must add up, or every later index would be wrong."""
-    atoms, pairs = int(table.n_atoms.sum()), int(arrays["n_pairs"].sum())
-    if len(table.numbers) != atoms or len(table.positions) != atoms or len(arrays["pair_senders"]) != pairs:
+    rows, atoms, pairs = len(table), int(table.n_atoms.sum()), int(arrays["n_pairs"].sum())
+    expected = {name: rows for name in ("ids", "n_pairs", "names", "cells", "split")}
+    expected |= {"numbers": atoms, "positions": atoms}
+    expected |= {"pair_receivers": pairs, "pair_senders": pairs, "pair_shifts": pairs}
+    wrong = [name for name, length in expected.items() if name in arrays and len(arrays[name]) != length]
+    wrong += [f"label_{name}" for name, values in table.labels.items() if len(values) not in (rows, atoms)]
+    if wrong:
+        found = ", ".join(f"{len(arrays[name])} in {name}" for name in wrong)
         raise DataError(
-            f"{folder}: expected {atoms} atoms and {pairs} pairs as its counts say, found {len(table.numbers)} and "
-            f"{len(arrays['pair_senders'])}; build the folder again"
+            f"{folder}: expected {rows} structures, {atoms} atoms and {pairs} pairs as its counts say, found {found}; "
+            "build the folder again"
         )

@@ -51,13 +51,14 @@ class TrainingBatches:
         """The batches of one epoch, made ahead by a thread; the label's name in ``targets`` is ``label``."""
         order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
         return prefetch(
-            _batch(self.packed, rows, self.budgets, self.labels, self.dtype) for rows in chunks(order, self.batch_size)
+            fitted_batch(self.packed, rows, self.budgets, self.labels, self.dtype)
+            for rows in chunks(order, self.batch_size)
         )
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
         for budget in self.budgets:
-            yield _batch(self.packed, np.zeros(0, np.int64), [budget], self.labels, self.dtype)
+            yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.labels, self.dtype)
 
 
 def training_batches(
@@ -94,7 +95,7 @@ def evaluation_batches(
         return
     budget = budget or evaluation_budget(packed, [rows], batch_size)
     for chunk in batches:
-        yield _batch(packed, chunk, [budget], None, dtype)
+        yield fitted_batch(packed, chunk, [budget], None, dtype)
 
 
 def evaluation_budget(packed: PackedGraphs, sets: Iterable[np.ndarray], batch_size: int) -> Budget:
@@ -103,9 +104,14 @@ def evaluation_budget(packed: PackedGraphs, sets: Iterable[np.ndarray], batch_si
     return choose_budgets(batch_sizes(packed, batches), max(len(batch) for batch in batches), 1)[0]
 
 
-def _batch(
-    packed: PackedGraphs, rows: np.ndarray, budgets: list[Budget], labels: np.ndarray | None, dtype: type
+def fitted_batch(
+    packed: PackedGraphs,
+    rows: np.ndarray,
+    budgets: list[Budget],
+    labels: np.ndarray | None = None,
+    dtype: type = np.float32,
 ) -> GraphBatch:
+    """The given rows at the smallest of the budgets that holds them; the label's name in ``targets`` is ``label``."""
     batch = take(packed, rows)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
     targets = {} if labels is None else {"label": labels[rows]}

@@ -2,9 +2,9 @@
 
     python scripts/benchmark.py --peer_python PARITY_VENV/bin/python --output results/benchmark_schnet.json
 
-PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so a
-machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are prepared
-before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.
+PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
+a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
+prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("GLOG_v", "3")
@@ -37,7 +38,7 @@ from training.optimizer import AdamW, operator_scalars
 from training.platform import cores, set_up, versions
 from training.step import TrainStep, to_tensors
 
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
     "full": {"features": 128, "filters": 128, "blocks": 3, "gaussians": 50},
 }
@@ -63,7 +64,8 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
         train = TrainStep(model, optimizer, "mse")
         arguments = [
-            (*to_tensors(batch.inputs), Tensor(batch.targets["label"]), Tensor(batch.masks["label"])) for batch in padded
+            (*to_tensors(batch.inputs), Tensor(batch.targets["label"]), Tensor(batch.masks["label"]))
+            for batch in padded
         ]
 
         def step(k: int) -> None:
@@ -101,7 +103,7 @@ class Peer:
         )
         answer = self._read()
         if answer != "ready":
-            raise SystemExit(f"error: the peer did not start ({answer!r}); is {python} made from requirements-parity.txt?")
+            raise SystemExit(f"error: the peer did not start; was {python} made from requirements-parity.txt?")
 
     def _read(self) -> str:
         assert self.process.stdout is not None

@@ -13,9 +13,9 @@ mistake in the arguments or files, in one line on stderr.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,26 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+import session
 from configs.loading import ConfigError, config_to_dict, load_config
 from configs.schema import Config
-from data_tools.graph import DataError
+from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
-from data_tools.targets import Target, get_target
-from models import build_model
-from scripts.weight_check import BITS, MODES, Difference, Golden, compare, evaluate, table
+from data_tools.targets import get_target
+from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, table
 from scripts.weight_files import read_weights
 from scripts.weight_maps import SOURCES, Source, State, WeightError, check_keys, convert
-from training.checkpoint import Checkpoint, CheckpointError, assign, save
+from training.checkpoint import Checkpoint, assign, save
+from training.platform import MODES, versions
 
-DIFFERS, BAD_INPUT = 1, 2
+DIFFERS = 1
+TASK_KEYS = ("name", "readout", "reference", "standardisation")
 ELEMENTS = list(range(1, 100))  # the rows of both originals' embeddings; which of them were trained cannot be seen
-MISTAKES = (ConfigError, WeightError, CheckpointError, DataError)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = session.CommandLine(description=__doc__)
     parser.add_argument("--source", required=True, choices=tuple(SOURCES), help="where the weights come from")
     parser.add_argument("--weights", required=True, type=Path, help=".pt, .pth, .npz or .safetensors")
     parser.add_argument("--config", required=True, type=Path, help="YAML configuration of the model to build")
@@ -63,12 +62,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def readout_of(config: Config) -> str:
-    """The readout that a configuration means: its own or, for ``auto``, its target's."""
-    own = config.target.readout
-    return get_target(config.target.name).readouts[0] if own == "auto" else own
-
-
 def check_config(config: Config, source: Source, state: State) -> None:
     """Refuse a configuration that contradicts the weights, with every change that would make it fit.
 
@@ -78,11 +71,12 @@ def check_config(config: Config, source: Source, state: State) -> None:
     if config.model.name != source.model:
         raise ConfigError(f"these weights are those of the model {source.model!r}; use --set model.name={source.model}")
     changes = [
-        f"--set model.{key}={value:g}" if isinstance(value, float) else f"--set model.{key}={value}"
+        f"--set model.{key}={value}"
         for key, value in source.sizes(state, source.blocks(state)).items()
         if not _same(getattr(config.model, key), value)
     ]
-    target, readout = get_target(config.target.name), readout_of(config)
+    target = get_target(config.target.name)
+    readout = target.readouts[0] if config.target.readout == AUTO else config.target.readout
     allowed = [choice for choice in source.readouts(state) if choice in target.readouts]
     if readout not in allowed:
         # of all targets only mu is a dipole, and every target has the readout sum
@@ -98,12 +92,13 @@ def _same(configured: Any, value: Any) -> bool:
     return configured == value
 
 
-def normalizer_of(source: Source, state: State, readout: str, mean: float | None, std: float | None) -> Normalizer:
+def normalizer_of(source: Source, state: State, config: Config, mean: float | None, std: float | None) -> Normalizer:
     """What the original does to each atom's value before the readout, as the law of our normaliser.
 
     Raises:
         WeightError: only one of mean and std, or either for a readout that ignores them.
     """
+    readout = resolve_task(config.target.name, config.target.readout).readout
     if (mean is None) != (std is None):
         raise WeightError("--mean and --std belong together: the original uses both or neither")
     if mean is not None and readout not in ("sum", "mean"):
@@ -118,39 +113,39 @@ def normalizer_of(source: Source, state: State, readout: str, mean: float | None
     )
 
 
-def build(config: Config, dtype: str, parameters: State, source: str) -> nn.Cell:
+def task_of(config: Config, normalizer: Normalizer) -> Task:
+    """The configuration's task; a model that adds the energies of free atoms predicts total energies."""
+    settings = config.target
+    adds_atoms = bool(np.nan_to_num(normalizer.references).any())
+    total = adds_atoms and settings.reference == AUTO and "total" in get_target(settings.name).references
+    # how labels were standardised in the original is in the normaliser: the configuration's wish is not heard
+    return resolve_task(settings.name, settings.readout, "total" if total else settings.reference)
+
+
+def build(config: Config, task: Task, parameters: State, source: Path) -> nn.Cell:
     """The configured model with the converted parameters.
 
     Raises:
         ConfigError: the constructor refuses a hyperparameter.
         CheckpointError: an array has the wrong shape.
     """
-    hyperparameters = {key: value for key, value in config_to_dict(config)["model"].items() if key != "name"}
-    try:
-        model = build_model(config.model.name, dtype=dtype, readout=readout_of(config), **hyperparameters)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    model = session.build(config, task)
     # buffers that an origin does not store, such as atomic masses, keep our values
     own = {item.name: item.asnumpy() for item in model.get_parameters() if not item.requires_grad}
-    assign(model, {**own, **parameters}, source)
+    assign(model, {**own, **parameters}, str(source))
     model.set_train(False)
     return model
 
 
-def information_of(config: Config, normalizer: Normalizer, args: argparse.Namespace) -> dict[str, Any]:
+def information_of(config: Config, task: Task, normalizer: Normalizer, args: argparse.Namespace) -> dict[str, Any]:
     """What a checkpoint says about itself."""
-    target = get_target(config.target.name)
+    target = config.target.__class__(**{key: task.to_dict()[key] for key in TASK_KEYS})
     return {
-        "config": config_to_dict(config),
+        "config": config_to_dict(dataclasses.replace(config, target=target)),
+        "task": task.to_dict(),
         "normalizer": normalizer.to_dict(),
-        "target": {
-            "name": target.name,
-            "unit": target.unit,
-            "reference": _reference(config, target, normalizer),
-            "readout": readout_of(config),
-        },
         "elements": ELEMENTS,
-        "versions": {name: version(name) for name in ("mindspore", "numpy")},
+        "versions": versions(),
         "converted_from": {
             "source": args.source,
             "file": args.weights.name,
@@ -158,14 +153,6 @@ def information_of(config: Config, normalizer: Normalizer, args: argparse.Namesp
         },
         "progress": {"epoch": 0, "step": 0},
     }
-
-
-def _reference(config: Config, target: Target, normalizer: Normalizer) -> str:
-    """The definition of the label; a model that adds energies of free atoms predicts total energies."""
-    if config.target.reference != "auto":
-        return config.target.reference
-    adds_atoms = bool(np.nan_to_num(normalizer.references).any())
-    return "total" if adds_atoms and "total" in target.references else target.references[0]
 
 
 def check(
@@ -176,7 +163,8 @@ def check(
     rows, before = [], ms.get_context("mode")
     try:
         for bits, dtype in BITS.items():
-            model = build(config, f"float{bits}", parameters, str(path))
+            at_precision = dataclasses.replace(config, run=dataclasses.replace(config.run, dtype=f"float{bits}"))
+            model = build(at_precision, task_of(config, normalizer), parameters, path)
             for mode in modes:
                 ms.set_context(mode=MODES[mode])
                 found = evaluate(model, golden, normalizer, source, dtype)
@@ -187,36 +175,29 @@ def check(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, convert, check, write; returns the exit code.
-
-    Raises:
-        ValueError: a mistake in the arguments or files, of any of the classes in ``MISTAKES``.
-    """
+    """Read, convert, check, write; returns the exit code."""
     source = SOURCES[args.source]
     config = load_config(args.config, [_override(text) for text in args.set])
-    try:
-        state = check_keys(args.source, read_weights(args.weights))
-        check_config(config, source, state)
-        parameters = convert(args.source, state)
-    except (WeightError, ConfigError) as error:
-        raise type(error)(str(error) if str(args.weights) in str(error) else f"{args.weights}: {error}") from None
-    readout = readout_of(config)
-    normalizer = normalizer_of(source, state, readout, args.mean, args.std)
-    model = build(config, config.run.dtype, parameters, str(args.weights))
-    count = sum(int(np.prod(parameter.shape)) for parameter in model.trainable_params())
+    state = check_keys(args.source, read_weights(args.weights), args.weights)
+    check_config(config, source, state)
+    parameters = convert(args.source, state)
+    normalizer = normalizer_of(source, state, config, args.mean, args.std)
+    task = task_of(config, normalizer)
+    model = build(config, task, parameters, args.weights)
+    count = sum(parameter.size for parameter in model.trainable_params())
     said = "" if len(source.readouts(state)) == 1 else " (from the configuration: the weights do not say)"
-    print(f"{args.weights}: {args.source}, {count:,} parameters, readout {readout}{said}")
+    print(f"{args.weights}: {args.source}, {count:,} parameters, readout {task.readout}{said}")
     if args.check:
         modes = tuple(MODES) if args.mode == "both" else (args.mode,)
         rows = check(args.check, config, source, parameters, normalizer, modes)
         print(f"\n{args.check}, {' and '.join(modes)}: largest relative differences\n{table(rows)}")
-        beyond = [row for row in rows if not row.accepted]
+        beyond = sum(not row.accepted for row in rows)
         if beyond:
-            print(f"\n{len(beyond)} of {len(rows)} differences are beyond tolerance; nothing is written")
+            print(f"{beyond} of {len(rows)} differences are beyond tolerance; nothing is written")
             return DIFFERS
         print(f"all {len(rows)} differences are within tolerance")
     if args.output:
-        save(args.output, Checkpoint(parameters, information=information_of(config, normalizer, args)))
+        save(args.output, Checkpoint(parameters, information=information_of(config, task, normalizer, args)))
         print(f"wrote {args.output}")
     return 0
 
@@ -230,12 +211,10 @@ def _override(text: str) -> tuple[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    args = parse_arguments(arguments)
     try:
-        return run(args)
-    except (*MISTAKES, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
+        return run(parse_arguments(arguments))
+    except Exception as error:  # exit_code raises again what is not a mistake of the user
+        return session.exit_code(error)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_tools.graph import DataError
+
 State = Mapping[str, np.ndarray]
 Sizes = dict[str, int | float | str]
 
@@ -23,7 +25,7 @@ ELEMENT_ROWS = 119  # atomic numbers 0 to 118
 SHOWN = 4  # names in an error
 
 
-class WeightError(ValueError):
+class WeightError(DataError):
     """Weights that cannot be used: one line with what was expected, what came and what to do."""
 
 
@@ -65,12 +67,13 @@ class Source:
         return max((int(match.group(1)) + 1 for match in found if match), default=0)
 
 
-def check_keys(name: str, state: State) -> State:
+def check_keys(name: str, state: State, where: object = "weights") -> State:
     """The state dict with its keys as ``Source.names`` has them.
 
     Args:
         name: key of ``SOURCES``.
         state: arrays by their keys in the original.
+        where: the file, for errors.
 
     Raises:
         WeightError: keys are missing or unknown, or a value is not finite.
@@ -85,10 +88,12 @@ def check_keys(name: str, state: State) -> State:
         parts = [
             f"{len(keys)} {what}: {_some(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys
         ]
-        raise WeightError(f"the keys are not those of {name}: {'; '.join(parts)}{_other_source(name, state)}")
+        raise WeightError(f"{where}: the keys are not those of {name}: {'; '.join(parts)}{_other_source(name, state)}")
     for key in sorted(expected):
         if not np.isfinite(state[key]).all():
-            raise WeightError(f"{key} holds a value that is not finite; use weights of a run that did not diverge")
+            raise WeightError(
+                f"{where}: {key} holds a value that is not finite; use weights of a run that did not diverge"
+            )
     return state
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: everything that evaluation, prediction and a resumed run need, in one safetensors file.
 
 Tensors are named ``model/<parameter>``, ``ema/<parameter>`` and ``optimizer/<name>``; the header holds one JSON text
-with the configuration, normaliser, target, elements, progress, history and versions.  Nothing is ever unpickled, a
+with the configuration, task, normaliser, elements, progress with history, and versions.  Nothing is ever unpickled, a
 truncated or foreign file is one clear error, and a file is written under a temporary name and renamed.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor, nn
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 FORMAT = "geospore-checkpoint-1"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -37,8 +37,8 @@ class Checkpoint:
         model: parameters by name, buffers included.
         ema: their exponential moving average; empty when the run keeps none.
         optimizer: moments and step counter; empty in a converted or best checkpoint.
-        information: what JSON can hold: ``config``, ``normalizer``, ``target``, ``elements``, ``progress``,
-            ``history``, ``versions``.
+        information: what JSON can hold: ``config``, ``task``, ``normalizer``, ``elements``, ``versions`` and, where a
+            run wrote it, ``source`` and ``split`` of its data and its ``progress``.
     """
 
     model: dict[str, np.ndarray]
@@ -88,16 +88,15 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         for group in GROUPS
         for name, value in getattr(checkpoint, group).items()
     }
-    header = {
-        "format": FORMAT,
-        "checksum": str(_checksum(tensors)),
-        "information": json.dumps(checkpoint.information, allow_nan=True),
-    }
+    information = json.dumps(checkpoint.information, allow_nan=True)
+    header = {"format": FORMAT, "checksum": str(_checksum(tensors, information)), "information": information}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata=header)
-        with open(temporary, "rb+") as file:
+        # not by safetensors itself, whose files only their owner may read
+        with temporary.open("wb") as file:
+            file.write(to_bytes(tensors, metadata=header))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -130,7 +129,7 @@ def load(path: str | Path) -> Checkpoint:
             groups[group][name] = value
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: the checkpoint is damaged ({error})") from None
-    if header.get("checksum") != str(_checksum(tensors)):
+    if header.get("checksum") != str(_checksum(tensors, header["information"])):
         raise CheckpointError(f"{path}: the checksum differs, the file is damaged; use another checkpoint")
     return Checkpoint(**groups, information=information)
 
@@ -152,8 +151,9 @@ def find(path: str | Path) -> Path:
     return path
 
 
-def _checksum(tensors: Mapping[str, np.ndarray]) -> int:
-    total = 0
+def _checksum(tensors: Mapping[str, np.ndarray], information: str) -> int:
+    total = zlib.crc32(information.encode())
     for key in sorted(tensors):
-        total = zlib.crc32(tensors[key].tobytes(), zlib.crc32(key.encode(), total))
+        array = tensors[key]
+        total = zlib.crc32(array.tobytes(), zlib.crc32(f"{key} {array.dtype} {array.shape}".encode(), total))
     return total

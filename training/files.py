@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows with equal keys as CSV, under a temporary name first."""
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows with equal keys as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows with equal keys as CSV, under a temporary name first."""
+    write_text(path, csv_text(rows))
 
 
 def write_text(path: Path, text: str) -> None:

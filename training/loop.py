@@ -16,9 +16,9 @@ from mindspore import dtype as mstype
 from tqdm import tqdm
 
 from data_tools.graph import GraphBatch
-from training.checkpoint import BEST, LAST, Checkpoint, assign, parameters_of, save
+from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
 from training.files import clock, write_rows
-from training.meter import Meter
+from training.meter import LossError, Meter
 from training.optimizer import AdamW, learning_rate, moments_of, operator_scalars
 from training.step import TrainStep, to_tensors
 
@@ -101,18 +101,23 @@ class Trainer:
         """Train until the last epoch or until validation has not improved for long enough.
 
         Raises:
-            LossError: the loss became NaN or infinite.
+            LossError: the loss or the validation MAE became NaN or infinite.
         """
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
-            row = self._train_epoch()
-            with evaluation_weights(self.model, self.optimizer):
-                row["valid_mae"] = self.validate()
-                self._finish_epoch(row)
-            self._save(LAST, with_optimizer=True)
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
                 log.info("early stop: no better validation MAE for %d epochs", recipe.early_stop)
                 break
+            row = self._train_epoch()
+            with evaluation_weights(self.model, self.optimizer):
+                row["valid_mae"] = self.validate()
+                if not np.isfinite(row["valid_mae"]):
+                    raise LossError(
+                        f"the validation MAE of epoch {progress.epoch} is {row['valid_mae']}; lower the learning rate "
+                        "or set optimizer.clip_norm"
+                    )
+                self._finish_epoch(row)
+            self._save(LAST, with_optimizer=True)
 
     def compile(self) -> tuple[int, float]:
         """Compile every shape before the first epoch; returns the number of shapes and the seconds."""
@@ -226,12 +231,24 @@ class Trainer:
         return {**parameters_of(self.model), **self._average()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint with optimiser state."""
+        """Continue from a checkpoint with optimiser state.
+
+        Raises:
+            CheckpointError: it lacks that state, or belongs to another architecture.
+        """
         assign(self.model, checkpoint.model)
-        for name, parameter in moments_of(self.optimizer).items():
-            parameter.set_data(Tensor(checkpoint.optimizer[name], parameter.dtype))
-        for parameter in self.optimizer.average:
-            parameter.set_data(Tensor(checkpoint.ema[parameter.name.removeprefix("average.")], parameter.dtype))
+        state = [
+            *((parameter, checkpoint.optimizer.get(name)) for name, parameter in moments_of(self.optimizer).items()),
+            *((p, checkpoint.ema.get(p.name.removeprefix("average."))) for p in self.optimizer.average),
+        ]
+        missing = [parameter.name for parameter, value in state if value is None]
+        if missing:
+            raise CheckpointError(
+                f"{self.folder / LAST}: {len(missing)} numbers of the optimiser are missing {missing[:3]}; resume with "
+                "the settings of the run, its optimizer.ema_decay included"
+            )
+        for parameter, value in state:
+            parameter.set_data(Tensor(value, parameter.dtype))
         self.progress = Progress(**checkpoint.information["progress"])
 
 

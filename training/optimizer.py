@@ -12,7 +12,8 @@ is exactly this operator with
 
     (1)  lr' = lr sqrt(c2) / c1,     (2)  eps' = eps sqrt(c2),     (3)  wd' = wd lr / lr'.
 
-The three numbers are computed in float64 on the host, where the step counter lives.
+The three numbers are computed in float64 on the host, where the step counter lives.  The operator rounds weights to
+float32, so float64 weights are updated by the same law written out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau"
 class AdamW(nn.Cell):
     """One step of AdamW for all weights, with clipping before and the moving average after it.
 
-    The operator takes its scalars in float32, so an update is good to about 1e-6 relative in either precision.
+    The scalars are float32, so an update is good to about 1e-6 relative in either precision.
 
     Args:
         weights: the parameters to train.
@@ -47,25 +48,46 @@ class AdamW(nn.Cell):
         self.second = weights.clone(prefix="second", init="zeros")
         self.average = weights.clone(prefix="average", init="same") if ema_decay else ()
         self.update = ops.AdamWeightDecay()
+        self.fused = all(weight.dtype == mstype.float32 for weight in weights)
         self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
         self.clip_norm = float(clip_norm)
-        self.keep = float(ema_decay)
+        self.blend = 1.0 - float(ema_decay)
 
     def construct(self, gradients: tuple, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
         """Update every weight; ``lr``, ``epsilon`` and ``decay`` are those of equations (1)-(3), float32 scalars."""
         if self.clip_norm > 0:
             gradients = clip_by_norm(gradients, self.clip_norm)
-        done = lr
+        done, values = lr, ()
         for i in range(len(self.weights)):
-            updated = self.update(
-                self.weights[i], self.first[i], self.second[i], lr, self.beta1, self.beta2, epsilon, decay, gradients[i]
-            )
-            done = ops.depend(done, updated)
-        if self.keep > 0:
+            arguments = (self.weights[i], self.first[i], self.second[i], lr, self.beta1, self.beta2, epsilon, decay)
+            value = self.update(*arguments, gradients[i]) if self.fused else written_out(*arguments, gradients[i])
+            done, values = ops.depend(done, value), (*values, value)
+        if self.blend < 1:
             for i in range(len(self.weights)):
-                weight = ops.depend(self.weights[i], done)
-                ops.assign(self.average[i], self.keep * self.average[i] + (1.0 - self.keep) * weight)
+                # not self.weights[i] in float64: read after an assignment, a graph on a CPU rounds it to float32
+                weight = ops.depend(self.weights[i], done) if self.fused else values[i]
+                average = self.average[i]
+                # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
+                ops.assign(average, average + self.blend * (weight - average))
         return done
+
+
+def written_out(
+    weight: Parameter,
+    first: Parameter,
+    second: Parameter,
+    lr: Tensor,
+    beta1: Tensor,
+    beta2: Tensor,
+    epsilon: Tensor,
+    decay: Tensor,
+    gradient: Tensor,
+) -> Tensor:
+    """The operator's law in the precision of the weight: returns the new weight, which is assigned."""
+    m = beta1 * first + (1 - beta1) * gradient
+    v = beta2 * second + (1 - beta2) * gradient * gradient
+    p = weight - lr * (m / (ops.sqrt(v) + epsilon) + decay * weight)
+    return ops.depend(p, (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p)))
 
 
 def clip_by_norm(gradients: tuple, largest: float) -> tuple:
@@ -86,12 +108,11 @@ def operator_scalars(
 ) -> tuple[float, float, float]:
     """lr', eps' and wd' of equations (1)-(3) for the ``step``-th update (1 for the first).
 
-    The operator computes 1 - b2 in float32, which is off by up to 5e-5; the second moment is larger by that factor, and
-    a root of it in lr' and eps' takes it back.
+    The operator holds the decays in float32, where 1 - b2 is off by up to 5e-5: the bias to correct is that of the
+    rounded decays.
     """
-    c1, c2 = 1.0 - beta1**step, 1.0 - beta2**step
-    rounded = float(np.float32(1.0) - np.float32(beta2)) / (1.0 - beta2) if beta2 < 1 else 1.0
-    root = math.sqrt(c2 * rounded)
+    c1, c2 = 1.0 - float(np.float32(beta1)) ** step, 1.0 - float(np.float32(beta2)) ** step
+    root = math.sqrt(c2)
     operator_lr = lr * root / c1
     return operator_lr, epsilon * root, weight_decay * lr / operator_lr if operator_lr else 0.0
 

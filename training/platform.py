@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import mindspore as ms
@@ -26,6 +27,7 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> None:
         DeviceError: the device is not there.
     """
     ms.set_context(mode=MODES[mode])
+    logging.disable(logging.ERROR)  # MindSpore logs what it looked for in vain; the exception says it once
     try:
         ms.set_device(device_target, device_id)
         ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
@@ -35,6 +37,8 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> None:
             f"device {device_target}:{device_id} cannot be used ({reason}); "
             "choose another --device_target or --device_id, for example --device_target CPU"
         ) from None
+    finally:
+        logging.disable(logging.NOTSET)
     ms.set_seed(seed)
 
 

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Check the code: ruff, mypy, pytest.  The first that finds something ends the script with its exit code.
+#
+#   bash scripts/test.sh [options of pytest, for example tests/test_qm9.py]
+#
+# Makes the virtual environment .venv-test from requirements-dev.txt; called again it installs nothing.
+# PYTHON=/path/to/python chooses the interpreter, GEOSPORE_VENV=FOLDER the environment.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+
+venv="${GEOSPORE_VENV:-.venv-test}"
+environment "$venv" requirements.txt requirements-dev.txt
+"$venv/bin/python" -m ruff check .
+"$venv/bin/python" -m mypy
+exec "$venv/bin/python" -m pytest "$@"

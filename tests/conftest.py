@@ -1,0 +1,28 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import pytest
+from helpers import CASES, Bench
+
+
+@pytest.fixture
+def graph_mode():
+    """GRAPH mode for one test, and then what it was before."""
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=before)
+
+
+@pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
+def case(request):
+    """Each line of the table of models; tests of one line run together."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def bench(case):
+    """The model of a line with its compiled functions, kept for all laws."""
+    return Bench(case)

@@ -1,0 +1,188 @@
+"""The table of models, the molecules, the tolerances and the compiled functions that the law tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import ase.build
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from data_tools.batching import build_graph, join, pad
+from data_tools.graph import Budget, GraphBatch, Structure
+from models import build_model
+from training.step import to_tensors
+
+#: Largest difference, relative to the largest value of the compared array.  Nothing here may exceed 1e-2.
+TOLERANCES = {
+    "symmetry": 1e-10,  # float64: permutation, translation, rotation, inversion, batch = single, extensivity
+    "padding": 1e-11,  # float64: the same sums in another order
+    "gradients": 1e-10,  # float64: parameter gradients of a loss on energies and forces
+    "differences": 1e-6,  # float64: a derivative against central differences
+    "modes": 1e-11,  # float64: GRAPH against PYNATIVE
+    "precision": 2e-4,  # float32 against float64
+    "continuity": 1e-5,  # jump within 1e-6 Angstrom, relative to the change over the last 0.3 cutoffs
+}
+SMALLEST_SCALE = 1e-3  # below it a difference is absolute: values that vanish by symmetry have no relative error
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table: a model that must obey every law.
+
+    Attributes:
+        name: shown in the test's name.
+        model: key of ``models.MODELS``.
+        hyperparameters: small, without ``cutoff`` and ``dtype``.
+        cutoff: Angstrom.
+        exempt: law to the reason why it does not hold by design.
+    """
+
+    name: str
+    model: str
+    hyperparameters: dict
+    cutoff: float
+    exempt: dict[str, str] = field(default_factory=dict)
+
+
+SCHNET = {"features": 8, "filters": 6, "blocks": 2, "gaussians": 7}
+NO_ENVELOPE = {"cutoff continuity": "the first paper's filters have no envelope: the cutoff must exceed every distance"}
+NOT_ADDITIVE = {"extensivity": "depends on the distance of the molecules from their common centre of mass"}
+CASES = (
+    Case("schnet", "schnet", SCHNET, 3.0),
+    Case("schnet-schnetpack", "schnet", SCHNET | {"convention": "schnetpack"}, 3.0),
+    Case("schnet-2017", "schnet", SCHNET | {"convention": "2017", "gaussians": 60}, 30.0, NO_ENVELOPE),
+    Case("schnet-matrix", "schnet", SCHNET | {"filter": "matrix"}, 3.0),
+    Case("schnet-mean", "schnet", SCHNET | {"readout": "mean"}, 3.0),
+    Case("schnet-dipole", "schnet", SCHNET | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
+    Case("schnet-extent", "schnet", SCHNET | {"readout": "electronic_spatial_extent"}, 3.0, NOT_ADDITIVE),
+)
+
+BUDGET = Budget(nodes=32, edges=256, triplets=0, graphs=6)
+
+
+def molecule(name: str, seed: int = 0, rattle: float = 0.05) -> Structure:
+    """A molecule of ASE's collection, its atoms displaced at random (Angstrom)."""
+    atoms = ase.build.molecule(name)
+    noise = np.random.default_rng(seed).normal(0.0, rattle, atoms.positions.shape)
+    return Structure(atoms.numbers.astype(np.int32), atoms.positions + noise, name=name)
+
+
+def molecules() -> list[Structure]:
+    """Three molecules; benzene and ethanol are larger than the small cutoffs of the table."""
+    return [molecule("CH3CH2OH", 1), molecule("H2O", 2), molecule("C6H6", 3)]
+
+
+def build(case: Case, dtype: str = "float64", seed: int = 0) -> nn.Cell:
+    """The model of a case with random numbers in every parameter: a bias of zero would hide mistakes with ghosts."""
+    ms.set_seed(seed)
+    model = build_model(case.model, dtype=dtype, cutoff=case.cutoff, **case.hyperparameters)
+    random = np.random.default_rng(seed)
+    for parameter in model.trainable_params():
+        noise = 0.2 * random.normal(size=parameter.shape)
+        parameter.set_data(Tensor(parameter.asnumpy() + noise, parameter.dtype))
+    model.set_train(False)
+    return model
+
+
+def make_batch(
+    structures: Iterable[Structure], cutoff: float, budget: Budget = BUDGET, dtype: type = np.float64
+) -> GraphBatch:
+    return pad(join([build_graph(structure, cutoff) for structure in structures]), budget, cutoff, dtype)
+
+
+class Physics(nn.Cell):
+    """Outputs (G,) and forces (N, 3), the negative derivative of the sum of the outputs, in one compiled graph."""
+
+    def __init__(self, model: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.model = model
+
+        def total(*inputs):
+            outputs = model(*inputs)
+            return outputs.sum(), outputs
+
+        self.derive = ms.value_and_grad(total, 1, None, has_aux=True)
+
+    def construct(self, *inputs):
+        (_, outputs), slope = self.derive(*inputs)
+        return outputs, -slope
+
+
+class ForceLossGradient(nn.Cell):
+    """Gradients with respect to every parameter of a loss on outputs and forces: a second derivative.
+
+    Always called in GRAPH mode: nested gradients are silently wrong in PYNATIVE mode.
+    """
+
+    def __init__(self, model: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.model = model
+        self.weights = ms.ParameterTuple(model.trainable_params())
+
+        def total(*inputs):
+            return model(*inputs).sum()
+
+        slope = ms.grad(total, 1)
+
+        def loss(*arguments):
+            inputs, outputs, forces = arguments[:-2], arguments[-2], arguments[-1]
+            node_mask, graph_mask = inputs[8], inputs[9]
+            wrong_outputs = (model(*inputs) - outputs) * graph_mask
+            wrong_forces = (slope(*inputs) + forces) * node_mask.reshape(-1, 1)
+            return (wrong_outputs * wrong_outputs).sum() + (wrong_forces * wrong_forces).sum()
+
+        self.derive = ms.value_and_grad(loss, None, self.weights)
+
+    def construct(self, *arguments):
+        return self.derive(*arguments)
+
+
+class Bench:
+    """A model of the table with its compiled functions; arrays in, arrays of the real graphs out."""
+
+    def __init__(self, case: Case):
+        self.case = case
+        self.model = build(case)
+        self.physics = Physics(self.model)
+        self.gradient = ForceLossGradient(self.model)
+
+    def run(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs (G,) and forces (N, 3) of the real graphs and atoms."""
+        batch = make_batch(structures, self.case.cutoff, budget)
+        outputs, forces = self.physics(*to_tensors(batch.inputs))
+        atoms = sum(len(structure.numbers) for structure in structures)
+        return outputs.asnumpy()[: len(structures)], forces.asnumpy()[:atoms]
+
+    def loss(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[float, dict[str, np.ndarray]]:
+        """A loss on outputs and forces against fixed random labels, and its parameter gradients."""
+        random = np.random.default_rng(5)
+        batch = make_batch(structures, self.case.cutoff, budget)
+        outputs, forces = np.zeros(budget.graphs), np.zeros((budget.nodes, 3))
+        outputs[: len(structures)] = random.normal(size=len(structures))
+        atoms = sum(len(structure.numbers) for structure in structures)
+        forces[:atoms] = random.normal(size=(atoms, 3))
+        loss, gradients = self.gradient(*to_tensors(batch.inputs), Tensor(outputs), Tensor(forces))
+        named = zip(self.gradient.weights, gradients, strict=True)
+        return float(loss.asnumpy()), {parameter.name: gradient.asnumpy() for parameter, gradient in named}
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, law: str, scale: float | None = None) -> None:
+    """Compare with the tolerance of a law; NaN never passes."""
+    if scale is None:
+        scale = max(float(np.abs(expected).max()), SMALLEST_SCALE)
+    difference = float(np.abs(found - expected).max()) / scale
+    assert difference <= TOLERANCES[law], f"{law}: {difference:.1e} exceeds {TOLERANCES[law]:.0e}"
+
+
+def rotations(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Random orthogonal matrices, proper and improper in turn, and the inversion."""
+    random = np.random.default_rng(seed)
+    result = [-np.eye(3)]
+    for k in range(count):
+        matrix, upper = np.linalg.qr(random.normal(size=(3, 3)))
+        matrix = matrix * np.sign(np.diag(upper))
+        result.append(matrix * np.sign(np.linalg.det(matrix)) * (-1) ** k)
+    return result

@@ -1,0 +1,140 @@
+"""Who may know whom: the imports of every file are read and compared with one table."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from mindspore import dtype as mstype
+
+from configs.schema import MODEL_CONFIGS, TargetConfig
+from models import MODELS, heads, schnet
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("models", "physics", "training", "data_tools", "configs", "scripts", "tests")
+PAGES = ("train", "eval", "session")
+OURS = {*ROOMS, *PAGES}
+STANDARD = set(sys.stdlib_module_names) | {"__future__"}
+ANYTHING = None
+
+#: first part of a path: (our modules, other packages) that its files may import; the longest part that fits counts.
+ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
+    "models": ({"models"}, {"mindspore", "numpy"}),
+    "models/e3/irreps.py": (set(), {"numpy"}),
+    "models/e3/wigner.py": (set(), {"numpy"}),
+    "physics": ({"physics", "models.graph_ops", "data_tools.graph"}, {"mindspore", "numpy", "phonopy", "ase"}),
+    "training": ({"training", "models", "physics", "data_tools.graph"}, ANYTHING),
+    "data_tools": ({"data_tools"}, {"numpy", "scipy", "h5py", "rdkit", "ase", "phonopy", "tqdm"}),
+    "configs": ({"configs"}, {"yaml"}),
+    "configs/schema.py": (set(), set()),
+    "scripts": (ANYTHING, ANYTHING),
+    "tests": (ANYTHING, ANYTHING),
+    "train.py": (ANYTHING, ANYTHING),
+    "eval.py": (ANYTHING, ANYTHING),
+    "session.py": (ANYTHING, ANYTHING),
+}
+
+#: The other framework and what is built on it: for the side-by-side runs, and where a .pt file is read.
+TORCH = {"torch", "torch_geometric", "torch_scatter", "torch_cluster", "e3nn", "schnetpack", "pytorch_lightning"}
+TORCH_FILES = ("scripts/peer_",)
+TORCH_INSIDE_A_FUNCTION = ("scripts/weight_files.py",)
+
+
+def python_files() -> list[str]:
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")] + list(ROOT.glob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts)
+
+
+def imports(file: str, top_level_only: bool = False) -> set[str]:
+    """Dotted names of everything that a file imports, also inside functions."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: write imports from the root, not relative ones"
+            # `from models import schnet` imports the module models.schnet
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in allowed)
+
+
+def rule_of(file: str) -> tuple[set[str] | None, set[str] | None]:
+    fitting = [part for part in ALLOWED if file == part or file.startswith(f"{part}/")]
+    assert fitting, f"{file}: belongs to no room; add it to the table"
+    return ALLOWED[max(fitting, key=len)]
+
+
+@pytest.mark.parametrize("file", python_files())
+def test_a_file_knows_only_whom_it_may(file):
+    own, others = rule_of(file)
+    siblings = {Path(other).stem for other in python_files() if Path(other).parent == Path(file).parent}
+    for name in imports(file):
+        first = name.split(".")[0]
+        if first in STANDARD and first not in OURS:
+            continue
+        if first in OURS:
+            assert own is ANYTHING or within(name, own), f"{file} must not know {name}"
+        elif not (file.startswith(("scripts/", "tests/")) and first in siblings):
+            assert others is ANYTHING or first in others, f"{file} must not know {name}"
+
+
+@pytest.mark.parametrize("file", python_files())
+def test_torch_is_only_where_it_is_compared_with(file):
+    found = {name for name in imports(file) if name.split(".")[0] in TORCH}
+    if file.startswith(TORCH_FILES):
+        return
+    if file in TORCH_INSIDE_A_FUNCTION:
+        assert found == {"torch"} and "torch" not in imports(file, top_level_only=True)
+        return
+    assert not found, f"{file} must not know {found}"
+
+
+def test_no_model_knows_another():
+    files = {model.__module__: model.__module__.replace(".", "/") + ".py" for model in MODELS.values()}
+    for module, file in files.items():
+        others = set(files) - {module}
+        assert not [name for name in imports(file) if within(name, others)], f"{file} must not know another model"
+
+
+def test_the_table_catches_a_stranger(tmp_path):
+    """The reader of imports sees what is inside functions and behind aliases."""
+    file = tmp_path / "strange.py"
+    file.write_text("import numpy as np\ndef f():\n    from data_tools import graph\n    import torch.nn\n")
+    assert imports(str(file)) == {"numpy", "data_tools.graph", "torch.nn"}
+    assert imports(str(file), top_level_only=True) == {"numpy"}
+
+
+def test_every_model_has_a_section_of_the_configuration():
+    assert MODEL_CONFIGS.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hyperparameters_are_those_of_the_constructor(name):
+    """The constructor adds what other sections decide: readout and dtype."""
+    section, constructor = MODEL_CONFIGS[name], inspect.signature(MODELS[name]).parameters
+    keys = {item.name for item in dataclasses.fields(section)} - {"name"}
+    assert keys | {"readout", "dtype"} == set(constructor)
+    types, hints = get_type_hints(section), get_type_hints(MODELS[name].__init__)
+    assert all(types[key] is hints[key] for key in keys)
+    assert section().name == name and constructor["dtype"].default == mstype.float32
+    # sizes differ on purpose: the configuration's are those of the profile lite
+    for key in keys:
+        if types[key] is str:
+            assert getattr(section(), key) == constructor[key].default
+
+
+def test_choices_of_the_configuration_are_those_of_the_model():
+    choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["schnet"])}
+    assert choices["convention"] == schnet.CONVENTIONS and choices["filter"] == schnet.FILTERS
+    target = {item.name: item.metadata.get("choices") for item in dataclasses.fields(TargetConfig)}
+    assert target["readout"] == ("auto", *heads.READOUTS)

@@ -1,0 +1,281 @@
+"""AdamW, clipping, the moving average and the schedules against their laws in float64 and against torch's numbers."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, ParameterTuple, Tensor, nn
+
+from training.optimizer import SCHEDULES, AdamW, clip_by_norm, learning_rate, moments_of, operator_scalars
+
+MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
+DTYPES = ("float32", "float64")
+SETTINGS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
+STEPS = 20
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    before = ms.get_context("mode")
+    ms.set_context(mode=MODES[request.param])
+    yield request.param
+    ms.set_context(mode=before)
+
+
+class Step(nn.Cell):
+    """Gradients enter as separate tensors, as inside a train step: a tuple would be compiled at every call."""
+
+    def __init__(self, optimizer):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+
+    def construct(self, first, second, lr, epsilon, decay):
+        return self.optimizer((first, second), lr, epsilon, decay)
+
+
+class Clip(nn.Cell):
+    def construct(self, first, second, largest):
+        return clip_by_norm((first, second), 2.0)
+
+
+def start(dtype="float64"):
+    """A matrix and a vector of weights of different sizes."""
+    random = np.random.default_rng(1)
+    return [random.normal(size=(4, 3)).astype(dtype), (1e-2 * random.normal(size=5)).astype(dtype)]
+
+
+def gradients(steps, dtype="float64"):
+    """Gradients of very different sizes, with zeros and with changing signs."""
+    random = np.random.default_rng(2)
+    for step in range(steps):
+        matrix = random.normal(size=(4, 3)) * 10.0 ** random.integers(-6, 2, (4, 3))
+        vector = random.normal(size=5) * (step % 3 > 0)
+        yield [matrix.astype(dtype), vector.astype(dtype)]
+
+
+def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay):
+    """Algorithm 2 of Loshchilov and Hutter as torch.optim.AdamW writes it, float64; every state after every step."""
+    weights = [weight.astype(np.float64) for weight in weights]
+    first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
+    path = [np.zeros_like(w) for w in weights]
+    for step, step_gradients in enumerate(all_gradients, 1):
+        for k, given in enumerate(step_gradients):
+            gradient = given.astype(np.float64)
+            old = weights[k]
+            first[k] = beta1 * first[k] + (1 - beta1) * gradient
+            second[k] = beta2 * second[k] + (1 - beta2) * gradient**2
+            corrected = first[k] / (1 - beta1**step)
+            root = np.sqrt(second[k]) / np.sqrt(1 - beta2**step) + epsilon
+            weights[k] = old * (1 - lr * weight_decay) - lr * corrected / root
+            path[k] += np.abs(weights[k] - old)
+        yield [weight.copy() for weight in weights], [length.copy() for length in path]
+
+
+def make(weights, clip_norm=0.0, ema_decay=0.0, **settings):
+    """Our optimiser on fresh parameters: the parameters, the optimiser and a function that makes a step."""
+    parameters = ParameterTuple([Parameter(Tensor(w), name=f"weight{k}") for k, w in enumerate(weights)])
+    settings = {**SETTINGS, **settings}
+    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay)
+    step = Step(optimizer)
+    made = 0
+
+    def update(step_gradients):
+        nonlocal made
+        made += 1
+        scalars = operator_scalars(made, **settings)
+        step(*map(Tensor, step_gradients), *(Tensor(value, ms.float32) for value in scalars))
+        return [parameter.asnumpy().copy() for parameter in parameters]
+
+    return parameters, optimizer, update
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adamw_against_the_law(mode, dtype):
+    weights = start(dtype)
+    _, _, update = make(weights)
+    rounding = np.finfo(dtype).eps
+    expected = reference(weights, gradients(STEPS, dtype), **SETTINGS)
+    for step, (step_gradients, (law, path)) in enumerate(zip(gradients(STEPS, dtype), expected, strict=True), 1):
+        for ours, theirs, length, weight in zip(update(step_gradients), law, path, weights, strict=True):
+            # 2e-6 of the way so far, and the rounding of the weight itself at each step
+            allowed = 2e-6 * length + step * rounding * (np.abs(weight) + length)
+            assert np.all(np.abs(ours - theirs) <= allowed), step
+
+
+# Made with torch 2.13, default dtype float64:
+#   weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+#   optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
+#   for t in range(5):
+#       weight.grad = torch.tensor([0.3, -1e-6, 2.0]) * (t + 1) * (-1) ** t + 0.01
+#       optimizer.step(); print(weight)
+TORCH_ADAMW = [
+    [0.8900003225796046, -2.07999, 0.39500004975121905],
+    [0.9157830611624282, -2.159180814371833, 0.4273316123826594],
+    [0.8710250042524174, -2.237578321599675, 0.3886165907078181],
+    [0.8843176386968825, -2.3151937809637255, 0.407723217187279],
+    [0.8523447397936164, -2.392030565585769, 0.38132848517450657],
+]
+
+
+def torch_gradients():
+    for t in range(len(TORCH_ADAMW)):
+        yield np.array([0.3, -1e-6, 2.0]) * (t + 1) * (-1) ** t + 0.01
+
+
+def test_the_reference_is_torch():
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 0.1}
+    found = reference([np.array([1.0, -2.0, 0.5])], ([gradient] for gradient in torch_gradients()), **settings)
+    np.testing.assert_allclose([weights[0] for weights, _ in found], TORCH_ADAMW, rtol=1e-12)
+
+
+def test_adamw_against_torch(mode):
+    weight = np.array([1.0, -2.0, 0.5])
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 0.1}
+    _, _, update = make([weight, weight], **settings)
+    found = [update([gradient, gradient])[0] for gradient in torch_gradients()]
+    np.testing.assert_allclose(found, TORCH_ADAMW, rtol=1e-6)
+
+
+def test_three_steps_have_bias_correction():
+    """Learning rate 0.01, weight decay 0.1, gradient 1, weight 1: torch gives 0.967033, no correction gives 0.8735."""
+    _, _, update = make([np.ones(1), np.ones(1)], lr=0.01, weight_decay=0.1)
+    for _ in range(3):
+        (weight, _) = update([np.ones(1), np.ones(1)])
+    assert weight[0] == pytest.approx(0.9670329892997002, rel=1e-7)
+
+
+@pytest.mark.parametrize("beta2", [0.99, 0.999, 0.9999])
+def test_the_operators_scalars_hold_for_long_runs(beta2):
+    """The operator in float64 with the decays it holds, rounded to float32, against the law over 5,000 steps."""
+    random = np.random.default_rng(0)
+    b1, b2 = float(np.float32(0.9)), float(np.float32(beta2))
+    first = second = m = v = 0.0
+    ours = theirs = 1.0
+    for step in range(1, 5001):
+        gradient = random.normal() + 0.3
+        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
+        lr, epsilon, decay = operator_scalars(step, 1e-3, 0.9, beta2, 1e-8, 0.01)
+        update = lr * (m / (np.sqrt(v) + epsilon) + decay * ours)
+        first, second = 0.9 * first + 0.1 * gradient, beta2 * second + (1 - beta2) * gradient**2
+        corrected = np.sqrt(second / (1 - beta2**step)) + 1e-8
+        expected = 1e-3 * (first / (1 - 0.9**step) / corrected + 0.01 * theirs)
+        assert update == pytest.approx(expected, rel=1e-6, abs=1e-6 * 1e-3), step
+        ours, theirs = ours - update, theirs - expected
+
+
+def test_a_rate_of_zero_changes_nothing(mode):
+    weights = start()
+    _, _, update = make(weights, lr=0.0)
+    for found, weight in zip(update(next(gradients(1))), weights, strict=True):
+        np.testing.assert_array_equal(found, weight)
+
+
+@pytest.mark.parametrize("size", [0.1, 3.0])
+def test_clipping_limits_the_common_norm(mode, size):
+    given = [np.full((4, 3), size), np.full(5, -size)]
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in given))
+    for found, gradient in zip(Clip()(*map(Tensor, given), Tensor(2.0)), given, strict=True):
+        np.testing.assert_allclose(found.asnumpy(), gradient * min(1.0, 2.0 / norm), rtol=1e-6)
+
+
+def test_clipping_zero_gradients(mode):
+    for found in Clip()(Tensor(np.zeros((4, 3))), Tensor(np.zeros(5)), Tensor(2.0)):
+        np.testing.assert_array_equal(found.asnumpy(), 0.0)
+
+
+def test_clipped_updates_follow_the_law(mode):
+    weights = start()
+    clipped = []
+    for step_gradients in gradients(5):
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in step_gradients))
+        clipped.append([gradient * min(1.0, 0.5 / norm) for gradient in step_gradients])
+    _, _, update = make(weights, clip_norm=0.5)
+    for step_gradients, (law, path) in zip(gradients(5), reference(weights, clipped, **SETTINGS), strict=True):
+        for ours, theirs, length in zip(update(step_gradients), law, path, strict=True):
+            np.testing.assert_array_less(np.abs(ours - theirs), 5e-6 * length + 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_moving_average(mode, dtype):
+    weights = start(dtype)
+    _, optimizer, update = make(weights, ema_decay=0.9)
+    averages = [weight.astype(np.float64) for weight in weights]
+    for step_gradients in gradients(STEPS, dtype):
+        current = update(step_gradients)
+        averages = [0.9 * average + 0.1 * weight for average, weight in zip(averages, current, strict=True)]
+    for found, expected in zip(optimizer.average, averages, strict=True):
+        np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+def test_the_moving_average_of_a_constant_is_the_constant(mode):
+    """Two rounded factors that do not add up to 1 would let it drift."""
+    parameters, optimizer, update = make(start(), lr=0.0, ema_decay=0.9999)
+    zeros = [np.zeros((4, 3)), np.zeros(5)]
+    for _ in range(50):
+        update(zeros)
+    for average, weight in zip(optimizer.average, parameters, strict=True):
+        np.testing.assert_array_equal(average.asnumpy(), weight.asnumpy())
+
+
+def test_the_state_for_checkpoints_is_named_after_the_weights():
+    _, optimizer, _ = make(start())
+    assert set(moments_of(optimizer)) == {"first.weight0", "first.weight1", "second.weight0", "second.weight1"}
+
+
+# torch 2.13: OneCycleLR(SGD([p], lr=1.0), max_lr=2e-3, total_steps=10), the rate before each step
+TORCH_ONE_CYCLE = [
+    7.999999999999999e-05, 0.0010400000000000001, 0.002, 0.0019009692640269472, 0.001623491307899526,
+    0.0012225240438725783, 0.0007774839561274215, 0.00037651669210047396, 9.903873597305257e-05, 8e-09,
+]  # fmt: skip
+
+
+def test_one_cycle_is_torchs():
+    found = [learning_rate("one_cycle", step, 10, 2e-3) for step in range(10)]
+    np.testing.assert_allclose(found, TORCH_ONE_CYCLE, rtol=1e-12, atol=1e-18)
+
+
+def test_cosine():
+    found = [learning_rate("cosine", step, 8, 1.0, min_lr=0.2) for step in range(9)]
+    np.testing.assert_allclose(found, 0.2 + 0.4 * (1 + np.cos(np.pi * np.arange(9) / 8)), rtol=1e-12)
+
+
+def test_exponential_and_step():
+    smooth = [learning_rate("exponential", step, 99, 1.0, decay_rate=0.25, decay_steps=4) for step in range(9)]
+    np.testing.assert_allclose(smooth, 0.25 ** (np.arange(9) / 4), rtol=1e-12)
+    stairs = [learning_rate("step", step, 99, 1.0, decay_rate=0.25, decay_steps=4) for step in range(9)]
+    np.testing.assert_allclose(stairs, 0.25 ** (np.arange(9) // 4), rtol=1e-12)
+
+
+def test_plateau_and_constant():
+    found = [learning_rate("plateau", 5, 99, 1.0, decay_rate=0.5, reductions=count) for count in range(4)]
+    assert found == [1.0, 0.5, 0.25, 0.125]
+    assert {learning_rate("constant", step, 99, 0.3) for step in range(99)} == {0.3}
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "one_cycle"])
+def test_the_warm_up_rises_in_a_line_and_the_schedule_follows_it(name):
+    settings = {"warmup_steps": 4, "warmup_lr": 0.2, "decay_steps": 3}
+    found = [learning_rate(name, step, 20, 1.0, **settings) for step in range(20)]
+    np.testing.assert_allclose(found[:4], [0.4, 0.6, 0.8, 1.0], rtol=1e-12)
+    without = [learning_rate(name, step, 16, 1.0, decay_steps=3) for step in range(16)]
+    np.testing.assert_allclose(found[4:], without, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_never_falls_below_its_minimum(name):
+    settings = {"min_lr": 0.1, "decay_rate": 0.1, "decay_steps": 2, "reductions": 9}
+    found = [learning_rate(name, step, 40, 1.0, **settings) for step in range(45)]
+    assert min(found) >= 0.1 and max(found) <= 1.0
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_runs_have_a_rate(total):
+    for name in SCHEDULES:
+        rates = [learning_rate(name, step, total, 1.0) for step in range(total)]
+        assert np.all(np.isfinite(rates)) and min(rates) >= 0
+
+
+def test_an_unknown_schedule():
+    with pytest.raises(ValueError, match="expected one of constant, cosine"):
+        learning_rate("linear", 0, 1, 1.0)

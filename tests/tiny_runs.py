@@ -1,0 +1,80 @@
+"""Runs of seconds: a small file of real molecules, and the options that cut a profile down to a few steps."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from published_files import PACKED
+
+REPOSITORY = Path(__file__).parents[1]
+PROFILES = sorted((REPOSITORY / "configs").glob("*/*.yaml"))
+MINI = REPOSITORY / "configs" / "schnet" / "qm9_mini.yaml"
+SMALL: dict[str, Any] = {
+    "data.split": "random",
+    "data.train_size": 32,
+    "data.valid_size": 12,
+    "data.test_size": 12,
+    "data.shapes": 1,  # each shape is one compilation
+    "training.epochs": 1,
+    "training.batch_size": 16,
+    "run.plots": "false",
+}
+#: a network that compiles fast, with every ``auto`` of the target left to the program
+LIGHT: dict[str, Any] = {
+    "model.blocks": 1,
+    "model.features": 8,
+    "model.filters": 8,
+    "model.gaussians": 8,
+    "target.readout": "auto",
+    "target.standardisation": "auto",
+}
+
+
+def write_molecules(path: Path, rows: Iterable[int], labels: bool = True) -> Path:
+    """Some of the shipped molecules in the packed layout, with their labels and their names in Cormorant's split."""
+    rows = np.array(list(rows))
+    with np.load(PACKED) as shipped:
+        arrays = {name: shipped[name] for name in shipped.files}
+    total = len(arrays["n_atoms"])
+    owner = np.repeat(np.arange(total), arrays["n_atoms"])
+    atoms = np.concatenate([np.flatnonzero(owner == row) for row in rows])
+    kept = {name: array[rows] for name, array in arrays.items() if len(array) == total}
+    if not labels:
+        kept = {name: kept[name] for name in ("n_atoms", "gdb_index")}
+    np.savez(path, **kept, Z=arrays["Z"][atoms], R=arrays["R"][atoms])
+    return path
+
+
+def rows_with(element: int, label: str) -> np.ndarray:
+    """Shipped molecules that hold an element and have a label in Cormorant's split."""
+    with np.load(PACKED) as shipped:
+        starts = np.cumsum(shipped["n_atoms"]) - shipped["n_atoms"]
+        holds = np.add.reduceat(shipped["Z"] == element, starts.astype(np.int64)) > 0
+        return np.flatnonzero(holds & (shipped["split"].astype(str) == label))
+
+
+def options(file: Path | str, output: Path, *extra: str, **settings: Any) -> list[str]:
+    """The command line of a small run; ``settings`` are ``section__key=value``."""
+    changed = {key.replace("__", "."): value for key, value in settings.items()}
+    pairs = {"data.file": file, "run.output": output, **SMALL, **changed}
+    return [*extra, *(word for key, value in pairs.items() for word in ("--set", f"{key}={value}"))]
+
+
+def light(**settings: Any) -> dict[str, Any]:
+    """Settings of a run whose network compiles fast."""
+    return {**{key.replace(".", "__"): value for key, value in LIGHT.items()}, **settings}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows: list[dict[str, str]], name: str) -> np.ndarray:
+    """One column as numbers."""
+    return np.array([float(row[name]) for row in rows])
