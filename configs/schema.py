@@ -74,9 +74,10 @@ class TargetConfig:
     reference: str = field(default="auto", metadata={"choices": ("auto", "none", "atomisation", "total")})
     """Label definition: ``atomisation`` subtracts the free atoms from an energy; ``auto`` takes the target's own."""
     standardisation: str = field(
-        default="auto", metadata={"choices": ("auto", "none", "per_molecule", "per_atom", "scale")}
+        default="auto",
+        metadata={"choices": ("auto", "none", "per_molecule", "per_atom", "per_element", "scale")},
     )
-    """Mean and deviation of the training labels, divided out per molecule or per atom; ``auto`` is the recommended."""
+    """What of the training labels is taken out per molecule, atom or element; ``auto`` is the target's recommended."""
 
 
 @dataclass(frozen=True)

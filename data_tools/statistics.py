@@ -147,7 +147,8 @@ def fit_normalizer(
     """Constants of the law from the TRAINING molecules; the module ``targets`` says which standardisation fits what.
 
     none: scale 1.  per_molecule: mean and standard deviation of the labels.  per_atom: mean and standard deviation of
-    label / n, as SchNetPack and PyG do.  scale: the root mean square of the labels and no shift.
+    label / n, as SchNetPack and PyG do.  per_element: least-squares contribution of each element and the standard
+    deviation of the rest.  scale: the root mean square of the labels and no shift.
 
     Args:
         values: (M,) labels of the training molecules.
@@ -163,10 +164,14 @@ def fit_normalizer(
         raise DataError(f"unknown standardisation '{standardisation}': one of {', '.join(STANDARDISATIONS)} expected")
     references = np.zeros(WIDTH) if references is None else np.asarray(references, np.float64)
     values = _complete(_as_column(values, counts), "training labels")
+    if standardisation == "per_element":
+        references = references + _element_contributions(values - _reference_sums(counts, references), counts)
     rest = values - _reference_sums(counts, references)
     shift, scale = 0.0, 1.0
     if standardisation == "scale":
         scale = float(np.sqrt(np.mean(rest**2)))
+    elif standardisation == "per_element":
+        scale = float(rest.std())
     elif standardisation != "none":
         share = rest / counts.sum(axis=1) if standardisation == "per_atom" else rest
         shift, scale = float(share.mean()), float(share.std())
@@ -251,6 +256,18 @@ def regression_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, f
         "max_error": float(np.max(np.abs(error))),
         "count": len(label),
     }
+
+
+def _element_contributions(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(119,) float64: what an atom of each element adds to a label, by least squares without an intercept.
+
+    An element that no training molecule holds gets the mean per atom: a model may still be measured on it.
+    """
+    contributions = np.full(WIDTH, values.sum() / counts.sum())
+    present = np.flatnonzero(counts.any(axis=0))
+    contributions[present] = np.linalg.lstsq(counts[:, present].astype(np.float64), values, rcond=None)[0]
+    contributions[0] = 0.0
+    return contributions
 
 
 def _reference_sums(counts: np.ndarray, references: np.ndarray) -> np.ndarray:

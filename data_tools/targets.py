@@ -23,6 +23,8 @@ Standardisations, how an output o becomes a label y (constants from the training
 | none            | y = o                  | all but total energies, which float32 holds to 1 meV at best             |
 | per_molecule    | y = scale o + shift    | sum, mean                                                                |
 | per_atom        | y = scale o + shift n  | sum of an extensive target: every atom gets the same shift               |
+| per_element     | y = scale o + sum_i    | sum of an extensive target: each element has a shift of its own, by      |
+|                 |   shift(Z_i)           | least squares                                                            |
 | scale           | y = scale o            | dipole, electronic_spatial_extent: a shift would break the symmetry that |
 |                 |                        | makes mu of methane 0, and the sign that a length has                    |
 """
@@ -40,7 +42,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.units import HARTREE
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
-STANDARDISATIONS = ("none", "per_molecule", "per_atom", "scale")
+STANDARDISATIONS = ("none", "per_molecule", "per_atom", "per_element", "scale")
 MAX_ATOMIC_NUMBER = 118
 ATOM_REFERENCE_FILE = Path(__file__).parent / "samples" / "atomref.txt"
 
@@ -143,7 +145,8 @@ def allowed_standardisations(target: Target, readout: str, reference: str) -> tu
     """
     if readout in ("dipole", "electronic_spatial_extent"):
         return ("scale", "none")
-    allowed = ("per_atom", "per_molecule") if target.extensive and readout == "sum" else ("per_molecule",)
+    extensive = target.extensive and readout == "sum"
+    allowed = ("per_element", "per_atom", "per_molecule") if extensive else ("per_molecule",)
     return allowed if reference == "total" else (*allowed, "none")
 
 

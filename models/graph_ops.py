@@ -16,8 +16,8 @@ def gather(values: Tensor, index: Tensor) -> Tensor:
 class _SegmentSum(nn.Cell):
     """Segment sum whose gradient is a plain gather.
 
-    The operator's own gradient also masks negative segment numbers, which our graphs never have; that mask takes a fifth
-    of a training step on a CPU.
+    The operator's own gradient also masks negative segment numbers, which our graphs never have; that mask takes a
+    sixth of a training step on a CPU.
     """
 
     def __init__(self):

@@ -77,14 +77,14 @@ def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "check
                 "use the configuration the weights were trained with"
             )
     for name, parameter in parameters.items():
-        parameter.set_data(Tensor(np.ascontiguousarray(values[name]), parameter.dtype))
+        parameter.set_data(Tensor(np.asarray(values[name], order="C"), parameter.dtype))
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: first under a temporary name in the same folder, flushed to disk, then renamed."""
     path = Path(path)
     tensors = {
-        f"{group}/{name}": np.ascontiguousarray(value)
+        f"{group}/{name}": np.asarray(value, order="C")
         for group in GROUPS
         for name, value in getattr(checkpoint, group).items()
     }

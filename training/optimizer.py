@@ -57,7 +57,8 @@ class AdamW(nn.Cell):
         """Update every weight; ``lr``, ``epsilon`` and ``decay`` are those of equations (1)-(3), float32 scalars."""
         if self.clip_norm > 0:
             gradients = clip_by_norm(gradients, self.clip_norm)
-        done, values = lr, ()
+        done = lr
+        values: tuple = ()
         for i in range(len(self.weights)):
             arguments = (self.weights[i], self.first[i], self.second[i], lr, self.beta1, self.beta2, epsilon, decay)
             value = self.update(*arguments, gradients[i]) if self.fused else written_out(*arguments, gradients[i])

@@ -1,0 +1,151 @@
+"""Configurations: complete round trips, what a value means, and errors that name the nearest valid thing."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+from typing import get_type_hints
+
+import pytest
+import yaml
+from tiny_runs import PROFILES
+
+from configs import schema
+from configs.loading import BOUNDS, ConfigError, config_from_dict, config_to_dict, config_to_yaml, load_config
+from configs.schema import MODEL_CONFIGS, Config
+
+SECTIONS = {**get_type_hints(Config), **{f"model {name}": kind for name, kind in MODEL_CONFIGS.items()}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_text(text):
+        (tmp_path / "config.yaml").write_text(text)
+        return tmp_path / "config.yaml"
+
+    return write_text
+
+
+def changed(**settings):
+    """The default configuration with ``section__key`` set as by --set."""
+    return config_from_dict({}, overrides=[(key.replace("__", "."), text) for key, text in settings.items()])
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
+def test_the_written_configuration_is_complete_and_reads_back(profile, write):
+    config = load_config(profile)
+    text = config_to_yaml(config)
+    assert load_config(write(text)) == config
+    content = yaml.safe_load(text)
+    for section, kind in get_type_hints(Config).items():
+        assert list(content[section]) == [item.name for item in dataclasses.fields(kind)]
+    assert config_from_dict(config_to_dict(config)) == config
+
+
+def test_an_empty_file_is_the_defaults(write):
+    assert load_config(write("")) == load_config(write("training:\nmodel: {}\n")) == Config()
+
+
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("model.convention", "2017", "2017"),
+        ("optimizer.lr", "1e-4", 1e-4),
+        ("optimizer.lr", "1", 1.0),
+        ("model.cutoff", "10", 10.0),
+        ("training.epochs", "7", 7),
+        ("run.plots", "false", False),
+        ("run.plots", "no", False),
+        ("run.output", "", ""),
+        ("run.output", "2024", "2024"),
+        ("run.output", "on", "on"),
+        ("data.file", "a: b", "a: b"),
+        ("data.split_file", "null", "null"),
+        ("data.train_size", "0x10", 16),
+    ],
+)
+def test_what_a_value_on_the_command_line_means(key, text, value):
+    section, name = key.split(".")
+    found = getattr(getattr(config_from_dict({}, overrides=[(key, text)]), section), name)
+    assert found == value and type(found) is type(value)
+
+
+def test_overrides_win_and_leave_the_file_alone(write):
+    content = {"training": {"epochs": 3, "batch_size": 4}}
+    config = config_from_dict(content, overrides=[("training.epochs", "5"), ("training.epochs", "6")])
+    assert (config.training.epochs, config.training.batch_size) == (6, 4)
+    assert content == {"training": {"epochs": 3, "batch_size": 4}}
+
+
+def test_a_heading_with_nothing_below_it_takes_overrides(write):
+    assert load_config(write("training:\n"), [("training.epochs", "5")]).training.epochs == 5
+
+
+MISTAKES = {
+    "training: {epoch: 3}": "training: unknown key 'epoch'; did you mean 'epochs'",
+    "trainings: {epochs: 3}": "unknown section 'trainings'; did you mean 'training'",
+    "1: {epochs: 3}": "unknown section 1",
+    "training: {1: 3}": "unknown key 1",
+    "training: 3": "expected keys and values, got 3",
+    "training: 0": "expected keys and values, got 0",
+    "training: [epochs]": "expected keys and values",
+    "training": "expected sections",
+    "training: {epochs: '3'}": "training.epochs: expected int, got '3'",
+    "training: {epochs: 3.0}": "expected int, got 3.0",
+    "training: {epochs: true}": "expected int, got True",
+    "training: {epochs: null}": "expected int, got None",
+    "run: {plots: 1}": "expected bool, got 1",
+    "model: {convention: 2017}": "expected str, got 2017",
+    "optimizer: {lr: .inf}": "expected float, got inf",
+    "optimizer: {lr: true}": "expected float, got True",
+    "optimizer: {lr: [1]}": "expected float",
+    "optimizer: {lr: 0}": "optimizer.lr 0.0: expected more than 0",
+    "optimizer: {beta1: 1.0}": "expected less than 1",
+    "schedule: {warmup_fraction: 1.01}": "expected at most 1",
+    "model: {features: 1}": "model.features 1: expected at least 2",
+    "run: {mode: graph}": "did you mean 'GRAPH'",
+    "model: {name: shnet}": "did you mean 'schnet'",
+    "model: {name: 3}": "expected one of schnet",
+    "run: {output: 2024-02-30}": "readable YAML",
+    "run: {output: !!python/object/apply:os.getcwd []}": "readable YAML",
+}
+
+
+@pytest.mark.parametrize("text, words", MISTAKES.items(), ids=MISTAKES)
+def test_mistakes_are_one_line(text, words, write):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["epochs", "training.", ".epochs", "training.epochs.more", ""])
+def test_a_key_is_section_and_name(key):
+    with pytest.raises(ConfigError):
+        config_from_dict({}, overrides=[(key, "3")])
+
+
+def test_an_unknown_section_on_the_command_line():
+    with pytest.raises(ConfigError, match="did you mean 'training'"):
+        changed(trainin__epochs="3")
+
+
+@pytest.mark.parametrize("kind", SECTIONS.values(), ids=SECTIONS)
+def test_every_field_is_explained_and_every_number_has_a_range(kind):
+    """A number without a range would be checked late or never; a field without a docstring by nobody."""
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    documented = {
+        first.target.id
+        for first, second in itertools.pairwise(body)
+        if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr)
+    }
+    for item in dataclasses.fields(kind):
+        assert item.name in documented
+        if item.type in ("int", "float"):
+            assert set(item.metadata) & set(BOUNDS), item.name
+
+
+def test_the_defaults_are_within_their_ranges():
+    assert config_from_dict(config_to_dict(Config())) == Config()
+    assert dataclasses.is_dataclass(schema.SchNetConfig)
