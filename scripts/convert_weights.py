@@ -31,7 +31,7 @@ from configs.schema import Config
 from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
 from data_tools.targets import get_target
-from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, table
+from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, not_compared, table
 from scripts.weight_files import read_weights
 from scripts.weight_maps import SOURCES, Source, State, WeightError, check_keys, convert
 from training.checkpoint import Checkpoint, assign, save
@@ -191,6 +191,8 @@ def run(args: argparse.Namespace) -> int:
         modes = tuple(MODES) if args.mode == "both" else (args.mode,)
         rows = check(args.check, config, source, parameters, normalizer, modes)
         print(f"\n{args.check}, {' and '.join(modes)}: largest relative differences\n{table(rows)}")
+        if missed := not_compared(args.check, rows):
+            print(f"not compared: {', '.join(missed)}")
         beyond = sum(not row.accepted for row in rows)
         if beyond:
             print(f"{beyond} of {len(rows)} differences are beyond tolerance; nothing is written")
