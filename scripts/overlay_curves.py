@@ -35,14 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args(arguments)
     figure, axes = plt.subplots(figsize=(6, 4), constrained_layout=True)
-    for text in options.run:
+    for position, text in enumerate(options.run):
         name, _, folder = text.partition("=")
         try:
             epochs, values = read_curve(Path(folder))
         except (OSError, StopIteration, KeyError, ValueError, IndexError) as error:
             print(f"error: --run {text}: expected NAME=FOLDER with a metrics.csv in it ({error})", file=sys.stderr)
             return 2
-        axes.plot(epochs, values, marker="o", markersize=3, label=name)
+        # the first curve is broad, so that one that coincides with it leaves it visible
+        width, strength = (6, 0.4) if position == 0 else (1.5, 1.0)
+        axes.plot(epochs, values, linewidth=width, alpha=strength, marker="o", markersize=3, label=name)
         print(f"{name}: last {values[-1]:.4f} {options.unit}, lowest {min(values):.4f} {options.unit}")
     axes.set(xlabel="epoch", ylabel=f"validation MAE / {options.unit}", yscale="log", title=options.title)
     axes.legend()

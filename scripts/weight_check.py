@@ -9,10 +9,10 @@ A difference is max|ours - theirs| / max|theirs| against the float64 array; the 
 a share of the largest gradient of all, because a bias that cannot matter has gradient 0.  Tolerances:
 
     float64:  1e-9.
-    float32:  FLOOR + PEER_FACTOR * (what the original itself loses in float32 on the same array).  The factor stands
-              for the chance in the largest of some hundred rounding errors, the floor for MindSpore's float32
-              exponential, which is good to 4e-6 on a CPU (torch's: 6e-8).  Parity files hold no float32 gradients, so
-              for these there is a fixed tolerance.
+    float32:  FLOOR + PEER_FACTOR * (what the original itself loses in float32 on the same array).  Both are there for
+              MindSpore's float32 exponential, which is good to 4e-6 on a CPU (torch's: 6e-8) and alone makes the
+              activations err about ten times as much.  Parity files hold no float32 gradients, so for these there is
+              a fixed tolerance.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Arrays = Mapping[str, np.ndarray]
 
 BITS = {64: np.float64, 32: np.float32}
 FLOAT64_TOLERANCE = 1e-9
-PEER_FACTOR, FLOOR, GRADIENT_TOLERANCE_32 = 3.0, 1e-5, 1e-4
+PEER_FACTOR, FLOOR, GRADIENT_TOLERANCE_32 = 10.0, 1e-5, 1e-4
 POSITIONS = 2  # argument of the differentiated function, after cotangent and numbers
 GRADIENTS_SHOWN = 4  # the worst ones, in the table
 SMALL_GRADIENT = {64: 1e-5, 32: 1e-2}  # share of the largest gradient that divides a smaller one
