@@ -8,19 +8,31 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import XavierUniform, initializer
 
 
-class ShiftedSoftplus(nn.Cell):
-    """ssp(x) = ln(e^x / 2 + 1 / 2), smooth and zero at zero (Schuett et al. 2017)."""
+class Softplus(nn.Cell):
+    """ln(1 + e^x)."""
 
     def __init__(self, dtype: mstype.Type = mstype.float32):
         super().__init__()
-        self.log2 = Tensor(np.log(2.0), dtype)
         self.softplus = ops.Softplus()
         self.exact = dtype == mstype.float64
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
         if self.exact:  # the fused operator is only good to 3e-7 in float64
-            return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x))) - self.log2
+            return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x)))
+        return self.softplus(x)
+
+
+class ShiftedSoftplus(nn.Cell):
+    """ssp(x) = ln(e^x / 2 + 1 / 2), smooth and zero at zero (Schuett et al. 2017)."""
+
+    def __init__(self, dtype: mstype.Type = mstype.float32):
+        super().__init__()
+        self.log2 = Tensor(np.log(2.0), dtype)
+        self.softplus = Softplus(dtype)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
         return self.softplus(x) - self.log2
 
 

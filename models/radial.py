@@ -26,11 +26,12 @@ class GaussianBasis(nn.Cell):
         self.coefficients = Parameter(
             Tensor(np.full(len(offsets), coefficient), dtype), name="coefficients", requires_grad=False
         )
+        self.pad = ops.Pad(((0, 1),))
 
     def construct(self, distances: Tensor) -> Tensor:
-        """(E, 1) Angstrom to (E, K)."""
-        difference = distances - self.offsets
-        return ops.exp(self.coefficients * difference * difference)
+        """(E, 1) Angstrom to (E, K + 1): the last column is 1 and carries the bias of the layer that follows."""
+        difference = distances - self.pad(self.offsets)
+        return ops.exp(self.pad(self.coefficients) * (difference * difference))
 
 
 class CosineCutoff(nn.Cell):

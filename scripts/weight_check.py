@@ -182,7 +182,7 @@ class SchNetTrace(nn.Cell):
         for interaction in self.model.interactions:
             filters = (*filters, interaction.filter(gaussians))
         traced = self.model.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
-        return gaussians, self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
+        return gaussians[:, :-1], self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
 
 
 def _schnet_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
