@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -50,7 +52,7 @@ class Dense(nn.Cell):
     def __init__(self, inputs: int, outputs: int, dtype: mstype.Type = mstype.float32, bias: bool = True):
         super().__init__()
         self.weight = Parameter(initializer(XavierUniform(), (outputs, inputs), dtype), name="weight")
-        self.bias = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
+        self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
         self.multiply = ops.MatMul(transpose_b=True)
 
     def construct(self, x: Tensor) -> Tensor:
