@@ -8,12 +8,17 @@ from helpers import CASES, Bench
 
 
 @pytest.fixture
-def graph_mode():
-    """GRAPH mode for one test, and then what it was before."""
+def same_mode():
+    """After a test the mode is what it was before; the programs choose one."""
     before = ms.get_context("mode")
-    ms.set_context(mode=ms.GRAPH_MODE)
     yield
     ms.set_context(mode=before)
+
+
+@pytest.fixture
+def graph_mode(same_mode):
+    """GRAPH mode for one test, and then what it was before."""
+    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 
-import mindspore as ms
 import numpy as np
 import pytest
 from published_files import RAW, RAW_FILES
@@ -23,6 +22,8 @@ from data_tools.statistics import Normalizer, regression_metrics
 from data_tools.targets import atom_references, get_target, label_values
 from training import checkpoint as checkpoints
 
+pytestmark = pytest.mark.usefixtures("same_mode")
+
 XYZ = """3
 water
 O 0 0 0.119
@@ -33,14 +34,6 @@ H 0 -0.763 -0.477
 H 0 0 0
 H 0 0 0.74
 """
-
-
-@pytest.fixture(autouse=True)
-def same_mode():
-    """The programs choose a mode; other tests keep theirs."""
-    before = ms.get_context("mode")
-    yield
-    ms.set_context(mode=before)
 
 
 @pytest.fixture(scope="module")

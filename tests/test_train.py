@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 
-import mindspore as ms
 import numpy as np
 import pytest
 from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, write_molecules
@@ -20,6 +19,8 @@ from data_tools.targets import TARGETS
 from training import checkpoint as checkpoints
 from training import loop
 
+pytestmark = pytest.mark.usefixtures("same_mode")
+
 FILES = {
     "config.yaml", "train.log", "metrics.csv", "metrics.json", "best.safetensors", "last.safetensors", "split.npz",
     "predictions.csv", "predictions.png", "loss_curve.png", "tsne.png",
@@ -30,14 +31,6 @@ EXPECTED_LINES = (
     "  train MAE ", " eV  lr ", " s/step  ", " molecules/s  ETA 0:", "  valid MAE ", "mean of the training labels",
     "linear in element counts", "compilations: 1 training",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def same_mode():
-    """The programs choose a mode; other tests keep theirs."""
-    before = ms.get_context("mode")
-    yield
-    ms.set_context(mode=before)
 
 
 @pytest.fixture(scope="module")

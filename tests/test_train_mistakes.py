@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import mindspore as ms
 import numpy as np
 import pytest
 from tiny_runs import MINI, REPOSITORY, light, options, write_molecules
@@ -13,14 +12,9 @@ from tiny_runs import MINI, REPOSITORY, light, options, write_molecules
 import train
 from training import checkpoint as checkpoints
 
+pytestmark = pytest.mark.usefixtures("same_mode")
+
 CONFIG = ("--config", str(MINI))
-
-
-@pytest.fixture(autouse=True)
-def same_mode():
-    before = ms.get_context("mode")
-    yield
-    ms.set_context(mode=before)
 
 
 @pytest.fixture(scope="module")

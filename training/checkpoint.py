@@ -20,6 +20,8 @@ from mindspore import Tensor, nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from training.files import replacing
+
 FORMAT = "geospore-checkpoint-1"
 BEST, LAST = "best.safetensors", "last.safetensors"
 GROUPS = ("model", "ema", "optimizer")
@@ -91,16 +93,11 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     information = json.dumps(checkpoint.information, allow_nan=True)
     header = {"format": FORMAT, "checksum": str(_checksum(tensors, information)), "information": information}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        # not by safetensors itself, whose files only their owner may read
-        with temporary.open("wb") as file:
-            file.write(to_bytes(tensors, metadata=header))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # not by safetensors itself, whose files only their owner may read
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(to_bytes(tensors, metadata=header))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load(path: str | Path) -> Checkpoint:

@@ -5,7 +5,6 @@ Drawn with Matplotlib's Agg canvas, so no display is needed; written under a tem
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogFormatter, LogFormatterSciNotation, MaxNLocator
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
+
+from training.files import replacing
 
 # Okabe and Ito's colours: told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -277,10 +278,5 @@ def _number(text: Any) -> float:
 
 
 def _write(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
