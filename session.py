@@ -29,13 +29,15 @@ from data_tools.targets import get_target
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
+from training.interruption import Stopped
 from training.meter import LossError
 from training.platform import DeviceError, set_up
 from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
-BAD_INPUT, LOSS_NOT_FINITE, INTERRUPTED = 2, 3, 130
+BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
+INTERRUPTED = SIGNAL + 2
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -78,6 +80,9 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    if isinstance(error, Stopped):
+        print(f"{error}; --resume continues the run", file=sys.stderr)
+        return SIGNAL + error.signal
     if isinstance(error, LossError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return LOSS_NOT_FINITE

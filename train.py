@@ -146,7 +146,7 @@ def make_trainer(
         return regression_metrics(evaluate(valid)[0], dataset.labels[valid])["mae"]
 
     recipe = Recipe(
-        training.epochs, training.early_stop, config.run.log_every,
+        training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
     step = TrainStep(model, optimizer, training.loss)
@@ -199,13 +199,15 @@ def run(config: Config, folder: Path, resume: bool) -> None:
     started = time.perf_counter()
     task = resolve_task(config)
     set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
-    previous = checkpoints.load(folder / checkpoints.LAST) if resume else None
+    damaged: list[str] = []
+    previous = checkpoints.newest(folder, damaged.append) if resume else None
     pretrained = checkpoints.load(config.training.pretrained) if config.training.pretrained else None
     model = build(config, task)
     if pretrained is not None and previous is None:
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     dataset = open_dataset(config, task)
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.tidy(folder, keep=resume)
     set_up_log(folder)
     describe(config, dataset, task, model)
     split = dataset.split
@@ -216,8 +218,10 @@ def run(config: Config, folder: Path, resume: bool) -> None:
     batches = make_batches(config, dataset)
     trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder)
     if previous is not None:
+        for words in damaged:
+            log.warning("skipped a checkpoint: %s", words)
         trainer.restore(previous)
-        log.info("resumed after epoch %d", trainer.progress.epoch)
+        log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
     write_text(folder / "config.yaml", config_to_yaml(config))
     save_split(split, folder / "split.npz")
     shapes, seconds = trainer.compile()

@@ -161,6 +161,10 @@ class RunConfig:
     """The run folder; empty means ``runs/<config name>_<target>_seed<seed>``."""
     log_every: int = bounded(100, least=1)
     """Steps between two lines of the log."""
+    save_minutes: float = bounded(10.0, least=0.0)
+    """Most minutes between two checkpoints; there is one after each epoch in any case."""
+    keep: int = bounded(2, least=1)
+    """How many of the newest checkpoints to keep, besides the best."""
     plots: bool = True
     """Draw predictions, loss curve and t-SNE at the end."""
 

@@ -47,12 +47,15 @@ class TrainingBatches:
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[GraphBatch]:
-        """The batches of one epoch, made ahead by a thread; the label's name in ``targets`` is ``label``."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[GraphBatch]:
+        """The batches of one epoch from number ``start`` on, made ahead by a thread.
+
+        The label's name in ``targets`` is ``label``.
+        """
         order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
         return prefetch(
             fitted_batch(self.packed, rows, self.budgets, self.labels, self.dtype)
-            for rows in chunks(order, self.batch_size)
+            for rows in chunks(order, self.batch_size)[start:]
         )
 
     def ghost_batches(self) -> Iterator[GraphBatch]:

@@ -36,7 +36,7 @@ fi
 
 venv="${GEOSPORE_VENV:-.venv}"
 environment "$venv" requirements.txt
-if [[ -f "$run/last.safetensors" && -f "$run/config.yaml" ]]; then
+if compgen -G "$run/last*.safetensors" >/dev/null && [[ -f "$run/config.yaml" ]]; then
     echo "continuing the run in $PWD/$run"
     "$venv/bin/python" train.py --resume "$run" "$@"
 else

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, write_molecules
+from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, small_run, write_molecules
 
 import train
 from configs.loading import config_to_yaml, load_config
@@ -17,12 +17,12 @@ from data_tools.readers import read_table
 from data_tools.statistics import element_counts, regression_metrics
 from data_tools.targets import TARGETS
 from training import checkpoint as checkpoints
-from training import loop
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
 FILES = {
-    "config.yaml", "train.log", "metrics.csv", "metrics.json", "best.safetensors", "last.safetensors", "split.npz",
+    "config.yaml", "train.log", "metrics.csv", "times.csv", "metrics.json", "split.npz", "best.safetensors",
+    "last.safetensors", "last-1.safetensors",
     "predictions.csv", "predictions.png", "loss_curve.png", "tsne.png",
 }  # fmt: skip
 
@@ -47,12 +47,6 @@ def finished(molecules, tmp_path_factory):
         molecules, folder, "--config", str(MINI), run__plots="true", training__epochs=2, run__log_every=1, **extra
     )
     assert train.main(arguments) == 0
-    return folder
-
-
-def small_run(molecules, folder, *extra, **settings):
-    """Train a network that compiles fast; returns the folder."""
-    assert train.main(options(molecules, folder, "--config", str(MINI), *extra, **light(**settings))) == 0
     return folder
 
 
@@ -83,8 +77,10 @@ def test_the_log_says_what_people_expect(finished):
 def test_the_metrics_of_an_epoch(finished):
     rows = read_rows(finished / "metrics.csv")
     assert list(rows[0]) == [
-        "epoch", "step", "train_loss", "train_mae", "lr", "seconds", "molecules_per_second", "valid_mae"
+        "epoch", "step", "train_loss", "train_mae", "lr", "valid_mae"
     ]  # fmt: skip
+    times = read_rows(finished / "times.csv")
+    assert list(times[0]) == ["epoch", "seconds", "molecules_per_second"] and len(times) == len(rows)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["2", "4"]
     content = json.loads((finished / "metrics.json").read_text())
@@ -164,48 +160,6 @@ def test_double_precision(molecules, tmp_path):
 
 def without_times(rows):
     return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
-
-
-def assert_same_run(first, second):
-    """Parameters, optimiser and history are equal bit for bit; times are not compared."""
-    for name in (checkpoints.BEST, checkpoints.LAST):
-        one, other = (checkpoints.load(folder / name) for folder in (first, second))
-        for group in checkpoints.GROUPS:
-            ours, theirs = getattr(one, group), getattr(other, group)
-            assert ours.keys() == theirs.keys()
-            for key in ours:
-                np.testing.assert_array_equal(ours[key], theirs[key], err_msg=f"{name} {group} {key}")
-    metrics = [without_times(read_rows(folder / "metrics.csv")) for folder in (first, second)]
-    assert metrics[0] == metrics[1]
-
-
-def test_one_epoch_and_a_resumed_one_are_two_epochs(molecules, tmp_path):
-    average = {"optimizer__ema_decay": 0.9}
-    whole = small_run(molecules, tmp_path / "whole", training__epochs=2, **average)
-    parts = small_run(molecules, tmp_path / "parts", training__epochs=1, **average)
-    assert train.main(["--resume", str(parts), "--epochs", "2"]) == 0
-    assert_same_run(whole, parts)
-    assert "resumed after epoch 1" in (parts / "train.log").read_text()
-
-
-def test_a_killed_run_resumes(molecules, tmp_path, monkeypatch, capsys):
-    whole = small_run(molecules, tmp_path / "whole", training__epochs=3, schedule__name="cosine")
-    save = loop.save
-
-    def interrupt(path, checkpoint):
-        if checkpoint.information["progress"]["epoch"] == 2 and path.name == checkpoints.LAST:
-            raise KeyboardInterrupt
-        save(path, checkpoint)
-
-    arguments = options(
-        molecules, tmp_path / "cut", "--config", str(MINI), **light(training__epochs=3, schedule__name="cosine")
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save", interrupt)
-        assert train.main(arguments) == 130
-    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
-    assert train.main(["--resume", str(tmp_path / "cut")]) == 0
-    assert_same_run(whole, tmp_path / "cut")
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "step"])

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from published_files import PACKED
 
+import train
+
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = sorted((REPOSITORY / "configs").glob("*/*.yaml"))
 MINI = REPOSITORY / "configs" / "schnet" / "qm9_mini.yaml"
@@ -67,6 +69,12 @@ def options(file: Path | str, output: Path, *extra: str, **settings: Any) -> lis
 def light(**settings: Any) -> dict[str, Any]:
     """Settings of a run whose network compiles fast."""
     return {**{key.replace(".", "__"): value for key, value in LIGHT.items()}, **settings}
+
+
+def small_run(molecules: Path, folder: Path, *extra: str, **settings: Any) -> Path:
+    """Train a network that compiles fast; returns the folder."""
+    assert train.main(options(molecules, folder, "--config", str(MINI), *extra, **light(**settings))) == 0
+    return folder
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,14 @@ def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "check
         parameter.set_data(Tensor(np.asarray(values[name], order="C"), parameter.dtype))
 
 
-def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint: first under a temporary name in the same folder, flushed to disk, then renamed."""
+def save(path: str | Path, checkpoint: Checkpoint, keep: int = 1) -> None:
+    """Write a checkpoint: first under a temporary name in the same folder, flushed to disk, then renamed.
+
+    Args:
+        path: the file.
+        checkpoint: its content.
+        keep: with 2, the file that was there becomes ``<name>-1.safetensors``; with 3, that one ``-2``, and so on.
+    """
     path = Path(path)
     tensors = {
         f"{group}/{name}": np.asarray(value, order="C")
@@ -98,6 +104,48 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         file.write(to_bytes(tensors, metadata=header))
         file.flush()
         os.fsync(file.fileno())
+        for age in range(keep - 1, 0, -1):
+            if (earlier := _aged(path, age - 1)).is_file():
+                earlier.replace(_aged(path, age))
+
+
+def _aged(path: Path, age: int) -> Path:
+    """The name of a file that ``age`` newer ones have replaced."""
+    return path.with_stem(f"{path.stem}-{age}") if age else path
+
+
+def newest(folder: Path, skipped: Callable[[str], None]) -> Checkpoint:
+    """The newest checkpoint in a run folder that can be resumed; ``skipped`` is told of each that is damaged.
+
+    Raises:
+        CheckpointError: there is none, or none is whole.
+    """
+    files = [folder / LAST, *sorted(folder.glob(f"{Path(LAST).stem}-[0-9]*.safetensors"), key=_age)]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise CheckpointError(f"{folder / LAST}: expected a checkpoint to resume from, found nothing there")
+    for file in files:
+        try:
+            checkpoint = load(file)
+        except CheckpointError as error:
+            if file == files[-1]:
+                raise
+            skipped(str(error))
+        else:
+            return checkpoint
+    raise AssertionError("unreachable")
+
+
+def tidy(folder: Path, keep: bool) -> None:
+    """Remove what a killed process left half-written and, unless ``keep``, the checkpoints of an earlier run."""
+    patterns = [".*.partial-*"] if keep else [".*.partial-*", BEST, f"{Path(LAST).stem}*.safetensors"]
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2]) if path.stem.rpartition("-")[2].isdigit() else 0
 
 
 def load(path: str | Path) -> Checkpoint:

@@ -18,11 +18,14 @@ from tqdm import tqdm
 from data_tools.graph import GraphBatch
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
 from training.files import clock, write_rows
+from training.interruption import StopRequest
 from training.meter import LossError, Meter
 from training.optimizer import AdamW, learning_rate, moments_of, operator_scalars
 from training.step import TrainStep, to_tensors
 
 log = logging.getLogger("geospore")
+#: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
+TIMES = ("epoch", "seconds", "molecules_per_second")
 
 
 class Batches(Protocol):
@@ -31,8 +34,8 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Batches in an epoch."""
 
-    def epoch(self, epoch: int) -> Iterator[GraphBatch]:
-        """The batches of an epoch, in its order."""
+    def epoch(self, epoch: int, start: int) -> Iterator[GraphBatch]:
+        """The batches of an epoch from number ``start`` on, in its order."""
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """One batch without real graphs per shape."""
@@ -40,10 +43,26 @@ class Batches(Protocol):
 
 @dataclass
 class Progress:
-    """Where a run stands; JSON-able, so that a resumed run continues from it."""
+    """Where a run stands; JSON-able, so that a resumed run continues from it.
+
+    Attributes:
+        epoch: finished epochs.
+        step: updates made.
+        position: batches of the current epoch that are done; with ``epoch`` and the seed this is all that the order of
+            molecules depends on.
+        sums: of the current epoch's ``Meter``.
+        seconds: spent in the current epoch.
+        best_epoch, best_valid_mae: of the best model.
+        reductions: how often the plateau schedule has lowered the rate.
+        epochs_since_better: for the plateau and the early stop.
+        history: one row an epoch.
+    """
 
     epoch: int = 0
     step: int = 0
+    position: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    seconds: float = 0.0
     best_epoch: int = -1
     best_valid_mae: float = float("inf")
     reductions: int = 0
@@ -58,6 +77,8 @@ class Recipe:
     epochs: int
     early_stop: int
     log_every: int
+    save_minutes: float
+    keep: int
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
 
@@ -96,19 +117,25 @@ class Trainer:
         self.folder, self.information = folder, information
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
+        self.saved_at = time.perf_counter()
 
     def run(self) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
 
         Raises:
             LossError: the loss or the validation MAE became NaN or infinite.
+            Stopped: SIGTERM or Ctrl-C; the state is saved.
         """
+        with StopRequest() as stop:
+            self._run(stop)
+
+    def _run(self, stop: StopRequest) -> None:
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
                 log.info("early stop: no better validation MAE for %d epochs", recipe.early_stop)
                 break
-            row = self._train_epoch()
+            row = self._train_epoch(stop)
             with evaluation_weights(self.model, self.optimizer):
                 row["valid_mae"] = self.validate()
                 if not np.isfinite(row["valid_mae"]):
@@ -118,6 +145,7 @@ class Trainer:
                     )
                 self._finish_epoch(row)
             self._save(LAST, with_optimizer=True)
+            stop.check(progress.step)
 
     def compile(self) -> tuple[int, float]:
         """Compile every shape before the first epoch; returns the number of shapes and the seconds."""
@@ -146,34 +174,44 @@ class Trainer:
             **schedule,
         )
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _train_epoch(self, stop: StopRequest) -> dict[str, float]:
+        """The rest of the current epoch; returns its row of the history."""
         progress = self.progress
-        started = time.perf_counter()
-        meter = Meter(self.scale, self.unit)
+        started = time.perf_counter() - progress.seconds
+        meter = Meter(self.scale, self.unit, progress.sums)
         settings = self.recipe.optimizer
         bar = tqdm(
-            self.batches.epoch(progress.epoch), total=len(self.batches), unit="step", leave=False,
-            desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}", disable=not sys.stderr.isatty(),
+            self.batches.epoch(progress.epoch, progress.position), initial=progress.position, total=len(self.batches),
+            desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}", unit="step", leave=False,
+            disable=not sys.stderr.isatty(),
         )  # fmt: skip
         for batch in bar:
             lr = self.lr_at(progress.step)
             progress.step += 1
+            progress.position += 1
             scalars = operator_scalars(
                 progress.step, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
             )
             meter.add(self.step(*_step_arguments(batch, scalars)), batch.ids)
             if progress.step % self.recipe.log_every == 0:
                 self._log_step(meter, lr, bar)
+            if stop.requested or time.perf_counter() - self.saved_at >= 60 * self.recipe.save_minutes:
+                meter.collect(progress.step)
+                progress.sums, progress.seconds = meter.sums.tolist(), time.perf_counter() - started
+                self._save(LAST, with_optimizer=True)
+                stop.check(progress.step)
         meter.collect(progress.step)
         progress.epoch += 1
+        progress.position, progress.sums, progress.seconds = 0, [0.0] * 4, 0.0
+        seconds = time.perf_counter() - started
         return {
             "epoch": progress.epoch,
             "step": progress.step,
             "train_loss": meter.loss,
             "train_mae": meter.mae,
-            "lr": lr,
-            "seconds": time.perf_counter() - started,
-            "molecules_per_second": meter.molecules / (time.perf_counter() - started),
+            "lr": self.lr_at(progress.step - 1),
+            "seconds": seconds,
+            "molecules_per_second": meter.molecules / seconds,
         }
 
     def _log_step(self, meter: Meter, lr: float, bar: tqdm) -> None:
@@ -200,7 +238,12 @@ class Trainer:
             if schedule["name"] == "plateau" and progress.epochs_since_better % max(1, schedule["patience"]) == 0:
                 progress.reductions += 1
         progress.history.append(row)
-        write_rows(self.folder / "metrics.csv", progress.history)
+        times = [{key: row[key] for key in TIMES} for row in progress.history]
+        write_rows(
+            self.folder / "metrics.csv",
+            [{k: v for k, v in row.items() if k not in TIMES[1:]} for row in progress.history],
+        )
+        write_rows(self.folder / "times.csv", times)
         log.info(
             "epoch %d/%d  train loss %.5f  train MAE %.4f %s  valid MAE %.4f %s%s  lr %.2e  %.1f s  ETA %s",
             progress.epoch, self.recipe.epochs, row["train_loss"], row["train_mae"], self.unit, row["valid_mae"],
@@ -221,7 +264,10 @@ class Trainer:
                 optimizer=moments if with_optimizer else {},
                 information={**self.information, "progress": vars(self.progress)},
             ),
+            keep=self.recipe.keep if with_optimizer else 1,
         )
+        if with_optimizer:
+            self.saved_at = time.perf_counter()
 
     def _average(self) -> dict[str, np.ndarray]:
         return {p.name.removeprefix("average."): p.asnumpy().copy() for p in self.optimizer.average}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,13 +29,14 @@ class Meter:
     Args:
         scale: unit of the target per standardised unit.
         unit: of the target.
+        sums: of loss, error, molecules and steps, to continue an epoch.
     """
 
-    def __init__(self, scale: float, unit: str):
+    def __init__(self, scale: float, unit: str, sums: Sequence[float] = (0.0, 0.0, 0.0, 0.0)):
         self.scale, self.unit = scale, unit
         self.waiting: list[tuple[tuple[Tensor, Tensor], np.ndarray]] = []
-        self.sums = np.zeros(4)  # loss, error, molecules, steps
-        self.at_last_line = np.zeros(4)
+        self.sums = np.array(sums, np.float64)
+        self.at_last_line = self.sums.copy()
         self.time_of_last_line = time.perf_counter()
 
     @property
