@@ -91,7 +91,7 @@ def assert_same_run(first, second):
 @pytest.mark.parametrize(
     ("place", "count"),
     [
-        ("before a step", 2 + 4),  # two calls belong to compiling
+        ("before a step", 1 + 4),  # one call belongs to compiling
         ("half a checkpoint", 4),
         ("between two names", 3),
         ("after the best", 1),
@@ -127,6 +127,18 @@ def test_one_epoch_and_a_resumed_one_are_two_epochs(molecules, tmp_path):
     assert train.main(["--resume", str(parts), "--epochs", "2"]) == 0
     assert_same_run(whole, parts)
     assert "resumed after epoch 1" in (parts / "train.log").read_text()
+
+
+def test_other_batches_begin_the_epoch_again(molecules, tmp_path):
+    folder = tmp_path / "cut"
+    code, _ = run_until("stop", 1 + 3, molecules, folder)
+    assert code == 128 + signal.SIGTERM
+    position = checkpoints.load(folder / checkpoints.LAST).information["progress"]["position"]
+    assert position == 1
+    assert train.main(["--resume", str(folder), "--batch_size", "8"]) == 0
+    assert "epoch 2 begins again" in (folder / "train.log").read_text()
+    progress = checkpoints.load(folder / checkpoints.LAST).information["progress"]
+    assert (progress["epoch"], progress["step"]) == (EPOCHS, 3 + 2 * 4)
 
 
 def test_a_damaged_checkpoint_is_skipped(molecules, whole, tmp_path, monkeypatch, capsys):

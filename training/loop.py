@@ -296,6 +296,9 @@ class Trainer:
         for parameter, value in state:
             parameter.set_data(Tensor(value, parameter.dtype))
         self.progress = Progress(**checkpoint.information["progress"])
+        if self.progress.position and _order(checkpoint.information["config"]) != _order(self.information["config"]):
+            log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
+            self.progress.position, self.progress.sums, self.progress.seconds = 0, [0.0] * 4, 0.0
 
 
 class evaluation_weights:  # noqa: N801  used like a function in a with statement
@@ -312,6 +315,11 @@ class evaluation_weights:  # noqa: N801  used like a function in a with statemen
     def __exit__(self, *_: object) -> None:
         for (weight, _), value in zip(self.pairs, self.kept, strict=True):
             weight.set_data(Tensor(value, weight.dtype))
+
+
+def _order(config: dict[str, Any]) -> tuple:
+    """What the batches of an epoch depend on."""
+    return config["data"], config["run"]["seed"], config["training"]["batch_size"]
 
 
 def _step_arguments(batch: GraphBatch, scalars: Sequence[float]) -> tuple[Tensor, ...]:
