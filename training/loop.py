@@ -69,6 +69,10 @@ class Progress:
     epochs_since_better: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def begin_epoch(self) -> None:
+        """Nothing of the current epoch is done yet."""
+        self.position, self.sums, self.seconds = 0, [0.0] * 4, 0.0
+
 
 @dataclass
 class Recipe:
@@ -202,7 +206,7 @@ class Trainer:
                 stop.check(progress.step)
         meter.collect(progress.step)
         progress.epoch += 1
-        progress.position, progress.sums, progress.seconds = 0, [0.0] * 4, 0.0
+        progress.begin_epoch()
         seconds = time.perf_counter() - started
         return {
             "epoch": progress.epoch,
@@ -298,7 +302,7 @@ class Trainer:
         self.progress = Progress(**checkpoint.information["progress"])
         if self.progress.position and _order(checkpoint.information["config"]) != _order(self.information["config"]):
             log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
-            self.progress.position, self.progress.sums, self.progress.seconds = 0, [0.0] * 4, 0.0
+            self.progress.begin_epoch()
 
 
 class evaluation_weights:  # noqa: N801  used like a function in a with statement
