@@ -29,6 +29,7 @@ from data_tools.targets import get_target
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
+from training.distributed import RankError, Ranks
 from training.interruption import Stopped
 from training.meter import LossError
 from training.platform import DeviceError, set_up
@@ -86,7 +87,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, LossError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return LOSS_NOT_FINITE
-    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError):
+    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | RankError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, OSError):
@@ -198,6 +199,7 @@ class Evaluator:
         normalizer: takes outputs to the target's unit.
         batch_size: the most molecules in a batch.
         dtype: float32 or float64.
+        ranks: processes that share the work; all of them get the result.
     """
 
     def __init__(
@@ -208,19 +210,28 @@ class Evaluator:
         normalizer: Normalizer,
         batch_size: int,
         dtype: str,
+        ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
     ):
         self.step = EvaluationStep(model)
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
+        self.ranks = ranks
         self.budget: Budget = evaluation_budget(packed, sets, batch_size)
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (M,) and embeddings (M, F), in the order of ``rows``."""
-        batches = evaluation_batches(self.packed, rows, self.batch_size, self.dtype, self.budget)
-        found, outputs, embeddings = predict(self.step, batches)
-        place = np.argsort(found, kind="stable")[np.argsort(np.argsort(rows, kind="stable"), kind="stable")]
+        """Predictions (M,) and embeddings (M, F), in the order of ``rows``; processes share the work."""
+        batches = evaluation_batches(
+            self.packed, rows, self.batch_size, self.dtype, self.budget, self.ranks.rank, self.ranks.size
+        )
+        places, outputs, embeddings = predict(self.step, batches)
+        # the first process has a batch in any case, so it knows the size of an embedding
+        features = int(self.ranks.sum(np.array([embeddings.shape[1] * self.ranks.is_main], np.float32))[0])
+        values = np.zeros((len(rows), 1 + features))
+        if len(places):
+            values[places, 0], values[places, 1:] = outputs, embeddings
+        values = self.ranks.sum(values)
         table = self.packed.table
         counts = element_counts(table.numbers, table.n_atoms)[rows]
-        return self.normalizer.invert(outputs[place], counts), embeddings[place]
+        return self.normalizer.invert(values[:, 0], counts), values[:, 1:].astype(embeddings.dtype)
 
 
 def baseline_predictions(

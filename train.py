@@ -13,18 +13,20 @@ import dataclasses
 import os
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
+import numpy as np
 from mindspore import ParameterTuple
 
 from configs.loading import ConfigError, config_to_dict, config_to_yaml, load_config
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.loader import TrainingBatches, training_batches
-from data_tools.splits import save_split
+from data_tools.splits import Split, save_split
 from data_tools.statistics import regression_metrics
 from session import (
     DTYPES,
@@ -40,8 +42,11 @@ from session import (
     set_up_log,
 )
 from training import checkpoint as checkpoints
+from training.checkpoint import parameters_of
+from training.distributed import Ranks
 from training.files import clock, write_text
 from training.loop import Recipe, Trainer
+from training.meter import LossError
 from training.optimizer import AdamW
 from training.platform import cores, set_up, versions
 from training.report import draw, metrics_table, write_metrics, write_predictions
@@ -106,11 +111,11 @@ def configure(options: argparse.Namespace) -> tuple[Config, Path]:
     return config, Path(config.run.output or Path("runs") / name)
 
 
-def make_batches(config: Config, dataset: data.Dataset) -> TrainingBatches:
+def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
     batches = training_batches(
         dataset.packed, dataset.split.train, dataset.standardised, config.training.batch_size, config.run.seed,
-        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype],
+        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %.1f %% of nodes, %.1f %% of edges", batches.waste["nodes"], batches.waste["edges"])
@@ -125,6 +130,7 @@ def make_trainer(
     batches: TrainingBatches,
     evaluate: Evaluator,
     folder: Path,
+    ranks: Ranks,
 ) -> Trainer:
     """Optimiser, compiled step and loop of a run."""
     settings, training = config.optimizer, config.training
@@ -143,22 +149,30 @@ def make_trainer(
     valid = dataset.split.valid
 
     def validate() -> float:
-        return regression_metrics(evaluate(valid)[0], dataset.labels[valid])["mae"]
+        predictions = evaluate(valid)[0]
+        bad = valid[~np.isfinite(predictions)]
+        if len(bad):
+            raise LossError(
+                f"the model predicts NaN or infinity for {len(bad)} of {len(valid)} validation molecules: "
+                f"{batches.names(bad[:10])}; lower the learning rate or set optimizer.clip_norm"
+            )
+        return regression_metrics(predictions, dataset.labels[valid])["mae"]
 
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    step = TrainStep(model, optimizer, training.loss)
+    step = TrainStep(model, optimizer, training.loss, ranks.size, goes_on=training.loss_scale == "dynamic")
     unit, scale = task.target.unit, dataset.normalizer.scale
-    return Trainer(model, optimizer, step, batches, validate, recipe, unit, scale, folder, information)
+    return Trainer(model, optimizer, step, batches, validate, recipe, unit, scale, folder, information, ranks)
 
 
-def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any) -> None:
+def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
     """What a person wants to know before hours are spent."""
     run, split, table = config.run, dataset.split, dataset.packed.table
     log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
+    log.info("process %d of %d, process id %d", ranks.rank + 1, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
@@ -173,10 +187,12 @@ def report(
 ) -> dict[str, Any]:
     """Test the best model beside the trivial baselines; write predictions and pictures; returns the metrics."""
     unit, rows, known = task.target.unit, dataset.split.test, dataset.train_elements
-    best = checkpoints.load(folder / checkpoints.BEST)
-    checkpoints.assign(trainer.model, trainer.evaluation_parameters())
+    best, ranks = trainer.evaluation_parameters(), trainer.ranks
+    checkpoints.assign(trainer.model, best)
     last, _ = evaluate(rows)
-    checkpoints.assign(trainer.model, best.weights)
+    if ranks.is_main:
+        best = checkpoints.load(folder / checkpoints.BEST).weights
+    checkpoints.assign(trainer.model, ranks.share(best))
     predictions, embeddings = evaluate(rows)
     labels, counts, train = dataset.labels[rows], dataset.counts[rows], dataset.split.train
     baselines = baseline_predictions(dataset.labels[train], dataset.counts[train], counts)
@@ -185,20 +201,46 @@ def report(
              metrics_table(table, unit))  # fmt: skip
     structures = dataset.packed.table
     names = [structures.names[row] for row in rows] if structures.names else []
-    write_predictions(
-        folder / "predictions.csv", structures.ids[rows], names, predictions, labels, task.target.name, unit
-    )
-    if config.run.plots:
+    if ranks.is_main:
+        write_predictions(
+            folder / "predictions.csv", structures.ids[rows], names, predictions, labels, task.target.name, unit
+        )
+    if ranks.is_main and config.run.plots:
         trivial = {name: table[name]["mae"] for name in baselines}
         draw(folder, trainer.progress.history, labels, predictions, embeddings, task.target.name, unit, trivial)
     return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
+
+
+def open_folder(config: Config, folder: Path, split: Split, resume: bool, ranks: Ranks) -> None:
+    """Make the run folder ready; only the first process does."""
+    if not ranks.is_main:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.tidy(folder, keep=resume)
+    set_up_log(folder)
+    write_text(folder / "config.yaml", config_to_yaml(config))
+    save_split(split, folder / "split.npz")
+
+
+def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
+    """All processes of a run must start from the same: another file on one server would go unnoticed for hours.
+
+    Raises:
+        RankError: they do not.
+    """
+    split = dataset.split
+    about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
+    rows = np.concatenate((split.train, split.valid, split.test))
+    trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
+    weights = parameters_of(trainer.model)
+    trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
 
 
 def run(config: Config, folder: Path, resume: bool) -> None:
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
-    set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
+    ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     damaged: list[str] = []
     previous = checkpoints.newest(folder, damaged.append) if resume else None
     pretrained = checkpoints.load(config.training.pretrained) if config.training.pretrained else None
@@ -206,43 +248,41 @@ def run(config: Config, folder: Path, resume: bool) -> None:
     if pretrained is not None and previous is None:
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     dataset = open_dataset(config, task)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.tidy(folder, keep=resume)
-    set_up_log(folder)
-    describe(config, dataset, task, model)
     split = dataset.split
+    set_up_log()
+    open_folder(config, folder, split, resume, ranks)
+    describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
-        config.run.dtype,
+        config.run.dtype, ranks,
     )  # fmt: skip
-    batches = make_batches(config, dataset)
-    trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder)
+    batches = make_batches(config, dataset, ranks)
+    trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)
     if previous is not None:
         for words in damaged:
             log.warning("skipped a checkpoint: %s", words)
         trainer.restore(previous)
         log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
-    write_text(folder / "config.yaml", config_to_yaml(config))
-    save_split(split, folder / "split.npz")
+    check_agreement(config, dataset, trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
     trainer.run()
     metrics = report(config, dataset, task, trainer, evaluate, folder)
     total = time.perf_counter() - started
-    write_metrics(
-        folder / "metrics.json",
-        {
-            "task": task.to_dict(),
-            "split": split.name,
-            "counts": {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)},
-            **metrics,
-            "parameters": sum(p.size for p in model.trainable_params()),
-            "compilations": {"training": compile_count(trainer.step), "evaluation": compile_count(evaluate.step)},
-            "padding_waste_percent": batches.waste,
-            "seconds": total,
-            "versions": versions(),
-        },
-    )
+    content = {
+        "task": task.to_dict(),
+        "split": split.name,
+        "counts": {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)},
+        **metrics,
+        "parameters": sum(p.size for p in model.trainable_params()),
+        "compilations": {"training": compile_count(trainer.step), "evaluation": compile_count(evaluate.step)},
+        "padding_waste_percent": batches.waste,
+        "processes": ranks.size,
+        "seconds": total,
+        "versions": versions(),
+    }
+    if ranks.is_main:
+        write_metrics(folder / "metrics.json", content)
     log.info("compilations: %d training, %d evaluation", compile_count(trainer.step), compile_count(evaluate.step))
     log.info("finished in %s; everything is in %s", clock(total), folder)
 

@@ -132,11 +132,13 @@ class TrainingConfig:
     epochs: int = bounded(20, least=1)
     """Passes through the training molecules."""
     batch_size: int = bounded(16, least=1)
-    """Molecules in a training batch."""
+    """Molecules in a training batch, over all devices."""
     eval_batch_size: int = bounded(128, least=1)
     """Molecules in an evaluation batch."""
     loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
     """Loss on standardised labels; ``huber`` turns linear beyond 1."""
+    loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
+    """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)
     """Stop after so many epochs without a better validation MAE; 0 means never."""
     pretrained: str = ""

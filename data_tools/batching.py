@@ -216,6 +216,25 @@ def chunks(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
+def shards(rows: np.ndarray, sizes: np.ndarray, parts: int) -> list[np.ndarray]:
+    """A batch divided into ``parts`` of nearly equal size, for as many processes; each keeps the order of the rows.
+
+    The largest are dealt first, in turn and then in reverse turn.
+
+    Args:
+        rows: (M,) rows of the batch.
+        sizes: (M,) their cost, e.g. pairs.
+        parts: number of processes; with fewer rows than that, some parts are empty.
+    """
+    if parts == 1:
+        return [rows]
+    place = np.empty(len(rows), np.int64)
+    place[np.argsort(-sizes, kind="stable")] = np.arange(len(rows))
+    turn, seat = place // parts, place % parts
+    owner = np.where(turn % 2 == 0, seat, parts - 1 - seat)
+    return [rows[owner == part] for part in range(parts)]
+
+
 def balanced_chunks(rows: np.ndarray, sizes: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Batches of nearly equal size for evaluation, where order is free: sorted by size and dealt in turn.
 

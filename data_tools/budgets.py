@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.batching import chunks, epoch_order
+from data_tools.batching import chunks, epoch_order, shards
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError
 
@@ -22,19 +22,32 @@ MARGIN = 1.05
 
 def batch_sizes(packed: PackedGraphs, batches: Sequence[np.ndarray]) -> np.ndarray:
     """(number of batches, 3) int64: atoms, edges and triplets of each batch of rows."""
-    counts = np.stack((packed.table.n_atoms, 2 * packed.n_pairs, np.zeros(len(packed), np.int64)), axis=1)
-    starts = np.cumsum([0] + [len(rows) for rows in batches[:-1]])
-    return np.add.reduceat(counts[np.concatenate(batches)], starts, axis=0)
+    rows = np.concatenate(batches)
+    counts = np.zeros((len(rows) + 1, 3), np.int64)  # one row more: an empty batch may begin behind the last
+    counts[:-1, 0], counts[:-1, 1] = packed.table.n_atoms[rows], 2 * packed.n_pairs[rows]
+    lengths = np.array([len(batch) for batch in batches])
+    sums = np.add.reduceat(counts, np.cumsum(lengths) - lengths, axis=0)
+    return sums * (lengths > 0)[:, None]  # reduceat gives an empty batch the row where it begins
 
 
-def run_sizes(packed: PackedGraphs, rows: np.ndarray, batch_size: int, seed: int, epochs: int) -> np.ndarray:
-    """Sizes of every batch of every epoch of a run, as ``batch_sizes``; large runs are sampled and given a margin."""
+def run_sizes(
+    packed: PackedGraphs, rows: np.ndarray, batch_size: int, seed: int, epochs: int, parts: int = 1
+) -> np.ndarray:
+    """Sizes of every part of every batch of a run; large runs are sampled and given a margin.
+
+    Returns:
+        (number of batches, parts, 3) int64: atoms, edges and triplets.
+    """
     looked_at = int(min(epochs, max(1, SIMULATED_ROWS // max(1, len(rows)))))
     sizes = np.concatenate(
-        [batch_sizes(packed, chunks(rows[epoch_order(len(rows), seed, e)], batch_size)) for e in range(looked_at)]
-    )
+        [
+            batch_sizes(packed, [part for batch in batches for part in shards(batch, packed.n_pairs[batch], parts)])
+            for batches in (chunks(rows[epoch_order(len(rows), seed, e)], batch_size) for e in range(looked_at))
+        ]
+    ).reshape(-1, parts, 3)
     if looked_at < epochs:
-        sizes = np.concatenate((sizes, np.ceil(sizes.max(axis=0, keepdims=True) * MARGIN).astype(np.int64)))
+        beyond = np.ceil(sizes.max(axis=(0, 1)) * MARGIN).astype(np.int64)
+        sizes = np.concatenate((sizes, np.broadcast_to(beyond, (1, parts, 3))))
     return sizes
 
 
@@ -101,7 +114,13 @@ def fitting(size: Sequence[int] | np.ndarray, budgets: Sequence[Budget]) -> Budg
 
 
 def waste(sizes: np.ndarray, budgets: Sequence[Budget]) -> dict[str, float]:
-    """Share of padded nodes and edges that are ghosts, in percent, over the given batches."""
-    padded = np.array([fitting(size, budgets)[:2] for size in sizes], np.float64).sum(axis=0)
-    real = sizes[:, :2].sum(axis=0)
+    """Share of padded nodes and edges that are ghosts, in percent.
+
+    Args:
+        sizes: (B, parts, 3) of batches whose parts are padded to one shape.
+        budgets: the shapes.
+    """
+    shapes = np.array([fitting(size, budgets)[:2] for size in sizes.max(axis=1)], np.float64)
+    padded = sizes.shape[1] * shapes.sum(axis=0)
+    real = sizes[:, :, :2].sum(axis=(0, 1))
     return {name: 100.0 * (1.0 - real[k] / padded[k]) for k, name in enumerate(("nodes", "edges"))}

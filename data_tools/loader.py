@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from data_tools.batching import balanced_chunks, chunks, epoch_order, pad, take
+from data_tools.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
 from data_tools.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.cache import PackedGraphs
-from data_tools.graph import Budget, GraphBatch
+from data_tools.graph import Budget, DataError, GraphBatch
+from data_tools.tables import name_of_row
 
 Item = TypeVar("Item")
 AHEAD = 4  # batches made before they are asked for
+
+
+class Batch(NamedTuple):
+    """What one process gets of a training batch.
+
+    Attributes:
+        part: its molecules, padded; the label's name in ``targets`` is ``label``.
+        rows: all molecules of the batch, over all processes.
+        labelled: how many of them have a label.
+    """
+
+    part: GraphBatch
+    rows: np.ndarray
+    labelled: int
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
     """All batches of a training run, in the order that (seed, epoch) gives, at a few static shapes.
 
+    Several processes share each batch: each gets a part, all parts of a batch are padded to one shape, and the order
+    of the molecules does not depend on the number of processes.
+
     Attributes:
         packed: the data set.
         rows: (M,) training rows.
         labels: (rows of the data set,) standardised labels.
-        batch_size: graphs in a batch; the last of an epoch may hold fewer.
+        batch_size: graphs in a whole batch; the last of an epoch may hold fewer.
         seed: of the order.
+        rank, size: this process, and how many share a batch.
         budgets: static shapes, smallest first; every batch of the run fits one.
         waste: percent of padded ``nodes`` and ``edges`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
@@ -40,6 +60,8 @@ class TrainingBatches:
     labels: np.ndarray
     batch_size: int
     seed: int
+    rank: int
+    size: int
     budgets: list[Budget]
     waste: dict[str, float]
     dtype: type
@@ -47,21 +69,26 @@ class TrainingBatches:
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[GraphBatch]:
-        """The batches of one epoch from number ``start`` on, made ahead by a thread.
-
-        The label's name in ``targets`` is ``label``.
-        """
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number ``start`` on, made ahead by a thread."""
         order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
-        return prefetch(
-            fitted_batch(self.packed, rows, self.budgets, self.labels, self.dtype)
-            for rows in chunks(order, self.batch_size)[start:]
-        )
+        return prefetch(self._batch(rows) for rows in chunks(order, self.batch_size)[start:])
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        parts = shards(rows, self.packed.n_pairs[rows], self.size)
+        # the shape must hold the largest part: all processes run the same graph
+        budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
+        part = fitted_batch(self.packed, parts[self.rank], [budget], self.labels, self.dtype)
+        return Batch(part, rows, int(np.isfinite(self.labels[rows]).sum()))
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
         for budget in self.budgets:
             yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.labels, self.dtype)
+
+    def names(self, rows: np.ndarray) -> str:
+        """What a person calls the molecules of some rows."""
+        return ", ".join(name_of_row(self.packed.table, int(row)) for row in rows)
 
 
 def training_batches(
@@ -73,18 +100,37 @@ def training_batches(
     epochs: int,
     shapes: int,
     dtype: type = np.float32,
+    rank: int = 0,
+    size: int = 1,
 ) -> TrainingBatches:
-    """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes."""
-    sizes = run_sizes(packed, rows, batch_size, seed, epochs)
-    budgets = choose_budgets(sizes, min(batch_size, len(rows)), shapes)
+    """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes.
+
+    Raises:
+        DataError: fewer molecules in a batch than processes.
+    """
+    if min(batch_size, len(rows)) < size:
+        raise DataError(
+            f"a batch of {min(batch_size, len(rows))} molecules: expected at least one for each of {size} processes; "
+            "use a larger batch or fewer processes"
+        )
+    sizes = run_sizes(packed, rows, batch_size, seed, epochs, size)
+    largest = sizes.max(axis=1)
+    budgets = choose_budgets(largest, math.ceil(min(batch_size, len(rows)) / size), shapes)
     per_epoch = math.ceil(len(rows) / batch_size)
-    return TrainingBatches(packed, rows, labels, batch_size, seed, budgets, waste(sizes[:per_epoch], budgets), dtype)
+    wasted = waste(sizes[:per_epoch], budgets)
+    return TrainingBatches(packed, rows, labels, batch_size, seed, rank, size, budgets, wasted, dtype)
 
 
 def evaluation_batches(
-    packed: PackedGraphs, rows: np.ndarray, batch_size: int, dtype: type = np.float32, budget: Budget | None = None
+    packed: PackedGraphs,
+    rows: np.ndarray,
+    batch_size: int,
+    dtype: type = np.float32,
+    budget: Budget | None = None,
+    rank: int = 0,
+    size: int = 1,
 ) -> Iterator[GraphBatch]:
-    """Every row once, in batches of nearly equal size and of one shape; ``ids`` says which rows they are.
+    """Every row once, in batches of nearly equal size and of one shape; ``ids`` are positions in ``rows``.
 
     Args:
         packed: the data set.
@@ -92,13 +138,13 @@ def evaluation_batches(
         batch_size: the most graphs in a batch.
         dtype: of floating arrays.
         budget: the shape; None chooses the smallest that holds every batch.
+        rank, size: only every ``size``-th batch, from number ``rank`` on.
     """
-    batches = balanced_chunks(rows, packed.n_pairs[rows], batch_size)
-    if not batches:
+    if not len(rows):
         return
     budget = budget or evaluation_budget(packed, [rows], batch_size)
-    for chunk in batches:
-        yield fitted_batch(packed, chunk, [budget], None, dtype)
+    for places in balanced_chunks(np.arange(len(rows)), packed.n_pairs[rows], batch_size)[rank::size]:
+        yield dataclasses.replace(fitted_batch(packed, rows[places], [budget], None, dtype), ids=places)
 
 
 def evaluation_budget(packed: PackedGraphs, sets: Iterable[np.ndarray], batch_size: int) -> Budget:

@@ -25,8 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("GLOG_v", "3")
 
 import numpy as np
-from mindspore import ParameterTuple, Tensor
-from mindspore import dtype as mstype
+from mindspore import ParameterTuple
 
 from data_tools.batching import chunks
 from data_tools.budgets import batch_sizes, choose_budgets
@@ -36,7 +35,7 @@ from models import build_model
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import cores, set_up, versions
-from training.step import TrainStep, to_tensors
+from training.step import TrainStep, step_arguments, to_tensors
 
 PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
@@ -63,14 +62,10 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     else:
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
         train = TrainStep(model, optimizer, "mse")
-        arguments = [
-            (*to_tensors(batch.inputs), Tensor(batch.targets["label"]), Tensor(batch.masks["label"]))
-            for batch in padded
-        ]
 
         def step(k: int) -> None:
-            scalars = [Tensor(value, mstype.float32) for value in operator_scalars(k + 1, **LAW)]
-            train(*arguments[k % len(arguments)], *scalars)[0].asnumpy()
+            batch = padded[k % len(padded)]
+            train(*step_arguments(batch, len(batch.ids), 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
 
     count = 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools import qm9
-from data_tools.batching import chunks, epoch_order, take
+from data_tools.batching import chunks, epoch_order, shards, take
 from data_tools.budgets import MARGIN, batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.cache import pack
 from data_tools.graph import Budget, DataError
@@ -87,7 +87,7 @@ def test_sizes_are_those_of_the_batches(packed):
 
 def test_a_run_is_covered_to_its_last_epoch(packed):
     rows = np.arange(0, 3000, 7)
-    sizes = run_sizes(packed, rows, 16, seed=5, epochs=4)
+    sizes = run_sizes(packed, rows, 16, seed=5, epochs=4)[:, 0]
     assert len(sizes) == 4 * -(-len(rows) // 16)
     budgets = choose_budgets(sizes, 16, 3)
     for epoch in range(4):
@@ -98,7 +98,7 @@ def test_a_run_is_covered_to_its_last_epoch(packed):
 def test_a_long_run_is_sampled_and_given_a_margin(packed, monkeypatch):
     monkeypatch.setattr("data_tools.budgets.SIMULATED_ROWS", 10_100)
     rows = np.arange(400)
-    sizes = run_sizes(packed, rows, 16, seed=0, epochs=1000)
+    sizes = run_sizes(packed, rows, 16, seed=0, epochs=1000)[:, 0]
     assert len(sizes) == 25 * 25 + 1  # 25 epochs fit into so many rows
     assert (sizes[-1] >= MARGIN * sizes[:-1].max(axis=0)).all()
     budgets = choose_budgets(sizes, 16, 3)
@@ -110,9 +110,28 @@ def test_a_long_run_is_sampled_and_given_a_margin(packed, monkeypatch):
 @pytest.mark.parametrize("batch_size", [16, 32, 128])
 def test_waste_on_the_shipped_molecules(packed, batch_size):
     """The promise: under 10 % of the edges at batch 32 and 128, with at most 4 shapes."""
-    sizes = run_sizes(packed, np.arange(10_000), batch_size, seed=0, epochs=3)
+    sizes = run_sizes(packed, np.arange(10_000), batch_size, seed=0, epochs=3)[:, 0]
     budgets = choose_budgets(sizes, batch_size, 4)
-    lost = waste(sizes, budgets)
+    lost = waste(sizes[:, None], budgets)
     assert len(budgets) <= 4 and 0 < lost["edges"] < 10 and 0 < lost["nodes"] < 10
     padded = np.array([fitting(size, budgets)[1] for size in sizes])
     assert lost["edges"] == pytest.approx(100 * (1 - sizes[:, 1].sum() / padded.sum()))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_parts_of_a_batch_are_of_nearly_equal_size(packed, processes):
+    """All processes run the shape of the largest part, so what the others lack is waste."""
+    rows = np.arange(5000)
+    whole = run_sizes(packed, rows, 32, seed=3, epochs=2)
+    parts = run_sizes(packed, rows, 32, seed=3, epochs=2, parts=processes)
+    np.testing.assert_array_equal(parts.sum(axis=1), whole[:, 0])
+    full = parts[:150]
+    assert (full[:, :, 1].max(axis=1) / full[:, :, 1].mean(axis=1)).mean() < 1.05
+    budgets = choose_budgets(parts.max(axis=1), 32 // processes, 4)
+    assert waste(parts, budgets)["edges"] < 15
+
+
+def test_a_batch_smaller_than_the_processes_leaves_some_without_any(packed):
+    assert [len(part) for part in shards(np.arange(2), np.array([3, 5]), 4)] == [1, 1, 0, 0]
+    sizes = batch_sizes(packed, shards(np.arange(2), packed.n_pairs[:2], 4))
+    assert (sizes[:2, 0] > 0).all() and not sizes[2:].any()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
-from training.optimizer import SCHEDULES, AdamW, clip_by_norm, learning_rate, moments_of, operator_scalars
+from training.optimizer import SCHEDULES, AdamW, clip_by_norm, flatten, learning_rate, moments_of, operator_scalars
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 DTYPES = ("float32", "float64")
@@ -30,13 +30,14 @@ class Step(nn.Cell):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
 
-    def construct(self, first, second, lr, epsilon, decay):
-        return self.optimizer((first, second), lr, epsilon, decay)
+    def construct(self, first, second, finite, lr, epsilon, decay):
+        return self.optimizer(flatten((first, second)), finite, lr, epsilon, decay)
 
 
 class Clip(nn.Cell):
     def construct(self, first, second, largest):
-        return clip_by_norm((first, second), 2.0)
+        clipped = clip_by_norm(flatten((first, second)), 2.0)
+        return clipped[: first.size].reshape(first.shape), clipped[first.size :].reshape(second.shape)
 
 
 def start(dtype="float64"):
@@ -80,10 +81,10 @@ def make(weights, clip_norm=0.0, ema_decay=0.0, **settings):
     step = Step(optimizer)
     made = 0
 
-    def update(step_gradients):
+    def update(step_gradients, finite=1.0):
         nonlocal made
         made += 1
-        scalars = operator_scalars(made, **settings)
+        scalars = (finite, *operator_scalars(made, **settings))
         step(*map(Tensor, step_gradients), *(Tensor(value, ms.float32) for value in scalars))
         return [parameter.asnumpy().copy() for parameter in parameters]
 
@@ -216,6 +217,22 @@ def test_the_moving_average_of_a_constant_is_the_constant(mode):
         update(zeros)
     for average, weight in zip(optimizer.average, parameters, strict=True):
         np.testing.assert_array_equal(average.asnumpy(), weight.asnumpy())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_changes_nothing(mode, dtype, bad):
+    parameters, optimizer, update = make(start(dtype), clip_norm=1.0, ema_decay=0.9)
+    for step_gradients in gradients(3, dtype):
+        update(step_gradients)
+    state = [*parameters, *optimizer.first, *optimizer.second, *optimizer.average]
+    before = [value.asnumpy().copy() for value in state]
+    poisoned = next(gradients(1, dtype))
+    poisoned[0][1, 2] = bad
+    update(poisoned, finite=0.0)
+    for value, old in zip(state, before, strict=True):
+        np.testing.assert_array_equal(value.asnumpy(), old)
+    assert not np.array_equal(update(next(gradients(1, dtype)))[0], before[0])
 
 
 def test_the_state_for_checkpoints_is_named_after_the_weights():

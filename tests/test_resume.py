@@ -43,7 +43,7 @@ def deadly(function, when=lambda *arguments: True, after=False):
 
 NUMBER = signal.SIGTERM if place == "stop" else signal.SIGKILL
 if place in ("before a step", "stop"):
-    loop._step_arguments = deadly(loop._step_arguments)
+    loop.step_arguments = deadly(loop.step_arguments)
 elif place == "half a checkpoint":  # its bytes are written, but it has no name yet
     checkpoint.os.fsync = deadly(os.fsync)
 elif place == "between two names":  # the last checkpoint has its older name, the new one has none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Stopped(Exception):  # noqa: N818  not an error: the run was asked to stop
@@ -42,11 +42,10 @@ class StopRequest:
             raise KeyboardInterrupt
         self.requested = number
 
-    def check(self, step: int) -> None:
-        """Raise if a stop was asked for; the caller has saved the state after ``step`` updates.
+    def leave(self, step: int) -> NoReturn:
+        """End the run; the caller has saved the state after ``step`` updates.
 
         Raises:
-            Stopped: SIGTERM or SIGINT has come.
+            Stopped: always; SIGTERM where only another process of the run was asked.
         """
-        if self.requested:
-            raise Stopped(self.requested, step)
+        raise Stopped(self.requested or signal.SIGTERM, step)

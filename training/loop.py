@@ -5,27 +5,45 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from mindspore import Tensor, nn
-from mindspore import dtype as mstype
 from tqdm import tqdm
 
 from data_tools.graph import GraphBatch
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
+from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
 from training.meter import LossError, Meter
 from training.optimizer import AdamW, learning_rate, moments_of, operator_scalars
-from training.step import TrainStep, to_tensors
+from training.precision import LossScale
+from training.step import TrainStep, step_arguments
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
 TIMES = ("epoch", "seconds", "molecules_per_second")
+AGREE_EVERY = 10  # steps between two moments at which several processes tell each other of a signal to stop
+
+
+class Batch(Protocol):
+    """One training batch (``data_tools.loader.Batch``)."""
+
+    @property
+    def part(self) -> GraphBatch:
+        """What this process gets of it."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows of all its molecules."""
+
+    @property
+    def labelled(self) -> int:
+        """How many of them have a label."""
 
 
 class Batches(Protocol):
@@ -34,8 +52,11 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Batches in an epoch."""
 
-    def epoch(self, epoch: int, start: int) -> Iterator[GraphBatch]:
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on, in its order."""
+
+    def names(self, rows: np.ndarray) -> str:
+        """What a person calls the molecules of some rows."""
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """One batch without real graphs per shape."""
@@ -55,6 +76,7 @@ class Progress:
         best_epoch, best_valid_mae: of the best model.
         reductions: how often the plateau schedule has lowered the rate.
         epochs_since_better: for the plateau and the early stop.
+        loss_scale: fields of the ``LossScale``; empty without one.
         history: one row an epoch.
     """
 
@@ -67,6 +89,7 @@ class Progress:
     best_valid_mae: float = float("inf")
     reductions: int = 0
     epochs_since_better: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
     def begin_epoch(self) -> None:
@@ -101,6 +124,7 @@ class Trainer:
         scale: unit per standardised unit.
         folder: the run folder.
         information: what goes into every checkpoint besides the progress.
+        ranks: the processes of this run; the first alone writes.
     """
 
     def __init__(
@@ -115,10 +139,13 @@ class Trainer:
         scale: float,
         folder: Path,
         information: dict[str, Any],
+        ranks: Ranks,
     ):
         self.model, self.optimizer, self.step, self.batches = model, optimizer, step, batches
-        self.validate, self.recipe, self.unit, self.scale = validate, recipe, unit, scale
-        self.folder, self.information = folder, information
+        self.validate, self.recipe, self.unit = validate, recipe, unit
+        self.folder, self.information, self.ranks = folder, information, ranks
+        self.loss_scale = LossScale() if step.goes_on else None
+        self.meter = Meter(scale, unit, batches.names)
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
         self.saved_at = time.perf_counter()
@@ -127,7 +154,7 @@ class Trainer:
         """Train until the last epoch or until validation has not improved for long enough.
 
         Raises:
-            LossError: the loss or the validation MAE became NaN or infinite.
+            LossError: the loss, its gradient or a prediction became NaN or infinite; the state before that is saved.
             Stopped: SIGTERM or Ctrl-C; the state is saved.
         """
         with StopRequest() as stop:
@@ -139,28 +166,44 @@ class Trainer:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
                 log.info("early stop: no better validation MAE for %d epochs", recipe.early_stop)
                 break
-            row = self._train_epoch(stop)
+            try:
+                self._train_epoch(stop)
+                with evaluation_weights(self.model, self.optimizer):
+                    valid_mae = self.validate()
+            except LossError as error:
+                self._save_before(error)
+                raise
             with evaluation_weights(self.model, self.optimizer):
-                row["valid_mae"] = self.validate()
-                if not np.isfinite(row["valid_mae"]):
-                    raise LossError(
-                        f"the validation MAE of epoch {progress.epoch} is {row['valid_mae']}; lower the learning rate "
-                        "or set optimizer.clip_norm"
-                    )
-                self._finish_epoch(row)
+                self._finish_epoch(valid_mae)
             self._save(LAST, with_optimizer=True)
-            stop.check(progress.step)
+            if self.ranks.any(bool(stop.requested)):
+                self._leave(stop)
+
+    def _save_before(self, error: LossError) -> None:
+        """Save the state after the last good step; the steps since then have changed nothing."""
+        progress = self.progress
+        progress.step -= error.steps_back
+        progress.position -= error.steps_back
+        progress.sums = self.meter.sums.tolist()
+        self._save(LAST, with_optimizer=True)
+        log.info("the state after step %d is saved", progress.step)
+        self.ranks.wait()
+
+    def _leave(self, stop: StopRequest) -> NoReturn:
+        """Leave after a signal to any of the processes; the state is saved."""
+        self.ranks.wait()  # msrun kills the others when the first leaves: it must have saved by then
+        stop.leave(self.progress.step)
 
     def compile(self) -> tuple[int, float]:
         """Compile every shape before the first epoch; returns the number of shapes and the seconds."""
         started = time.perf_counter()
         shapes = 0
         for batch in self.batches.ghost_batches():
-            arguments = _step_arguments(batch, (0.0, 1.0, 0.0))
+            arguments = step_arguments(batch, 1, 1.0, (0.0, 1.0, 0.0))
             if self.step.compiled_whole:
                 self.step.compile(*arguments)
             else:
-                self.step.loss_and_gradients(*arguments[:-3])
+                self.step.gradient_loss_error(*arguments[:-3])
             shapes += 1
         return shapes, time.perf_counter() - started
 
@@ -178,86 +221,121 @@ class Trainer:
             **schedule,
         )
 
-    def _train_epoch(self, stop: StopRequest) -> dict[str, float]:
-        """The rest of the current epoch; returns its row of the history."""
-        progress = self.progress
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """The rest of the current epoch."""
+        progress, meter = self.progress, self.meter
         started = time.perf_counter() - progress.seconds
-        meter = Meter(self.scale, self.unit, progress.sums)
-        settings = self.recipe.optimizer
+        meter.begin_epoch(progress.sums)
         bar = tqdm(
             self.batches.epoch(progress.epoch, progress.position), initial=progress.position, total=len(self.batches),
             desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}", unit="step", leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and self.ranks.is_main),
         )  # fmt: skip
         for batch in bar:
-            lr = self.lr_at(progress.step)
-            progress.step += 1
-            progress.position += 1
-            scalars = operator_scalars(
-                progress.step, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
-            )
-            meter.add(self.step(*_step_arguments(batch, scalars)), batch.ids)
+            lr = self._make_step(batch)
             if progress.step % self.recipe.log_every == 0:
-                self._log_step(meter, lr, bar)
-            if stop.requested or time.perf_counter() - self.saved_at >= 60 * self.recipe.save_minutes:
-                meter.collect(progress.step)
-                progress.sums, progress.seconds = meter.sums.tolist(), time.perf_counter() - started
+                self._log_step(lr, bar)
+            due = time.perf_counter() - self.saved_at >= 60 * self.recipe.save_minutes
+            asked = (self.ranks.size == 1 or progress.step % AGREE_EVERY == 0) and self.ranks.any(bool(stop.requested))
+            if due or asked:
+                self._note_position(started)
                 self._save(LAST, with_optimizer=True)
-                stop.check(progress.step)
-        meter.collect(progress.step)
-        progress.epoch += 1
-        progress.begin_epoch()
-        seconds = time.perf_counter() - started
-        return {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "train_loss": meter.loss,
-            "train_mae": meter.mae,
-            "lr": self.lr_at(progress.step - 1),
-            "seconds": seconds,
-            "molecules_per_second": meter.molecules / seconds,
-        }
+            if asked:
+                self._leave(stop)
+        self._note_position(started)
 
-    def _log_step(self, meter: Meter, lr: float, bar: tqdm) -> None:
+    def _make_step(self, batch: Batch) -> float:
+        """One update; returns its learning rate."""
+        progress, settings, scale = self.progress, self.recipe.optimizer, self.loss_scale
+        lr = self.lr_at(progress.step)
+        progress.step += 1
+        progress.position += 1
+        updates = progress.step - (scale.skipped if scale else 0)
+        scalars = operator_scalars(
+            updates, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
+        )
+        result = self.step(*step_arguments(batch.part, batch.labelled, scale.value if scale else 1.0, scalars))
+        if scale:
+            finite = bool(result[2].asnumpy())
+            scale.update(finite)
+            progress.loss_scale = vars(scale).copy()
+            if not finite and scale.value >= 1.0:
+                return lr  # skipped
+        self.meter.add(result, batch.rows)
+        if scale and not finite:
+            self.meter.collect(progress.step)  # no scale helps: stop at once
+        return lr
+
+    def _note_position(self, started: float) -> None:
+        """Bring the sums of the epoch up to date for a checkpoint."""
+        self.meter.collect(self.progress.step)
+        self.progress.sums, self.progress.seconds = self.meter.sums.tolist(), time.perf_counter() - started
+
+    def _log_step(self, lr: float, bar: tqdm) -> None:
         """One line: where the run is, and loss, MAE and speed since the last line."""
         progress = self.progress
-        since = meter.since_last_line(progress.step)
+        since = self.meter.since_last_line(progress.step)
         bar.clear()
         log.info(
-            "epoch %d/%d  step %d/%d  loss %.5f  train MAE %.4f %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s",
+            "epoch %d/%d  step %d/%d  loss %.5f  train MAE %.4f %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
             progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss, since.mae, self.unit,
             lr, since.seconds_per_step, since.molecules_per_second,
-            clock(since.seconds_per_step * (self.total_steps - progress.step)),
+            clock(since.seconds_per_step * (self.total_steps - progress.step)), self._skipped(),
         )  # fmt: skip
 
-    def _finish_epoch(self, row: dict[str, float]) -> None:
+    def _skipped(self) -> str:
+        """What a line of the log says about the loss scale."""
+        scale = self.loss_scale
+        return f"  loss scale {scale.value:g}, {scale.skipped} steps skipped" if scale else ""
+
+    def _finish_epoch(self, valid_mae: float) -> None:
         """Compare with the best so far, keep the best model and log the epoch; the model holds evaluation weights."""
-        progress, schedule = self.progress, self.recipe.schedule
-        better = row["valid_mae"] < progress.best_valid_mae
+        progress, schedule, meter = self.progress, self.recipe.schedule, self.meter
+        seconds, lr = progress.seconds, self.lr_at(progress.step - 1)
+        progress.epoch += 1
+        progress.begin_epoch()
+        better = valid_mae < progress.best_valid_mae
         if better:
-            progress.best_valid_mae, progress.best_epoch = row["valid_mae"], progress.epoch
+            progress.best_valid_mae, progress.best_epoch = valid_mae, progress.epoch
             progress.epochs_since_better = 0
         else:
             progress.epochs_since_better += 1
             if schedule["name"] == "plateau" and progress.epochs_since_better % max(1, schedule["patience"]) == 0:
                 progress.reductions += 1
+        row = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "train_loss": meter.loss,
+            "train_mae": meter.mae,
+            "lr": lr,
+            "seconds": seconds,
+            "molecules_per_second": meter.molecules / seconds,
+            "valid_mae": valid_mae,
+        }
         progress.history.append(row)
-        times = [{key: row[key] for key in TIMES} for row in progress.history]
-        write_rows(
-            self.folder / "metrics.csv",
-            [{k: v for k, v in row.items() if k not in TIMES[1:]} for row in progress.history],
-        )
-        write_rows(self.folder / "times.csv", times)
+        self._write_history()
         log.info(
-            "epoch %d/%d  train loss %.5f  train MAE %.4f %s  valid MAE %.4f %s%s  lr %.2e  %.1f s  ETA %s",
-            progress.epoch, self.recipe.epochs, row["train_loss"], row["train_mae"], self.unit, row["valid_mae"],
-            self.unit, " (best)" if better else "", row["lr"], row["seconds"],
-            clock(row["seconds"] * (self.recipe.epochs - progress.epoch)),
+            "epoch %d/%d  train loss %.5f  train MAE %.4f %s  valid MAE %.4f %s%s  lr %.2e  %.1f s  ETA %s%s",
+            progress.epoch, self.recipe.epochs, row["train_loss"], row["train_mae"], self.unit, valid_mae,
+            self.unit, " (best)" if better else "", lr, seconds,
+            clock(seconds * (self.recipe.epochs - progress.epoch)), self._skipped(),
         )  # fmt: skip
         if better:
             self._save(BEST, with_optimizer=False)
 
+    def _write_history(self) -> None:
+        """metrics.csv, which a resumed run repeats bit for bit, and times.csv, which depends on the machine."""
+        if not self.ranks.is_main:
+            return
+        history = self.progress.history
+        write_rows(self.folder / "metrics.csv", [{k: v for k, v in r.items() if k not in TIMES[1:]} for r in history])
+        write_rows(self.folder / "times.csv", [{key: row[key] for key in TIMES} for row in history])
+
     def _save(self, name: str, with_optimizer: bool) -> None:
+        if with_optimizer:
+            self.saved_at = time.perf_counter()
+        if not self.ranks.is_main:
+            return
         average = self._average()
         moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
         save(
@@ -270,8 +348,6 @@ class Trainer:
             ),
             keep=self.recipe.keep if with_optimizer else 1,
         )
-        if with_optimizer:
-            self.saved_at = time.perf_counter()
 
     def _average(self) -> dict[str, np.ndarray]:
         return {p.name.removeprefix("average."): p.asnumpy().copy() for p in self.optimizer.average}
@@ -300,6 +376,9 @@ class Trainer:
         for parameter, value in state:
             parameter.set_data(Tensor(value, parameter.dtype))
         self.progress = Progress(**checkpoint.information["progress"])
+        if self.loss_scale and self.progress.loss_scale:
+            self.loss_scale = LossScale(**self.progress.loss_scale)
+            self.loss_scale.value = max(self.loss_scale.value, 1.0)
         if self.progress.position and _order(checkpoint.information["config"]) != _order(self.information["config"]):
             log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
@@ -324,12 +403,3 @@ class evaluation_weights:  # noqa: N801  used like a function in a with statemen
 def _order(config: dict[str, Any]) -> tuple:
     """What the batches of an epoch depend on."""
     return config["data"], config["run"]["seed"], config["training"]["batch_size"]
-
-
-def _step_arguments(batch: GraphBatch, scalars: Sequence[float]) -> tuple[Tensor, ...]:
-    return (
-        *to_tensors(batch.inputs),
-        Tensor.from_numpy(batch.targets["label"]),
-        Tensor.from_numpy(batch.masks["label"]),
-        *(Tensor(value, mstype.float32) for value in scalars),
-    )

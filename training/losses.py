@@ -7,10 +7,9 @@ from mindspore import Tensor, ops
 LOSSES = ("mse", "mae", "huber")
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``values`` (G,) where ``mask`` (G,) is 1; 0 for a batch of ghosts."""
-    count = mask.sum()
-    return (values * mask).sum() / ops.maximum(count, ops.ones_like(count))
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum of ``values`` (G,) where ``mask`` (G,) is 1; 0 for a batch of ghosts."""
+    return (values * mask).sum()
 
 
 def absolute_error(prediction: Tensor, label: Tensor) -> Tensor:

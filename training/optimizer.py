@@ -18,6 +18,7 @@ float32, so float64 weights are updated by the same law written out.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -51,17 +52,31 @@ class AdamW(nn.Cell):
         self.fused = all(weight.dtype == mstype.float32 for weight in weights)
         self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
         self.clip_norm = float(clip_norm)
+        self.sizes = tuple(weight.size for weight in weights)
+        self.ends = tuple(itertools.accumulate(self.sizes))
         self.blend = 1.0 - float(ema_decay)
 
-    def construct(self, gradients: tuple, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
-        """Update every weight; ``lr``, ``epsilon`` and ``decay`` are those of equations (1)-(3), float32 scalars."""
+    def construct(self, gradient: Tensor, finite: Tensor, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
+        """Update every weight, or change nothing at all.
+
+        Args:
+            gradient: (K,) of all weights, as ``flatten`` joins them.
+            finite: float32 scalar, 1 to update; at 0 both decays are 1 and gradient and rate are 0, which leaves every
+                weight, moment and average as it is without a branch in the graph.
+            lr, epsilon, decay: float32 scalars of equations (1)-(3).
+        """
         if self.clip_norm > 0:
-            gradients = clip_by_norm(gradients, self.clip_norm)
+            gradient = clip_by_norm(gradient, self.clip_norm)
+        gradient = ops.where(finite > 0, gradient, ops.zeros_like(gradient))
+        lr = lr * finite
+        one = ops.ones_like(finite)
+        beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
         done = lr
         values: tuple = ()
         for i in range(len(self.weights)):
-            arguments = (self.weights[i], self.first[i], self.second[i], lr, self.beta1, self.beta2, epsilon, decay)
-            value = self.update(*arguments, gradients[i]) if self.fused else written_out(*arguments, gradients[i])
+            part = gradient[self.ends[i] - self.sizes[i] : self.ends[i]].reshape(self.weights[i].shape)
+            arguments = (self.weights[i], self.first[i], self.second[i], lr, beta1, beta2, epsilon, decay, part)
+            value = self.update(*arguments) if self.fused else written_out(*arguments)
             done, values = ops.depend(done, value), (*values, value)
         if self.blend < 1:
             for i in range(len(self.weights)):
@@ -69,7 +84,7 @@ class AdamW(nn.Cell):
                 weight = ops.depend(self.weights[i], done) if self.fused else values[i]
                 average = self.average[i]
                 # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
-                ops.assign(average, average + self.blend * (weight - average))
+                ops.assign(average, average + self.blend * finite * (weight - average))
         return done
 
 
@@ -91,17 +106,18 @@ def written_out(
     return ops.depend(p, (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p)))
 
 
-def clip_by_norm(gradients: tuple, largest: float) -> tuple:
-    """Scale all gradients so that their common Euclidean norm is at most ``largest``."""
-    squares: tuple = ()
+def flatten(gradients: tuple) -> Tensor:
+    """The gradients of all weights as one vector (K,), in their order."""
+    parts: tuple = ()
     for gradient in gradients:
-        squares = (*squares, (gradient * gradient).sum().reshape(1))
-    norm = ops.sqrt(ops.concat(squares, 0).sum())
-    factor = largest / ops.maximum(norm, ops.full_like(norm, largest))
-    clipped: tuple = ()
-    for gradient in gradients:
-        clipped = (*clipped, gradient * factor)
-    return clipped
+        parts = (*parts, gradient.reshape(-1))
+    return ops.concat(parts, 0)
+
+
+def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:
+    """Scale a gradient (K,) so that its Euclidean norm is at most ``largest``."""
+    norm = ops.sqrt((gradient * gradient).sum())
+    return gradient * (largest / ops.maximum(norm, ops.full_like(norm, largest)))
 
 
 def operator_scalars(

@@ -7,6 +7,8 @@ import os
 
 import mindspore as ms
 
+from training.distributed import Ranks, is_launched, join, local_device
+
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 
 
@@ -14,18 +16,20 @@ class DeviceError(RuntimeError):
     """A device that cannot be used: one line with what was asked for and what to do."""
 
 
-def set_up(mode: str, device_target: str, device_id: int, seed: int) -> None:
-    """Choose device and mode and seed everything random in MindSpore.
+def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
+    """Choose device and mode, meet the other processes of the run, and seed everything random in MindSpore.
 
     Args:
         mode: GRAPH or PYNATIVE.
         device_target: CPU, GPU or Ascend.
-        device_id: number of the device.
+        device_id: number of the device; of a run that msrun has started, each process takes its own.
         seed: of the initial weights.
 
     Raises:
         DeviceError: the device is not there.
     """
+    if is_launched():
+        device_id = 0 if device_target == "CPU" else local_device()
     ms.set_context(mode=MODES[mode])
     logging.disable(logging.ERROR)  # MindSpore logs what it looked for in vain; the exception says it once
     try:
@@ -40,7 +44,9 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> None:
         ) from None
     finally:
         logging.disable(logging.NOTSET)
+    ranks = join()
     ms.set_seed(seed)
+    return ranks
 
 
 def versions() -> dict[str, str]:

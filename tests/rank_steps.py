@@ -1,0 +1,62 @@
+"""Twenty train steps of one or several processes, to compare: run by msrun or alone, with arguments from the test.
+
+    python rank_steps.py FOLDER DTYPE MODE BATCH_SIZE MOLECULES [OPTIMIZER_KEY=VALUE ...]
+
+Each process writes FOLDER/rank<k>_of_<n>.npz: its parameters after the steps, and loss and error of every step.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("GLOG_v", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from mindspore import ParameterTuple
+
+from data_tools.dataset import make_dataset, open_graphs, resolve_task
+from data_tools.loader import training_batches
+from data_tools.splits import make_split
+from models import build_model
+from session import DTYPES
+from training.checkpoint import parameters_of
+from training.optimizer import AdamW, operator_scalars
+from training.platform import set_up
+from training.step import TrainStep, step_arguments
+
+STEPS = 20
+LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+
+
+def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, epsilon: float) -> None:
+    """Train and write."""
+    ranks = set_up(mode, "CPU", 0, seed=3)
+    model = build_model("schnet", features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0, dtype=dtype)
+    packed = open_graphs(molecules, 5.0)
+    task = resolve_task("U0")
+    dataset = make_dataset(packed, make_split("random", packed.table, train_size=66, valid_size=4, test_size=4), task)
+    batches = training_batches(
+        packed, dataset.split.train, dataset.standardised, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank,
+        ranks.size,
+    )  # fmt: skip
+    optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)
+    step = TrainStep(model, optimizer, "mae", ranks.size)
+    results, done, epoch = [], 0, 0
+    while done < STEPS:
+        for batch in batches.epoch(epoch):
+            done += 1
+            scalars = operator_scalars(done, 1e-3, **{**LAW, "epsilon": epsilon})
+            result = step(*step_arguments(batch.part, batch.labelled, 1.0, scalars))
+            results.append([float(value.asnumpy()) for value in result])
+            if done == STEPS:
+                break
+        epoch += 1
+    average = {p.name: p.asnumpy() for p in optimizer.average}
+    np.savez(
+        Path(folder) / f"rank{ranks.rank}_of_{ranks.size}.npz", results=results, **parameters_of(model), **average
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], int(sys.argv[4]), sys.argv[5], float(sys.argv[6]))
