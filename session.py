@@ -29,6 +29,7 @@ from data_tools.targets import get_target
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
+from training.cloud_job import JobError
 from training.interruption import Stopped
 from training.meter import LossError
 from training.platform import DeviceError, set_up
@@ -54,10 +55,13 @@ class CommandLine(argparse.ArgumentParser):
         """
         unknown = re.match(r"unrecognized arguments: (-[^\s=]*)", message)
         if unknown:
-            close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}? " if close else ""
-            message = f"unknown option {unknown[1]}: {hint}"
+            message = f"unknown option {unknown[1]}: {self.nearest(unknown[1])}"
         raise ConfigError(f"{message.rstrip('; ')}; --help lists the options")
+
+    def nearest(self, option: str) -> str:
+        """A question whether a known option was meant; nothing where none is near."""
+        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)
+        return f"did you mean {close[0]}? " if close else ""
 
 
 def set_up_log(folder: Path | None = None) -> None:
@@ -86,7 +90,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, LossError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return LOSS_NOT_FINITE
-    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError):
+    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | JobError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, OSError):

@@ -26,6 +26,7 @@ from data_tools import dataset as data
 from data_tools.loader import TrainingBatches, training_batches
 from data_tools.splits import save_split
 from data_tools.statistics import regression_metrics
+from job_options import enter_job, parse_options, use_for_training
 from session import (
     DTYPES,
     CommandLine,
@@ -40,6 +41,7 @@ from session import (
     set_up_log,
 )
 from training import checkpoint as checkpoints
+from training.cloud_job import Job
 from training.files import clock, write_text
 from training.loop import Recipe, Trainer
 from training.optimizer import AdamW
@@ -67,7 +69,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line.
 
     Raises:
-        ConfigError: an unknown option, or neither or both of --config and --resume.
+        ConfigError: an unknown option.
     """
     parser = CommandLine(description="Train a model.", epilog="All keys and their meaning: configs/schema.py.")
     parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
@@ -75,10 +77,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
-    parsed = parser.parse_args(arguments)
-    if (parsed.config is None) == (parsed.resume is None):
-        parser.error("give either --config FILE for a new run or --resume RUN to continue one")
-    return parsed
+    return parse_options(parser, arguments)
 
 
 def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -97,7 +96,13 @@ def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def configure(options: argparse.Namespace) -> tuple[Config, Path]:
-    """The configuration and the run folder; a resumed run takes its own configuration with the given changes."""
+    """The configuration and the run folder; a resumed run takes its own configuration with the given changes.
+
+    Raises:
+        ConfigError: neither or both of --config and --resume, or a mistake in the configuration.
+    """
+    if (options.config is None) == (options.resume is None):
+        raise ConfigError("give either --config FILE for a new run or --resume RUN to continue one")
     if options.resume:
         folder = Path(options.resume)
         return load_config(folder / "config.yaml", overrides_of(options)), folder
@@ -194,7 +199,7 @@ def report(
     return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
 
 
-def run(config: Config, folder: Path, resume: bool) -> None:
+def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
@@ -226,7 +231,7 @@ def run(config: Config, folder: Path, resume: bool) -> None:
     save_split(split, folder / "split.npz")
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
-    trainer.run()
+    trainer.run(after_epoch=job.upload)
     metrics = report(config, dataset, task, trainer, evaluate, folder)
     total = time.perf_counter() - started
     write_metrics(
@@ -251,8 +256,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     try:
         options = parse_arguments(arguments)
-        config, folder = configure(options)
-        run(config, folder, bool(options.resume))
+        with enter_job(options) as job:  # its results are uploaded at the end, whatever the end is
+            use_for_training(options, job)
+            config, folder = configure(options)
+            run(config, folder, bool(options.resume), job)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

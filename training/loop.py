@@ -123,17 +123,20 @@ class Trainer:
         self.total_steps = recipe.epochs * len(batches)
         self.saved_at = time.perf_counter()
 
-    def run(self) -> None:
+    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
+
+        Args:
+            after_epoch: called after each epoch, once its checkpoint and its lines are written.
 
         Raises:
             LossError: the loss or the validation MAE became NaN or infinite.
             Stopped: SIGTERM or Ctrl-C; the state is saved.
         """
         with StopRequest() as stop:
-            self._run(stop)
+            self._run(stop, after_epoch)
 
-    def _run(self, stop: StopRequest) -> None:
+    def _run(self, stop: StopRequest, after_epoch: Callable[[], None]) -> None:
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
@@ -150,6 +153,7 @@ class Trainer:
                 self._finish_epoch(row)
             self._save(LAST, with_optimizer=True)
             stop.check(progress.step)
+            after_epoch()
 
     def compile(self) -> tuple[int, float]:
         """Compile every shape before the first epoch; returns the number of shapes and the seconds."""
