@@ -21,6 +21,7 @@ CHECKPOINT = f"run folder or .safetensors checkpoint ({checkpoints.BEST}, {check
 DATA_KEY, PRETRAINED_KEY = "data.file", "training.pretrained"
 YES, NO = "true", "false"
 FOUND = ".found"
+SLIP = 0.85  # so similar to a known option is a slip of the pen rather than an option of the platform
 
 
 def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.unknown = []
     for word in unknown:  # a value follows its option
-        hint = parser.nearest(word.partition("=")[0]) if word.startswith("-") else ""
+        hint = parser.nearest(word.partition("=")[0], SLIP) if word.startswith("-") else ""
         options.unknown += [f"{word} ({hint.strip()})" if hint else word]
     return options
 
@@ -198,10 +199,12 @@ def _holds_run(path: Path) -> bool:
 
 
 def _attached(places: list[Path], name: str | None) -> Path | None:
-    """The file or folder of that name, or path below an attached folder."""
+    """What is called so: an attached file, or a path below an attached folder or below one of its folders."""
     if not name:
         return None
-    paths = [place / name if place.is_dir() else place for place in places if place.is_dir() or place.name == name]
+    paths = [place for place in places if place.name == name]
+    for place in places:
+        paths += [folder / name for folder in (place, *sorted(place.glob("*/")))]
     return next((path for path in paths if path.exists()), None)
 
 

@@ -58,9 +58,9 @@ class CommandLine(argparse.ArgumentParser):
             message = f"unknown option {unknown[1]}: {self.nearest(unknown[1])}"
         raise ConfigError(f"{message.rstrip('; ')}; --help lists the options")
 
-    def nearest(self, option: str) -> str:
-        """A question whether a known option was meant; nothing where none is near."""
-        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.5)
+    def nearest(self, option: str, similarity: float = 0.5) -> str:
+        """A question whether a known option was meant; nothing where none is as similar (1: the same)."""
+        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=similarity)
         return f"did you mean {close[0]}? " if close else ""
 
 

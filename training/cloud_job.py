@@ -183,8 +183,8 @@ def _open_c2net(job: Job) -> None:
         (folder / "paths.json").write_text(json.dumps(paths), encoding="utf-8")
 
     paths = json.loads((job.once("c2net", prepare) / "paths.json").read_text(encoding="utf-8"))
-    job.data += _unless_empty(Path(paths["dataset_path"]))
-    job.weights += _unless_empty(Path(paths["pretrain_model_path"]))
+    job.data = _brought("data set", "DATASET_URL", Path(paths["dataset_path"]))
+    job.weights = _brought("model", "PRETRAIN_MODEL_URL", Path(paths["pretrain_model_path"]))
     job.output = Path(paths["output_path"])
     job.output.mkdir(parents=True, exist_ok=True)
     job.send = lambda: importlib.import_module("c2net.context").upload_output()
@@ -277,17 +277,25 @@ def _moxing(option: str, url: str) -> Any:
 
 def _given(options: argparse.Namespace, option: str) -> str:
     value = (getattr(options, option, "") or "").strip()
-    return "" if value.lower() in NOTHING else value
+    return "" if _is_nothing(value) else value
 
 
 def _is_address(url: str) -> bool:
     return "://" in url
 
 
-def _unless_empty(folder: Path) -> list[Path]:
-    """c2net leaves hidden notes of its own even where nothing was attached."""
-    visible = folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
-    return [folder] if visible else []
+def _brought(what: str, variable: str, folder: Path) -> list[Path]:
+    """The folder where c2net has put something; it leaves hidden notes of its own even where nothing was chosen."""
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        return [folder]
+    wanted = os.environ.get(variable, "")
+    if not _is_nothing(wanted):  # c2net only prints that it failed, and the run would go on with other data
+        raise JobError(f"c2net has not brought the {what} {wanted}; look at its lines above and at the job's form")
+    return []
+
+
+def _is_nothing(value: str) -> bool:
+    return value.strip().lower() in NOTHING
 
 
 def _launch() -> str:
