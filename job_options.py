@@ -41,8 +41,12 @@ def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.
     return options
 
 
-def enter_job(options: argparse.Namespace) -> Job:
+def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
     """The job that the program runs in, with everything fetched that its form names; outside one, a job that is none.
+
+    Args:
+        options: of the command line.
+        is_main: whether this process is the one of the job that logs and uploads.
 
     Raises:
         JobError: an SDK is missing or fails, or an option cannot be understood.
@@ -51,7 +55,7 @@ def enter_job(options: argparse.Namespace) -> Job:
         set_up_log()
         if options.unknown:
             log.info("options that this program does not know, ignored: %s", " ".join(options.unknown))
-    return open_job(options)
+    return open_job(options, is_main)
 
 
 def use_for_training(options: argparse.Namespace, job: Job) -> None:
@@ -62,7 +66,7 @@ def use_for_training(options: argparse.Namespace, job: Job) -> None:
     """
     if not job.active:
         return
-    if job.output is not None:
+    if job.output is not None and job.is_main:
         set_up_log(job.output)  # the log is a result too, also where the program fails at once
     if options.config and not Path(options.config).exists() and (PROGRAM_FOLDER / options.config).exists():
         options.config = str(PROGRAM_FOLDER / options.config)  # platforms start it in a folder of their own

@@ -6,10 +6,6 @@
 #
 # See device_run.sh for the log, the exit code and the interpreter.
 set -euo pipefail
-if [[ $# -eq 0 || "$1" == -* ]]; then
-    echo "usage: bash scripts/run_standalone_train.sh CONFIG [DEVICE_TARGET] [DEVICE_ID] [options of train.py]" >&2
-    exit 2
-fi
 # shellcheck source=scripts/device_run.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/device_run.sh"
-device_run train.py --config "$@"
+device_run train.py --config CONFIG "$@"

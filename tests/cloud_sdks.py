@@ -1,9 +1,9 @@
 """Stand-ins for c2net and moxing that copy files for real, and the buckets that they copy from and to.
 
 Each behaves as the original where it matters.  ``moxing.file.copy_parallel`` copies a file or merges a folder, and it
-raises for a source that is not there.  ``c2net.context.prepare`` obeys environment variables, prints a banner, downloads or
-finds mounted archives, unpacks each into a folder of its name and leaves hidden notes; its upload prints an error and
-goes on.
+raises for a source that is not there.  ``c2net.context.prepare`` obeys environment variables, prints a banner,
+downloads or finds mounted archives, unpacks each into a folder of its name and leaves hidden notes; where it cannot
+download or upload it prints an error and goes on.
 """
 
 from __future__ import annotations
