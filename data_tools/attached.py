@@ -68,7 +68,7 @@ def find_all(places: Sequence[Path], scratch: Path, wanted: Callable[[Path], boo
         for place in places:
             _search(place, wanted, found, others, seen)
         everything += others
-        archives = [path for path in others if _is_archive(path) and not _is_unpacked_beside(path)]
+        archives = [path for path in others if _is_archive(path)]
         if found or not archives or depth == ROUNDS:
             return found, everything
         places = [scratch / f"{depth}-{number}" / stem_of(path) for number, path in enumerate(archives)]
@@ -132,11 +132,6 @@ def _is_archive(path: Path) -> bool:
     """Whether a file can be unpacked, by its ending or, without a known one, its first bytes."""
     known = path.suffix.lower() in KINDS
     return path.name.lower().endswith(ENDINGS) or (not known and kind_of(path) in ("archive", "npz"))
-
-
-def _is_unpacked_beside(path: Path) -> bool:
-    folder = path.with_name(stem_of(path))
-    return folder != path and folder.is_dir() and any(folder.iterdir())
 
 
 def _names(paths: Sequence[Path]) -> str:

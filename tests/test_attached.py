@@ -149,6 +149,8 @@ def test_a_link_in_a_circle_ends(molecules, tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found nothing"):
         find_data([tmp_path], tmp_path / "scratch")
+    shutil.copy(molecules, tmp_path / "a")
+    assert find_data([tmp_path], tmp_path / "scratch") == tmp_path / "a" / molecules.name
 
 
 def test_an_empty_folder_and_a_wrong_one_say_what_was_there(tmp_path):

@@ -283,9 +283,12 @@ def test_a_job_that_the_platform_starts_again_goes_on(cloud, run, tmp_path, caps
         assert "resumed after epoch 1" in capsys.readouterr().out
 
 
-def test_a_run_in_an_archive_is_resumed_by_its_name(cloud, run, capsys):
+def test_a_run_in_an_archive_is_resumed_without_what_it_started_from(cloud, run, molecules, tmp_path, capsys):
+    shutil.copy(run / "best.safetensors", tmp_path / "start.safetensors")
+    earlier = small_run(molecules, tmp_path / "earlier", training__pretrained=tmp_path / "start.safetensors")
+    (tmp_path / "start.safetensors").unlink()
     with zipfile.ZipFile(cloud.buckets / "user" / "model.zip", "w") as file:
-        for path in run.iterdir():
+        for path in earlier.iterdir():
             file.write(path, f"results/{path.name}")
     given = ["--resume", "True", "--ckpt_url", "s3://user/model.zip", "--train_url", "s3://results/on", "--epochs", "2"]
     assert train.main(given) == 0
