@@ -33,6 +33,7 @@ from data_tools.splits import Split, make_split
 from data_tools.statistics import element_counts
 from data_tools.tables import name_of_row, row_of_atom
 from data_tools.targets import atom_references, label_values
+from job_options import enter_job, parse_options, use_for_evaluation
 from session import (
     CommandLine,
     Evaluator,
@@ -90,14 +91,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         ConfigError: an unknown option, or options that contradict each other.
     """
     parser = CommandLine(description=__doc__)
-    parser.add_argument("--ckpt", required=True, metavar="RUN", help="a run folder (its best model) or a checkpoint")
+    parser.add_argument("--ckpt", metavar="RUN", help="a run folder (its best model) or a checkpoint")
     parser.add_argument("--data", metavar="FILE", help="labelled molecules; without it, the data of the run")
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi")
     parser.add_argument("--output", metavar="PATH", help="a folder; with --input also a .csv file")
     for option, key in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=f"instead of {key} of the run")
-    options = parser.parse_args(arguments)
+    options = parse_options(parser, arguments)
     if options.input and (options.data or options.split):
         parser.error("--input predicts every structure of its file: give it without --data and --split")
     return options
@@ -301,15 +302,21 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     try:
         options = parse_arguments(arguments)
-        changes = [
-            (key, getattr(options, option)) for option, key in OPTIONS.items() if getattr(options, option) is not None
-        ]
-        trained = load_trained(options.ckpt, changes)
-        if options.input:
-            run_predictions(trained, options)
-        else:
-            set_up_log()
-            run_metrics(trained, options)
+        with enter_job(options) as job:  # its results are uploaded at the end
+            use_for_evaluation(options, job)
+            if not options.ckpt:
+                raise ConfigError("expected --ckpt RUN, a run folder or a checkpoint; --help lists the options")
+            changes = [
+                (key, getattr(options, option))
+                for option, key in OPTIONS.items()
+                if getattr(options, option) is not None
+            ]
+            trained = load_trained(options.ckpt, changes)
+            if options.input:
+                run_predictions(trained, options)
+            else:
+                set_up_log()
+                run_metrics(trained, options)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

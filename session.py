@@ -29,6 +29,7 @@ from data_tools.targets import get_target
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
+from training.cloud_job import JobError
 from training.distributed import RankError, Ranks
 from training.interruption import Stopped
 from training.meter import LossError
@@ -55,10 +56,13 @@ class CommandLine(argparse.ArgumentParser):
         """
         unknown = re.match(r"unrecognized arguments: (-[^\s=]*)", message)
         if unknown:
-            close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}? " if close else ""
-            message = f"unknown option {unknown[1]}: {hint}"
+            message = f"unknown option {unknown[1]}: {self.nearest(unknown[1])}"
         raise ConfigError(f"{message.rstrip('; ')}; --help lists the options")
+
+    def nearest(self, option: str, similarity: float = 0.5) -> str:
+        """A question whether a known option was meant; nothing where none is as similar (1: the same)."""
+        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=similarity)
+        return f"did you mean {close[0]}? " if close else ""
 
 
 def set_up_log(folder: Path | None = None) -> None:
@@ -87,7 +91,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, LossError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return LOSS_NOT_FINITE
-    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | RankError):
+    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | JobError | RankError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, OSError):

@@ -28,6 +28,7 @@ from data_tools import dataset as data
 from data_tools.loader import TrainingBatches, training_batches
 from data_tools.splits import Split, save_split
 from data_tools.statistics import regression_metrics
+from job_options import enter_job, parse_options, use_for_training
 from session import (
     DTYPES,
     CommandLine,
@@ -43,7 +44,8 @@ from session import (
 )
 from training import checkpoint as checkpoints
 from training.checkpoint import parameters_of
-from training.distributed import Ranks
+from training.cloud_job import Job
+from training.distributed import Ranks, is_scheduler, join, launched_rank
 from training.files import clock, write_text
 from training.loop import Recipe, Trainer
 from training.meter import LossError
@@ -72,7 +74,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line.
 
     Raises:
-        ConfigError: an unknown option, or neither or both of --config and --resume.
+        ConfigError: an unknown option.
     """
     parser = CommandLine(description="Train a model.", epilog="All keys and their meaning: configs/schema.py.")
     parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
@@ -80,10 +82,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
-    parsed = parser.parse_args(arguments)
-    if (parsed.config is None) == (parsed.resume is None):
-        parser.error("give either --config FILE for a new run or --resume RUN to continue one")
-    return parsed
+    return parse_options(parser, arguments)
 
 
 def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -102,7 +101,13 @@ def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def configure(options: argparse.Namespace) -> tuple[Config, Path]:
-    """The configuration and the run folder; a resumed run takes its own configuration with the given changes."""
+    """The configuration and the run folder; a resumed run takes its own configuration with the given changes.
+
+    Raises:
+        ConfigError: neither or both of --config and --resume, or a mistake in the configuration.
+    """
+    if (options.config is None) == (options.resume is None):
+        raise ConfigError("give either --config FILE for a new run or --resume RUN to continue one")
     if options.resume:
         folder = Path(options.resume)
         return load_config(folder / "config.yaml", overrides_of(options)), folder
@@ -236,7 +241,7 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
 
 
-def run(config: Config, folder: Path, resume: bool) -> None:
+def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
@@ -266,7 +271,7 @@ def run(config: Config, folder: Path, resume: bool) -> None:
     check_agreement(config, dataset, trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
-    trainer.run()
+    trainer.run(after_save=job.upload)
     metrics = report(config, dataset, task, trainer, evaluate, folder)
     total = time.perf_counter() - started
     content = {
@@ -290,9 +295,13 @@ def run(config: Config, folder: Path, resume: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     try:
+        if is_scheduler():
+            join()  # serves the processes of the run until they have ended
         options = parse_arguments(arguments)
-        config, folder = configure(options)
-        run(config, folder, bool(options.resume))
+        with enter_job(options, launched_rank() == 0) as job:  # its results are uploaded at the end, whatever the end is
+            use_for_training(options, job)
+            config, folder = configure(options)
+            run(config, folder, bool(options.resume), job)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

@@ -114,6 +114,8 @@ def _typed(value: Any, kind: type, where: str) -> Any:
             value = float(value)
         except ValueError:
             value = str(value)
+    if kind is bool and isinstance(value, str):  # forms of training platforms pass all values as text, in any case
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))

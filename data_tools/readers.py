@@ -24,7 +24,7 @@ from data_tools.qm9_formats import (
 )
 from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, one_line, read_text, require_file
 
-__all__ = ["GEOMETRY_WARNING", "SUPPORTED", "read_smiles", "read_table", "read_xyz"]
+__all__ = ["GEOMETRY_WARNING", "SUPPORTED", "kind_of", "read_smiles", "read_table", "read_xyz"]
 
 SUPPORTED = (
     "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed .npz, "
@@ -79,7 +79,7 @@ def _read_folder(folder: Path, progress: bool) -> StructureTable:
 
 
 def _read_file(path: Path, progress: bool) -> StructureTable:
-    kind = KINDS.get(path.suffix.lower()) or _kind_by_first_bytes(path)
+    kind = kind_of(path)
     if kind == "npz":
         return read_npz(path)
     if kind == "archive":
@@ -95,8 +95,13 @@ def _read_file(path: Path, progress: bool) -> StructureTable:
     raise DataError(f"{path}: expected one of {SUPPORTED}; found another ending and other contents")
 
 
-def _kind_by_first_bytes(path: Path) -> str | None:
-    """A download often has no ending (figshare calls the QM9 archive 3195389)."""
+def kind_of(path: Path) -> str | None:
+    """What a file is, a value of ``KINDS``, by its ending or its first bytes; None where neither is known.
+
+    A download often has no ending (figshare calls the QM9 archive 3195389).
+    """
+    if kind := KINDS.get(path.suffix.lower()):
+        return kind
     with path.open("rb") as file:
         start = file.read(4)
     return next((kind for magic, kind in MAGICS.items() if start.startswith(magic)), None)

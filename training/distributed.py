@@ -113,8 +113,18 @@ class Ranks:
 
 
 def is_launched() -> bool:
-    """Whether msrun has started this process."""
-    return ROLE in os.environ
+    """Whether msrun, or a platform with a rank table, has started this process as one of several."""
+    return ROLE in os.environ or int(os.environ.get("RANK_SIZE") or 1) > 1
+
+
+def is_scheduler() -> bool:
+    """Whether this is the process that msrun starts beside those that train."""
+    return os.environ.get(ROLE) == SCHEDULER
+
+
+def launched_rank() -> int:
+    """The number of this process, as far as it is known before the processes have met."""
+    return int(os.environ.get("RANK_ID") or 0)
 
 
 def join() -> Ranks:
@@ -125,7 +135,7 @@ def join() -> Ranks:
     if not is_launched():
         return Ranks()
     os.environ.setdefault("MS_CPU_COMM_OP_TIMEOUT", WAIT_SECONDS)
-    if os.environ[ROLE] == SCHEDULER:
+    if is_scheduler():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # it ends when the others have saved their state and left
     init()

@@ -150,13 +150,17 @@ class Trainer:
         self.total_steps = recipe.epochs * len(batches)
         self.saved_at = time.perf_counter()
 
-    def run(self) -> None:
+    def run(self, after_save: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
+
+        Args:
+            after_save: called after each epoch, once its checkpoint and its lines are written.
 
         Raises:
             LossError: the loss, its gradient or a prediction became NaN or infinite; the state before that is saved.
             Stopped: SIGTERM or Ctrl-C; the state is saved.
         """
+        self.after_save = after_save
         with StopRequest() as stop:
             self._run(stop)
 
@@ -178,6 +182,7 @@ class Trainer:
             self._save(LAST, with_optimizer=True)
             if self.ranks.any(bool(stop.requested)):
                 self._leave(stop)
+            self.after_save()
 
     def _save_before(self, error: LossError) -> None:
         """Save the state after the last good step; the steps since then have changed nothing."""
@@ -187,12 +192,18 @@ class Trainer:
         progress.sums = self.meter.sums.tolist()
         self._save(LAST, with_optimizer=True)
         log.info("the state after step %d is saved", progress.step)
-        self.ranks.wait()
+        self._wait_for_main()
 
     def _leave(self, stop: StopRequest) -> NoReturn:
         """Leave after a signal to any of the processes; the state is saved."""
-        self.ranks.wait()  # msrun kills the others when the first leaves: it must have saved by then
+        self._wait_for_main()
         stop.leave(self.progress.step)
+
+    def _wait_for_main(self) -> None:
+        """Msrun kills all processes when one leaves with an error: the first must have brought its files home."""
+        if self.ranks.size > 1:
+            self.after_save()
+            self.ranks.wait()
 
     def compile(self) -> tuple[int, float]:
         """Compile every shape before the first epoch; returns the number of shapes and the seconds."""

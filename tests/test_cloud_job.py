@@ -1,0 +1,484 @@
+"""OpenI and ModelArts jobs, with stand-ins of both SDKs: what comes in is found, what comes out arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import yaml
+from cloud_sdks import Cloud
+from tiny_runs import LIGHT, MINI, REPOSITORY, SMALL, small_run, write_molecules
+
+import eval as evaluation
+import job_options
+import train
+from configs.loading import load_config
+from data_tools.graph import DataError
+from scripts.soak_resume import differences
+from training import checkpoint as checkpoints
+from training import cloud_job
+from training.cloud_job import Job, JobError
+
+pytestmark = pytest.mark.usefixtures("same_mode")
+
+CONFIG = ("--config", "configs/schnet/qm9_mini.yaml")
+#: what the platforms pass besides the addresses, in all forms
+FOREIGN = ("--grampus_code_file_name=master.zip", "--enable_modelarts", "True", "--is_distributed", "--epoch", "3")
+
+
+def words(*more, **settings):
+    """The run parameters of a form: a small run."""
+    pairs = {**SMALL, **LIGHT, **{key.replace("__", "."): value for key, value in settings.items()}}
+    return [*more, *(word for key, value in pairs.items() for word in ("--set", f"{key}={value}"))]
+
+
+@pytest.fixture(scope="module")
+def molecules(tmp_path_factory):
+    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
+
+
+@pytest.fixture(scope="module")
+def run(molecules, tmp_path_factory):
+    """A finished run of an earlier job."""
+    return small_run(molecules, tmp_path_factory.mktemp("runs") / "earlier")
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch, molecules):
+    """A server with both SDKs; this process runs on it.  A bucket holds the molecules in a zip with folders."""
+    cloud = Cloud(tmp_path)
+    for name in (cloud_job.C2NET_SWITCH, cloud_job.MODELARTS_FOLDER, *cloud_job.JOB_NAMES, *cloud_job.PROCESSES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cloud_job, "FAST_DISK", tmp_path / "no such disk")
+    cloud.use(monkeypatch)
+    (cloud.buckets / "user" / "data").mkdir(parents=True)
+    with zipfile.ZipFile(cloud.buckets / "user" / "data" / "qm9 part.zip", "w") as file:
+        file.write(molecules, "folder/数据/molecules.npz")
+    (cloud.buckets / "results").mkdir()
+    return cloud
+
+
+def error_of(capsys):
+    """The one line of a mistake."""
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+RESULTS = {"config.yaml", "split.npz", "train.log", "metrics.csv", "times.csv", "metrics.json", "predictions.csv",
+           "best.safetensors", "last.safetensors"}  # fmt: skip
+
+
+# --- what a job is ----------------------------------------------------------------------------------------------------
+
+
+def test_an_installed_sdk_is_no_job(cloud, capsys):
+    """An ordinary notebook of the platforms: like anywhere else."""
+    assert train.main([*CONFIG, "--grampus_code_file_name", "x"]) == 2
+    assert "unknown option --grampus_code_file_name" in error_of(capsys)
+    assert train.main([*CONFIG, "--epoch", "x"]) == 2
+    assert "did you mean --epochs?" in error_of(capsys)
+    assert not cloud.journal()
+
+
+@pytest.mark.parametrize("nothing", ["", "[]", "[{}]", "{}", "None", " "])
+def test_options_that_a_form_leaves_empty_are_no_job(nothing, cloud, capsys):
+    given = [word for option in cloud_job.HELP for word in (f"--{option}", nothing)]
+    assert train.main([*CONFIG, *given, "--unheard", "1"]) == 2
+    assert "unknown option --unheard" in error_of(capsys)
+
+
+def test_options_come_in_all_forms(cloud):
+    options = train.parse_arguments(["--data_url", "a b", "--train_url=c", "--ckpt_url", *FOREIGN])
+    assert (options.data_url, options.train_url, options.ckpt_url, options.model_url) == ("a b", "c", "", "")
+    assert options.unknown == [
+        "--grampus_code_file_name=master.zip", "--enable_modelarts", "True", "--is_distributed",
+        "--epoch (did you mean --epochs?)", "3",
+    ]  # fmt: skip
+
+
+def test_a_modelarts_job_may_pass_variables(cloud, monkeypatch):
+    monkeypatch.setenv("data_url", "somewhere")
+    assert not train.parse_arguments([]).data_url
+    monkeypatch.setenv("MA_JOB_DIR", "/home/ma-user")
+    assert train.parse_arguments([]).data_url == "somewhere"
+
+
+@pytest.mark.parametrize("text, value", [("True", True), ("FALSE", False), ("tRUE", True), ("'False'", False)])
+def test_boolean_strings(text, value):
+    assert load_config(MINI, [("run.plots", text)]).run.plots is value
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_modelarts_job_with_local_folders(cloud, molecules, tmp_path, monkeypatch, capsys):
+    """Inputs and outputs are folders that the platform copies; the program starts in another folder."""
+    place, results = tmp_path / "inputs" / "data_url_0" / "deep er", tmp_path / "outputs" / "train_url_0"
+    place.mkdir(parents=True)
+    shutil.copy(molecules, place)
+    monkeypatch.chdir(tmp_path)
+    given = ["--data_url", str(place.parent), f"--train_url={results}", "--ckpt_url", *FOREIGN]
+    assert train.main(words(*CONFIG, *given, run__plots="False")) == 0
+    assert names(results) == RESULTS
+    out = capsys.readouterr().out
+    assert "ignored: --grampus_code_file_name=master.zip --enable_modelarts True --is_distributed --epoch (did" in out
+    assert not cloud.journal() and names(tmp_path) == {"packages", "buckets", "local disk", "inputs", "outputs"}
+
+
+def test_a_moxing_job(cloud, capsys):
+    given = ["--data_url", "s3://user/data/", "--train_url", "obs://results/job 1/"]
+    assert train.main(words(*CONFIG, *given, training__epochs=2)) == 0
+    results = cloud.buckets / "results" / "job 1"
+    assert names(results) == {*RESULTS, "last-1.safetensors"}
+    uploads = [line for line in cloud.journal() if line.endswith("-> obs://results/job 1/")]
+    assert len(uploads) == 2 + 1  # after each epoch and at the end
+    assert load_config(results / "config.yaml").data.file.endswith("qm9 part/folder/数据/molecules.npz")
+    assert "results go to" in (results / "train.log").read_text() + capsys.readouterr().out
+
+
+def test_several_data_sets_and_a_checkpoint_as_json(cloud, molecules, run):
+    bucket = cloud.buckets / "user"
+    shutil.copytree(run, bucket / "model" / "run")
+    (bucket / "other").mkdir()
+    shutil.copy(molecules, bucket / "other" / "other.npz")
+    data = [
+        {"dataset_url": "s3://user/data/qm9 part.zip", "dataset_name": "qm9 part.zip"},
+        {"dataset_url": "s3://user/other", "dataset_name": "other.zip"},  # unpacked by the platform
+        {},
+    ]
+    weights = [{"model_url": "s3://user/model", "model_name": "../run.zip"}]
+    given = [
+        "--multi_data_url", json.dumps(data), "--data_url", "", "--pretrain_url", json.dumps(weights),
+        "--train_url", "s3://results/json", "--set", "data.file=qm9 part.zip",
+    ]  # fmt: skip
+    assert train.main(words(*CONFIG, *given)) == 0
+    config = load_config(cloud.buckets / "results" / "json" / "config.yaml")
+    assert config.data.file.endswith("qm9 part/folder/数据/molecules.npz")
+    assert config.training.pretrained.endswith("/run.zip/run")
+
+
+@pytest.mark.parametrize("method", ["MOXING", "MOUNT"])
+def test_an_openi_job(method, cloud, monkeypatch, run, capsys):
+    with zipfile.ZipFile(cloud.buckets / "user" / "run.zip", "w") as file:
+        for path in run.iterdir():
+            file.write(path, f"run/{path.name}")
+    variables = cloud.c2net(method, {"qm9 part.zip": "s3://user/data/qm9 part.zip"}, {"run.zip": "s3://user/run.zip"})
+    if method == "MOUNT":
+        for name, source in (("DATASET", "data/qm9 part.zip"), ("PRETRAIN_MODEL", "run.zip")):
+            os.makedirs(variables[f"LOCAL_{name}_PATH"])
+            shutil.copy(cloud.buckets / "user" / source, variables[f"LOCAL_{name}_PATH"])
+    cloud.use(monkeypatch, variables)
+    # the platform passes addresses as well, here to what no longer is there
+    given = ["--data_url", "s3://gone", "--model_url", "s3://gone", "--device_target", "CPU"]
+    assert train.main(words(*CONFIG, *given, training__epochs=2)) == 0
+    output = cloud.disk / "job" / "output"
+    assert names(output) == {*RESULTS, "last-1.safetensors"}
+    config = load_config(output / "config.yaml")
+    assert config.data.file == str(cloud.disk / "job" / "dataset" / "qm9 part" / "folder" / "数据" / "molecules.npz")
+    assert config.training.pretrained == str(cloud.disk / "job" / "pretrainmodel" / "run" / "run")
+    assert capsys.readouterr().out.count("Completed Upload Output") == (3 if method == "MOXING" else 0)
+    if method == "MOXING":
+        assert names(cloud.buckets / "results" / "job") == names(output)
+
+
+def test_an_openi_job_without_attachments_keeps_its_own_data(cloud, monkeypatch, molecules):
+    cloud.use(monkeypatch, cloud.c2net("MOXING", {}))
+    assert train.main(words(*CONFIG, "--epochs", "1", data__file=molecules)) == 0
+    config = load_config(cloud.disk / "job" / "output" / "config.yaml")
+    assert (config.data.file, config.training.pretrained) == (str(molecules), "")
+
+
+def test_an_upload_that_fails_is_a_warning(cloud, monkeypatch, capsys):
+    monkeypatch.setenv("FAKE_UPLOADS", "fail")
+    given = ["--data_url", "s3://user/data", "--train_url", "s3://results/never"]
+    assert train.main(words(*CONFIG, *given)) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(warnings) == 2 and all(line.endswith("could not be uploaded: the bucket is gone") for line in warnings)
+
+
+def test_the_shipped_sample_can_be_chosen_though_data_are_attached(cloud):
+    options = train.parse_arguments([*CONFIG, "--data_url", "s3://user/data", "--set", "data.file=sample"])
+    with job_options.enter_job(options) as job:
+        job_options.use_for_training(options, job)
+    assert train.configure(options)[0].data.file == "sample"
+
+
+@pytest.mark.parametrize("output, expected", [([], ""), (["--output", "mine"], "mine")])
+def test_the_output_folder(output, expected, cloud, tmp_path):
+    options = train.parse_arguments([*CONFIG, "--train_url", str(tmp_path / "results"), *output])
+    with job_options.enter_job(options) as job:
+        job_options.use_for_training(options, job)
+    assert train.configure(options)[1] == tmp_path / "results" / expected
+
+
+def test_a_model_url_may_be_a_place_for_results(cloud, capsys):
+    (cloud.buckets / "empty").mkdir()
+    for url in ("s3://empty", "s3://nowhere/model"):
+        options = train.parse_arguments([*CONFIG, "--model_url", url])
+        with job_options.enter_job(options) as job:
+            job_options.use_for_training(options, job)
+        assert not train.configure(options)[0].training.pretrained
+        assert "left aside: " in capsys.readouterr().out
+
+
+# --- the end of a job, and its continuation ---------------------------------------------------------------------------
+
+
+def start(cloud, *arguments, **variables):
+    """The program as a process on the server, in another folder."""
+    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+    environment = {**os.environ, **cloud.variables(**variables)}
+    return subprocess.Popen(
+        command, cwd=cloud.disk, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+SETTINGS = {"training__epochs": 60, "schedule__name": "cosine", "optimizer__ema_decay": 0.9, "run__log_every": 1}
+
+
+def test_a_stopped_job_is_continued_by_the_next(cloud, molecules, tmp_path):
+    """SIGTERM: the bucket has log and checkpoint; the same form with the results attached goes on, bit for bit."""
+    form = ["--data_url=s3://user/data/", "--resume=True", *words(*CONFIG, **SETTINGS)]
+    process = start(cloud, *form, "--train_url=s3://results/first")
+    while process.poll() is None and not (cloud.buckets / "results" / "first" / "last.safetensors").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    assert "nothing to resume" in out
+    first = cloud.buckets / "results" / "first"
+    log = (first / "train.log").read_text()
+    assert "the job ends: stopped by SIGTERM after step" in log and "metrics.json" not in names(first)
+    step = checkpoints.load(first / "last.safetensors").information["progress"]["step"]
+    assert f"after step {step};" in log
+    shutil.rmtree(cloud.disk / "geospore")  # another server
+
+    process = start(cloud, *form, "--train_url=s3://results/second", "--ckpt_url=s3://results/first")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    second = cloud.buckets / "results" / "second"
+    assert f"step {step}" in out and "resumed after epoch" in (second / "train.log").read_text()
+    whole = small_run(molecules, tmp_path / "whole", **SETTINGS)
+    assert not differences(whole, second)
+
+
+def test_a_job_that_the_platform_starts_again_goes_on(cloud, run, tmp_path, capsys):
+    """The output folder holds what the earlier start left: there, or at the address for results."""
+    for target in (str(tmp_path / "local"), "s3://results/again"):
+        shutil.copytree(run, tmp_path / "local" if "://" not in target else cloud.buckets / "results" / "again")
+        arguments = words(*CONFIG, "--resume", "true", "--data_url", "s3://user/data", "--train_url", target)
+        assert train.main([*arguments, "--epochs", "2"]) == 0
+        assert "resumed after epoch 1" in capsys.readouterr().out
+
+
+def test_a_run_in_an_archive_is_resumed_without_what_it_started_from(cloud, run, molecules, tmp_path, capsys):
+    shutil.copy(run / "best.safetensors", tmp_path / "start.safetensors")
+    earlier = small_run(molecules, tmp_path / "earlier", training__pretrained=tmp_path / "start.safetensors")
+    (tmp_path / "start.safetensors").unlink()
+    with zipfile.ZipFile(cloud.buckets / "user" / "model.zip", "w") as file:
+        for path in earlier.iterdir():
+            file.write(path, f"results/{path.name}")
+    given = ["--resume", "True", "--ckpt_url", "s3://user/model.zip", "--train_url", "s3://results/on", "--epochs", "2"]
+    assert train.main(given) == 0
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    config = yaml.safe_load((cloud.buckets / "results" / "on" / "config.yaml").read_text())
+    assert config["training"]["epochs"] == 2
+
+
+def test_resume_without_a_run(cloud, tmp_path, capsys):
+    given = ["--resume", "True", "--train_url", str(tmp_path / "out")]
+    assert train.main(given) == 2
+    captured = capsys.readouterr()
+    assert "nothing to resume" in captured.out and "either --config FILE" in captured.err
+    assert train.main(["--resume", "True", "--data_url", "s3://user/data"]) == 2
+    assert "give --train_url" in error_of(capsys)
+    assert train.main(["--resume", str(tmp_path), "--train_url", str(tmp_path / "out")]) == 2
+    assert "expected a run folder" in error_of(capsys)
+    assert train.main(["--resume", "False", *CONFIG, "--train_url", str(tmp_path / "out"), "--epochs", "x"]) == 2
+    assert "expected int" in error_of(capsys)
+
+
+def test_an_error_reaches_the_bucket(cloud, capsys):
+    """A loss that is not finite: exit code 3; log and last checkpoint arrive.  A wrong value: the log arrives."""
+    given = ["--data_url", "s3://user/data", "--train_url", "s3://results/bad"]
+    assert train.main(words(*CONFIG, *given, optimizer__lr=1e30, training__epochs=9)) == 3
+    assert "the job ends: " in (cloud.buckets / "results" / "bad" / "train.log").read_text()
+    given[-1] = "s3://results/worse"
+    assert train.main(words(*CONFIG, *given, training__epochs="many")) == 2
+    assert "expected int, got 'many'" in (cloud.buckets / "results" / "worse" / "train.log").read_text()
+    capsys.readouterr()
+
+
+def test_a_signal_outside_the_training_loop_uploads_too(tmp_path):
+    sent = []
+
+    def send():
+        os.kill(os.getpid(), signal.SIGTERM)  # the platform asks again
+        sent.append(1)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop, Job(active=True, send=send):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert stop.value.code == 128 + signal.SIGTERM and sent == [1]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_only_the_main_process_uploads(tmp_path):
+    sent = []
+    for is_main in (False, True):
+        with Job(active=True, is_main=is_main, send=lambda: sent.append(1)) as job:
+            job.upload()
+    assert len(sent) == 2
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "no such folder": (["--data_url", "{tmp}/gone"], "--data_url {tmp}/gone: expected a file or folder"),
+    "an empty folder": (["--data_url", "{tmp}/buckets/results"], "expected one data set", "found nothing"),
+    "no such address": (["--data_url", "s3://gone/data"], "moxing cannot copy it ([Errno 404] object not found:"),
+    "no JSON": (["--multi_data_url", "[{{'dataset_url': 1}}]"], "expected a path, an address or a JSON list"),
+    "another JSON": (["--multi_data_url", '[{{"url": "s3://user"}}]'], "JSON list", "dataset_url"),
+    "a list of text": (["--pretrain_url", '["s3://user"]'], "--pretrain_url", "JSON list"),
+    "no checkpoint": (["--ckpt_url", "s3://user/data"], "run folder or .safetensors checkpoint", "qm9 part.zip"),
+    "no such name": (["--data_url", "s3://user/data", "--set", "data.file=x.npz"], "called x.npz, found others"),
+}
+
+
+@pytest.mark.parametrize("given, parts", [(row[0], row[1:]) for row in MISTAKES.values()], ids=MISTAKES)
+def test_mistakes_are_one_line_and_exit_code_2(given, parts, cloud, tmp_path, capsys):
+    given = [word.format(tmp=tmp_path) for word in given]
+    assert train.main([*CONFIG, *given, "--train_url", "s3://results/mistake"]) == 2
+    line = error_of(capsys)
+    assert all(part.format(tmp=tmp_path) in line for part in parts), line
+
+
+@pytest.mark.parametrize("text", ["raise ImportError('no libobs')", "import numpy_of_another_time", "1 / 0"])
+def test_moxing_that_cannot_be_imported(text, cloud, capsys):
+    cloud.install("moxing", {"__init__.py": text})
+    assert train.main([*CONFIG, "--data_url", "s3://user/data"]) == 2
+    assert "moxing, which copies from and to such addresses, cannot be used" in error_of(capsys)
+
+
+def test_c2net_that_raises(cloud, monkeypatch, capsys):
+    variables = cloud.c2net("MOXING", {})
+    cloud.use(monkeypatch, variables)
+    monkeypatch.delenv("LOCAL_OUTPUT_PATH")
+    assert train.main([*CONFIG]) == 2
+    assert "c2net cannot prepare the job: ❌ Failed to obtain environment variables. Please set" in error_of(capsys)
+    monkeypatch.setenv("DATA_DOWNLOAD_METHOD", "PIGEON")
+    assert train.main([*CONFIG]) == 2
+    assert "Unknown data download method" in error_of(capsys)
+
+
+def test_c2net_that_downloads_nothing_is_found_out(cloud, monkeypatch, capsys):
+    """It prints an error and goes on; so does a job without a data set, and the configuration decides."""
+    cloud.use(monkeypatch, cloud.c2net("MOXING", {"gone.zip": "s3://user/gone.zip"}))
+    options = train.parse_arguments([*CONFIG])
+    with pytest.raises(JobError, match=r"has not brought the data set .*gone.zip"), job_options.enter_job(options):
+        pass
+    assert "moxing download failed" in capsys.readouterr().out
+
+
+# --- several processes on one server ----------------------------------------------------------------------------------
+
+CHILD = """
+import argparse, sys
+from training import cloud_job
+options = argparse.Namespace(data_url="s3://user/big", train_url="s3://results/x")
+job = cloud_job.open_job(options, is_main=False)
+(folder,) = job.data
+print(sum(len(file.read_bytes()) for file in folder.rglob("*") if file.is_file()))
+"""
+
+
+def ranks(cloud, count, **variables):
+    """What so many processes of one job print."""
+    environment = {**os.environ, **cloud.variables(RANK_SIZE=str(count), JOB_ID="job", FAKE_SECONDS="0.1", **variables)}
+    environment["PYTHONPATH"] += os.pathsep + str(REPOSITORY)
+    command = [sys.executable, "-c", CHILD]
+    started = [
+        subprocess.Popen(command, cwd=cloud.disk, env=environment, stdout=subprocess.PIPE) for _ in range(count)
+    ]
+    return [(process.communicate(timeout=60)[0].decode().strip(), process.returncode) for process in started]
+
+
+@pytest.fixture
+def big(cloud):
+    """A folder of several files in a bucket; its size in bytes."""
+    (cloud.buckets / "user" / "big" / "deep").mkdir(parents=True)
+    for number in range(5):
+        (cloud.buckets / "user" / "big" / "deep" / f"{number}").write_bytes(os.urandom(1000))
+    return "5000"
+
+
+def test_one_process_of_a_server_copies(cloud, big):
+    assert ranks(cloud, 4) == [(big, 0)] * 4
+    assert len(cloud.journal()) == 1
+
+
+def test_a_process_that_dies_while_it_copies_leaves_nothing_behind(cloud, big):
+    results = ranks(cloud, 4, FAKE_DIES="yes")
+    assert sorted(results) == [("", -signal.SIGKILL), *[(big, 0)] * 3]
+    assert len(cloud.journal()) == 2
+
+
+def test_a_lone_process_copies_again(cloud, big):
+    """Its bucket may have changed since."""
+    assert ranks(cloud, 1) == [(big, 0)]
+    (cloud.buckets / "user" / "big" / "deep" / "4").write_bytes(b"")
+    assert ranks(cloud, 1) == [("4000", 0)]
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_in_a_job(cloud, run, tmp_path, capsys):
+    shutil.copytree(run, cloud.buckets / "user" / "model")
+    given = ["--data_url", "s3://user/data", "--ckpt_url", "s3://user/model", "--result_url", "s3://results/eval"]
+    assert evaluation.main([*given, "--split", "test", "--num_gpus=1"]) == 0
+    results = cloud.buckets / "results" / "eval"
+    metrics = json.loads((results / "evaluation" / "metrics.json").read_text())
+    expected = json.loads((run / "metrics.json").read_text())["test"]["best model"]["mae"]
+    assert metrics["metrics"]["model"]["mae"] == pytest.approx(expected, rel=1e-6)
+    assert "ignored: --num_gpus=1" in capsys.readouterr().out
+    (cloud.buckets / "user" / "own").mkdir()
+    (cloud.buckets / "user" / "own" / "own.xyz").write_text("2\nhydrogen\nH 0 0 0\nH 0 0 0.74\n")
+    given[1] = "s3://user/own"
+    assert evaluation.main([*given, "--input", "own.xyz"]) == 0
+    assert (results / "predictions.csv").read_text().count("\n") == 2
+
+
+def test_evaluation_of_an_openi_job(cloud, monkeypatch, run, capsys):
+    shutil.copy(run / "best.safetensors", cloud.buckets / "user" / "best.safetensors")
+    variables = cloud.c2net(
+        "MOXING", {"qm9 part.zip": "s3://user/data/qm9 part.zip"}, {"best.safetensors": "s3://user/best.safetensors"}
+    )
+    cloud.use(monkeypatch, variables)
+    assert evaluation.main(["--batch_size", "32"]) == 0
+    assert names(cloud.buckets / "results" / "job" / "evaluation") == {"metrics.json", "predictions.csv"}
+    capsys.readouterr()
+
+
+def test_evaluation_without_a_checkpoint(cloud, capsys):
+    assert evaluation.main(["--data_url", "s3://user/data"]) == 2
+    assert "expected --ckpt RUN" in error_of(capsys)
+
+
+def test_data_errors_are_those_of_the_room(cloud):
+    options = evaluation.parse_arguments(["--ckpt_url", "s3://user/data"])
+    with pytest.raises(DataError, match="attach the right one"), job_options.enter_job(options) as job:
+        job_options.use_for_evaluation(options, job)

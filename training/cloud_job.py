@@ -1,0 +1,317 @@
+"""What an OpenI or ModelArts job brings in and takes out: its options, its folders, copies and uploads.
+
+Two SDKs move the files: ``c2net`` (OpenI; environment variables say what from where) and ``moxing`` (ModelArts, older
+OpenI; options give s3:// or obs:// addresses).  A newer ModelArts job needs neither: its options are local folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger("geospore")
+
+DATA_OPTIONS, WEIGHTS_OPTIONS = ("data_url", "multi_data_url"), ("ckpt_url", "pretrain_url", "model_url")
+OUTPUT_OPTIONS = ("train_url", "result_url")
+HELP = {
+    "data_url": "folder or address of the data set",
+    "multi_data_url": "JSON list of data sets: dataset_url, dataset_name",
+    "ckpt_url": "file, folder or address of a checkpoint",
+    "pretrain_url": "the same, or a JSON list: model_url, model_name",
+    "model_url": "the same as ckpt_url, where there is a checkpoint",
+    "train_url": "folder or address for the results",
+    "result_url": "the same as train_url",
+}
+NOTHING = {"", "[]", "{}", "[{}]", "none", "null"}  # what forms pass for a field left empty
+C2NET_SWITCH = "DATA_DOWNLOAD_METHOD"  # without it c2net refuses to work
+MODELARTS_FOLDER = "MA_JOB_DIR"  # set in every ModelArts job, whose form can choose variables instead of options
+JOB_NAMES = ("MA_VJ_NAME", "JOB_ID", "BATCH_JOB_ID")
+PROCESSES = ("RANK_SIZE", "MS_WORKER_NUM")
+FAST_DISK = Path("/cache")
+
+
+class JobError(RuntimeError):
+    """Something that the job's form asked for cannot be had: one line."""
+
+
+@dataclass
+class Job:
+    """The job that a program runs in; one of no platform does nothing.
+
+    Attributes:
+        active: whether there is one.
+        data, weights: files and folders that were attached, on the local disk.
+        weights_from: the option that named the weights; empty for c2net.
+        output: the folder whose content is the result of the job; None: wherever the program likes.
+        is_main: whether this process is the one that uploads.
+        send: uploads ``output``; None where the platform does so itself.
+        fetch_output: copies what earlier jobs left at the address for results into the given folder.
+        place: a folder on the local disk for what is copied and unpacked.
+    """
+
+    active: bool = False
+    data: list[Path] = field(default_factory=list)
+    weights: list[Path] = field(default_factory=list)
+    weights_from: str = ""
+    output: Path | None = None
+    is_main: bool = True
+    send: Callable[[], object] | None = None
+    fetch_output: Callable[[Path], object] | None = None
+    place: Path = field(default_factory=lambda: _local_disk() / "geospore")
+
+    def upload(self) -> None:
+        """Take the results out; a failure is a warning, for the next upload may succeed."""
+        if self.send is None or not self.is_main:
+            return
+        try:
+            self.send()
+        except Exception as error:  # an SDK may raise anything; the training goes on
+            log.warning("warning: the results could not be uploaded: %s", _one_line(error))
+
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """A folder that one process of this server fills while the others wait; it is whole or not there.
+
+        A process that dies gives the lock back and leaves a partial folder, which the next one replaces.
+
+        Args:
+            name: tells folders apart.
+            make: fills the folder that it is given.
+        """
+        import fcntl  # noqa: PLC0415  Windows has none, and no such jobs
+
+        folder = self.place / hashlib.sha256(name.encode()).hexdigest()[:16]
+        partial, done = folder.with_suffix(".partial"), folder.with_suffix(".done")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.is_dir() and done.is_file() and done.read_text(encoding="utf-8") == _launch():
+                return folder
+            done.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            make(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            done.write_text(_launch(), encoding="utf-8")
+        return folder
+
+    def __enter__(self) -> Job:
+        self.before: Any = None
+        if self.active and threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, _leave)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not self.active:
+            return
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the platform has asked already
+        if error is not None:
+            log.error("the job ends: %s", _one_line(error))
+        self.upload()
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that the platforms pass; any may come without a value."""
+    group = parser.add_argument_group("OpenI and ModelArts jobs", "The platform fills these in; see README.md.")
+    for option, words in HELP.items():
+        default = os.environ.get(option, "") if MODELARTS_FOLDER in os.environ else ""
+        group.add_argument(f"--{option}", nargs="?", default=default, const="", metavar="URL", help=words)
+
+
+def in_job(options: argparse.Namespace) -> bool:
+    """Whether a platform runs this program: its environment or one of its options says so.
+
+    An SDK alone does not: notebooks of the same platforms have them installed.
+    """
+    return _c2net_runs() or any(_given(options, option) for option in HELP)
+
+
+def open_job(options: argparse.Namespace, is_main: bool = True) -> Job:
+    """Fetch what the job brings; outside one, a job that does nothing.
+
+    Raises:
+        JobError: an SDK is missing or fails, or an option cannot be understood.
+    """
+    if not in_job(options):
+        return Job()
+    job = Job(active=True, is_main=is_main)
+    if _c2net_runs():
+        _open_c2net(job)
+    for option in DATA_OPTIONS:  # platforms give the same data set twice
+        job.data = job.data or _fetch_all(job, option, _given(options, option))
+    for option in WEIGHTS_OPTIONS:
+        if not job.weights:
+            job.weights, job.weights_from = _fetch_weights(job, option, _given(options, option)), option
+    target = next(filter(None, (_given(options, option) for option in OUTPUT_OPTIONS)), "")
+    if job.output is None and target:
+        _open_output(job, target)
+    return job
+
+
+def _c2net_runs() -> bool:
+    return bool(os.environ.get(C2NET_SWITCH)) and importlib.util.find_spec("c2net") is not None
+
+
+def _open_c2net(job: Job) -> None:
+    """Let c2net fetch everything, once a server, and take over its folders."""
+
+    def prepare(folder: Path) -> None:
+        try:
+            context = importlib.import_module("c2net.context").prepare()
+            paths = {key: str(getattr(context, key)) for key in ("dataset_path", "pretrain_model_path", "output_path")}
+        except Exception as error:  # the SDK raises what it likes
+            raise JobError(
+                f"c2net cannot prepare the job: {_one_line(error)}; look at the data set and model chosen in its form"
+            ) from None
+        (folder / "paths.json").write_text(json.dumps(paths), encoding="utf-8")
+
+    paths = json.loads((job.once("c2net", prepare) / "paths.json").read_text(encoding="utf-8"))
+    job.data = _brought("data set", "DATASET_URL", Path(paths["dataset_path"]))
+    job.weights = _brought("model", "PRETRAIN_MODEL_URL", Path(paths["pretrain_model_path"]))
+    job.output = Path(paths["output_path"])
+    job.output.mkdir(parents=True, exist_ok=True)
+    job.send = lambda: importlib.import_module("c2net.context").upload_output()
+    log.info("OpenI job (c2net): data %s, weights %s, results %s", *paths.values())
+
+
+def _open_output(job: Job, target: str) -> None:
+    """Results go straight into a local folder, or to a folder that is uploaded to an address."""
+    if not _is_address(target):
+        job.output = Path(target)
+        job.output.mkdir(parents=True, exist_ok=True)
+        log.info("results go to %s", target)
+        return
+    output = job.place / f"output-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+    output.mkdir(parents=True, exist_ok=True)
+    files = _moxing("train_url", target)
+
+    def fetch(folder: Path) -> None:
+        if files.exists(target):
+            files.copy_parallel(target, str(folder))
+
+    job.output = output
+    job.send = lambda: files.copy_parallel(str(output), target)
+    job.fetch_output = fetch
+    log.info("results go to %s and from there to %s", output, target)
+
+
+def _fetch_weights(job: Job, option: str, value: str) -> list[Path]:
+    """As ``_fetch_all``; but some platforms mean by model_url the place for results, where nothing is yet."""
+    try:
+        return _fetch_all(job, option, value)
+    except JobError as error:
+        if option != "model_url":
+            raise
+        log.info("left aside: %s", error)
+        return []
+
+
+def _fetch_all(job: Job, option: str, value: str) -> list[Path]:
+    """Local files and folders for the value of an option: a path, an address or a JSON list of them."""
+    entries = _entries(option, value)
+    return [_fetch(job, option, url, name, number) for number, (url, name) in enumerate(entries)]
+
+
+def _entries(option: str, value: str) -> list[tuple[str, str]]:
+    """(address or path, name) of everything that an option names."""
+    if not value:
+        return []
+    if not value.startswith(("[", "{")):
+        return [(value, "")]
+    try:
+        content = json.loads(value)
+        entries = [entry for entry in (content if isinstance(content, list) else [content]) if entry]
+        url, name = ("dataset_url", "dataset_name") if option in DATA_OPTIONS else ("model_url", "model_name")
+        return [(str(entry[url]), str(entry.get(name, ""))) for entry in entries if entry[url]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JobError(
+            f"--{option} {value}: expected a path, an address or a JSON list of them ({_one_line(error)})"
+        ) from None
+
+
+def _fetch(job: Job, option: str, url: str, name: str, number: int) -> Path:
+    if not _is_address(url):
+        if not Path(url).exists():
+            raise JobError(f"--{option} {url}: expected a file or folder, found nothing there; check the job's form")
+        return Path(url)
+    name = PurePosixPath(name).name or PurePosixPath(url.rstrip("/")).name
+
+    def copy(folder: Path) -> None:
+        files = _moxing(option, url)
+        log.info("copying %s", url)
+        try:
+            files.copy_parallel(url, str(folder / name))
+        except Exception as error:  # the SDK raises what it likes
+            raise JobError(f"--{option} {url}: moxing cannot copy it ({_one_line(error)}); check the address") from None
+
+    # the folder that holds it, so that a data set can be chosen by its name
+    return job.once(f"{option} {number} {url}", copy)
+
+
+def _moxing(option: str, url: str) -> Any:
+    try:
+        return importlib.import_module("moxing").file
+    except Exception as error:  # its import checks the machine and may raise anything
+        raise JobError(
+            f"--{option} {url}: moxing, which copies from and to such addresses, cannot be used ({_one_line(error)}); "
+            "choose an image that has it"
+        ) from None
+
+
+def _given(options: argparse.Namespace, option: str) -> str:
+    value = (getattr(options, option, "") or "").strip()
+    return "" if _is_nothing(value) else value
+
+
+def _is_address(url: str) -> bool:
+    return "://" in url
+
+
+def _brought(what: str, variable: str, folder: Path) -> list[Path]:
+    """The folder where c2net has put something; it leaves hidden notes of its own even where nothing was chosen."""
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        return [folder]
+    wanted = os.environ.get(variable, "")
+    if not _is_nothing(wanted):  # c2net only prints that it failed, and the run would go on with other data
+        raise JobError(f"c2net has not brought the {what} {wanted}; look at its lines above and at the job's form")
+    return []
+
+
+def _is_nothing(value: str) -> bool:
+    return value.strip().lower() in NOTHING
+
+
+def _launch() -> str:
+    """The same for all processes of one server that were started together; a lone process fetches again each time."""
+    if not any(os.environ.get(name, "1") not in ("", "0", "1") for name in PROCESSES):
+        return f"process {os.getpid()}"
+    return next((os.environ[name] for name in JOB_NAMES if os.environ.get(name)), f"parent {os.getppid()}")
+
+
+def _local_disk() -> Path:
+    return FAST_DISK if os.access(FAST_DISK, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
