@@ -15,7 +15,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
@@ -45,8 +45,9 @@ from session import (
 from training import checkpoint as checkpoints
 from training.checkpoint import parameters_of
 from training.cloud_job import Job
-from training.distributed import Ranks, is_scheduler, join, launched_rank
+from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
+from training.forecast import Forecast, forecast, one_of_each_shape
 from training.loop import Recipe, Trainer
 from training.meter import LossError
 from training.optimizer import AdamW
@@ -82,6 +83,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    parser.add_argument("--device_num", metavar="N", help="use so many devices of this machine, a process for each")
+    parser.add_argument("--dry_run", action="store_true", help="only measure what the run will take; writes nothing")
     return parse_options(parser, arguments)
 
 
@@ -177,7 +180,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     run, split, table = config.run, dataset.split, dataset.packed.table
     log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
-    log.info("process %d of %d, process id %d", ranks.rank + 1, ranks.size, os.getpid())
+    if ranks.size > 1:
+        log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
@@ -241,7 +245,17 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
 
 
-def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
+def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:
+    """What the run would take, from a few steps of it."""
+    samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
+    part = split.valid[: config.training.eval_batch_size * trainer.ranks.size]
+    return forecast(
+        trainer, samples, [count for count in batches.used if count], lambda: evaluate(part),
+        len(part) / len(split.valid), config.run.device_target == "CPU",
+    )  # fmt: skip
+
+
+def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None:
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
@@ -255,7 +269,8 @@ def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
     dataset = open_dataset(config, task)
     split = dataset.split
     set_up_log()
-    open_folder(config, folder, split, resume, ranks)
+    if not dry:
+        open_folder(config, folder, split, resume, ranks)
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
@@ -271,6 +286,9 @@ def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
     check_agreement(config, dataset, trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
+    if dry:
+        log.info("dry run, nothing written: %s", foresee(config, split, trainer, batches, evaluate))
+        return
     trainer.run(after_save=job.upload)
     metrics = report(config, dataset, task, trainer, evaluate, folder)
     total = time.perf_counter() - started
@@ -292,16 +310,31 @@ def run(config: Config, folder: Path, resume: bool, job: Job) -> None:
     log.info("finished in %s; everything is in %s", clock(total), folder)
 
 
+def start_processes(count: str, arguments: list[str]) -> NoReturn:
+    """Become the launcher of ``count`` processes of this program, each of which takes one device.
+
+    Raises:
+        ConfigError: no count.
+    """
+    if not count.isdecimal() or int(count) < 1:
+        raise ConfigError(f"--device_num {count}: expected a number of devices, 1 or more")
+    launcher = Path(__file__).parent / "scripts" / "run_distribute_train.sh"
+    os.environ["PYTHON"] = sys.executable
+    os.execvp("bash", ["bash", str(launcher), count, *arguments])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     try:
         if is_scheduler():
             join()  # serves the processes of the run until they have ended
         options = parse_arguments(arguments)
-        with enter_job(options, launched_rank() == 0) as job:  # its results are uploaded at the end, whatever the end is
+        if options.device_num and not is_launched():
+            start_processes(options.device_num, sys.argv[1:] if arguments is None else arguments)
+        with enter_job(options, launched_rank() == 0) as job:  # uploads the results at the end, whatever the end is
             use_for_training(options, job)
             config, folder = configure(options)
-            run(config, folder, bool(options.resume), job)
+            run(config, folder, bool(options.resume), options.dry_run, job)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

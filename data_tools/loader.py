@@ -51,6 +51,7 @@ class TrainingBatches:
         seed: of the order.
         rank, size: this process, and how many share a batch.
         budgets: static shapes, smallest first; every batch of the run fits one.
+        used: how many batches of the first epoch have each of these shapes.
         waste: percent of padded ``nodes`` and ``edges`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
     """
@@ -63,6 +64,7 @@ class TrainingBatches:
     rank: int
     size: int
     budgets: list[Budget]
+    used: list[int]
     waste: dict[str, float]
     dtype: type
 
@@ -117,8 +119,10 @@ def training_batches(
     largest = sizes.max(axis=1)
     budgets = choose_budgets(largest, math.ceil(min(batch_size, len(rows)) / size), shapes)
     per_epoch = math.ceil(len(rows) / batch_size)
+    shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
+    used = [shapes_used.count(budget) for budget in budgets]
     wasted = waste(sizes[:per_epoch], budgets)
-    return TrainingBatches(packed, rows, labels, batch_size, seed, rank, size, budgets, wasted, dtype)
+    return TrainingBatches(packed, rows, labels, batch_size, seed, rank, size, budgets, used, wasted, dtype)
 
 
 def evaluation_batches(

@@ -56,12 +56,16 @@ trap stop TERM INT
 first="$folder/worker_$((processes * ${SERVER:-0})).log"
 tail -n +1 -F --pid="$launcher" -- "$first" 2>/dev/null | grep --line-buffered -v '^\[INFO\]' &
 shown=$!
+while kill -0 "$launcher" 2>/dev/null; do
+    if grep -q "kill all other workers" "$folder/msrun.log"; then
+        # the scheduler would wait for them for half a minute
+        pkill -KILL -P "$launcher" -f -- "$root/train.py" || true
+        break
+    fi
+    sleep 1 || true
+done
 code=0
 wait "$launcher" || code=$?
-while kill -0 "$launcher" 2>/dev/null; do # a signal has ended the wait, not the launcher
-    code=0
-    wait "$launcher" || code=$?
-done
 wait "$shown" || true
 [[ "$code" != 0 ]] || exit 0
 

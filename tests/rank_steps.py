@@ -53,9 +53,7 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
                 break
         epoch += 1
     average = {p.name: p.asnumpy() for p in optimizer.average}
-    np.savez(
-        Path(folder) / f"rank{ranks.rank}_of_{ranks.size}.npz", results=results, **parameters_of(model), **average
-    )
+    np.savez(Path(folder) / f"rank{ranks.rank}_of_{ranks.size}.npz", results=results, **parameters_of(model), **average)
 
 
 if __name__ == "__main__":

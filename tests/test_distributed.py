@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, REPOSITORY, light, options, small_run, write_molecules
+from tiny_runs import MINI, REPOSITORY, column, light, options, read_rows, small_run, write_molecules
 
+import train
 from training import checkpoint as checkpoints
 from training.distributed import Ranks, SumOverRanks
 
@@ -86,29 +87,46 @@ def process_ids(log_folder, processes):
     raise AssertionError(texts)
 
 
-def test_a_stopped_run_goes_on_with_another_number_of_processes(molecules, tmp_path):
-    """Two processes, stopped by SIGTERM; then one; then two again: the run of one process that nothing stopped."""
-    settings = light(training__epochs=6, run__log_every=1, optimizer__ema_decay=0.9, schedule__name="cosine")
-    whole = small_run(molecules, tmp_path / "whole", **settings)
+def test_a_run_goes_on_with_another_number_of_processes(molecules, tmp_path):
+    """An epoch of two processes, one of one and one of two: as three of one."""
+    settings = light(run__log_every=1, optimizer__ema_decay=0.9)
+    whole = small_run(molecules, tmp_path / "whole", **settings, training__epochs=3)
+    folder = tmp_path / "run"
+    for epochs, processes in ((1, 2), (2, 1), (3, 2)):
+        words = ["--resume", str(folder), "--epochs", str(epochs)]
+        if epochs == 1:
+            words = [str(MINI), *options(molecules, folder, **settings)]
+        if processes == 1:
+            assert train.main(words) == 0
+        else:
+            process = start(processes, tmp_path / "logs", *words)
+            _, error = process.communicate(timeout=200)
+            assert process.returncode == 0, error
+    first, second = (read_rows(path / "metrics.csv") for path in (whole, folder))
+    for name in first[0]:
+        np.testing.assert_allclose(column(first, name), column(second, name), rtol=1e-5)
+    first, second = (checkpoints.load(path / checkpoints.LAST) for path in (whole, folder))
+    for group in checkpoints.GROUPS:
+        for name, expected in getattr(first, group).items():
+            assert np.linalg.norm(getattr(second, group)[name] - expected) <= 1e-4 * np.linalg.norm(expected), name
+    predictions = [column(read_rows(path / "predictions.csv"), "predicted gap [eV]") for path in (whole, folder)]
+    np.testing.assert_allclose(*predictions, rtol=1e-5)
+    assert not list(folder.glob("worker*")) and {path.name for path in folder.iterdir()} == {
+        path.name for path in whole.iterdir()
+    }
+
+
+def test_a_signal_saves_and_ends_all_processes(molecules, tmp_path):
     folder, logs = tmp_path / "run", tmp_path / "logs"
-    long = options(molecules, folder, **{**settings, "training__epochs": 1000, "schedule__name": "constant"})
-    process = start(2, logs, str(MINI), *long)
+    process = start(2, logs, str(MINI), *options(molecules, folder, **light(training__epochs=5000, run__log_every=1)))
     process_ids(logs, 2)
     process.send_signal(signal.SIGTERM)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 143, words
     assert "--resume continues it" in words
-    assert checkpoints.load(folder / checkpoints.LAST).information["progress"]["step"] > 0
-
-    first = tmp_path / "first"
-    done = start(
-        2,
-        logs,
-        str(MINI),
-        *options(molecules, first, **{**settings, "training__epochs": 2, "schedule__name": "constant"}),
-    )
-    assert done.communicate(timeout=200) and done.returncode == 0
-    assert whole and first
+    progress = checkpoints.load(folder / checkpoints.LAST).information["progress"]
+    assert progress["step"] == 2 * progress["epoch"] + progress["position"] > 0
+    assert train.main(["--resume", str(folder), "--epochs", str(progress["epoch"] + 1)]) == 0
 
 
 def test_a_process_that_dies_ends_the_run_and_is_named(molecules, tmp_path):

@@ -5,96 +5,29 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from data_tools.graph import GraphBatch
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
 from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
 from training.meter import LossError, Meter
-from training.optimizer import AdamW, learning_rate, moments_of, operator_scalars
+from training.optimizer import AdamW, evaluation_weights, learning_rate, moments_of, operator_scalars
 from training.precision import LossScale
+from training.progress import Batch, Batches, Progress
 from training.step import TrainStep, step_arguments
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
 TIMES = ("epoch", "seconds", "molecules_per_second")
 AGREE_EVERY = 10  # steps between two moments at which several processes tell each other of a signal to stop
-
-
-class Batch(Protocol):
-    """One training batch (``data_tools.loader.Batch``)."""
-
-    @property
-    def part(self) -> GraphBatch:
-        """What this process gets of it."""
-
-    @property
-    def rows(self) -> np.ndarray:
-        """The rows of all its molecules."""
-
-    @property
-    def labelled(self) -> int:
-        """How many of them have a label."""
-
-
-class Batches(Protocol):
-    """What the loop needs of the training data (``data_tools.loader.TrainingBatches``)."""
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-
-    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on, in its order."""
-
-    def names(self, rows: np.ndarray) -> str:
-        """What a person calls the molecules of some rows."""
-
-    def ghost_batches(self) -> Iterator[GraphBatch]:
-        """One batch without real graphs per shape."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands; JSON-able, so that a resumed run continues from it.
-
-    Attributes:
-        epoch: finished epochs.
-        step: updates made.
-        position: batches of the current epoch that are done; with ``epoch`` and the seed this is all that the order of
-            molecules depends on.
-        sums: of the current epoch's ``Meter``.
-        seconds: spent in the current epoch.
-        best_epoch, best_valid_mae: of the best model.
-        reductions: how often the plateau schedule has lowered the rate.
-        epochs_since_better: for the plateau and the early stop.
-        loss_scale: fields of the ``LossScale``; empty without one.
-        history: one row an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    position: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
-    seconds: float = 0.0
-    best_epoch: int = -1
-    best_valid_mae: float = float("inf")
-    reductions: int = 0
-    epochs_since_better: int = 0
-    loss_scale: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def begin_epoch(self) -> None:
-        """Nothing of the current epoch is done yet."""
-        self.position, self.sums, self.seconds = 0, [0.0] * 4, 0.0
 
 
 @dataclass
@@ -243,7 +176,7 @@ class Trainer:
             disable=not (sys.stderr.isatty() and self.ranks.is_main),
         )  # fmt: skip
         for batch in bar:
-            lr = self._make_step(batch)
+            lr = self.make_step(batch)
             if progress.step % self.recipe.log_every == 0:
                 self._log_step(lr, bar)
             due = time.perf_counter() - self.saved_at >= 60 * self.recipe.save_minutes
@@ -255,7 +188,7 @@ class Trainer:
                 self._leave(stop)
         self._note_position(started)
 
-    def _make_step(self, batch: Batch) -> float:
+    def make_step(self, batch: Batch) -> float:
         """One update; returns its learning rate."""
         progress, settings, scale = self.progress, self.recipe.optimizer, self.loss_scale
         lr = self.lr_at(progress.step)
@@ -393,22 +326,6 @@ class Trainer:
         if self.progress.position and _order(checkpoint.information["config"]) != _order(self.information["config"]):
             log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
-
-
-class evaluation_weights:  # noqa: N801  used like a function in a with statement
-    """Let the model hold the moving average of its weights, where there is one, for the time of a block."""
-
-    def __init__(self, model: nn.Cell, optimizer: AdamW):
-        self.pairs = list(zip(optimizer.weights, optimizer.average, strict=False))
-
-    def __enter__(self) -> None:
-        self.kept = [weight.asnumpy().copy() for weight, _ in self.pairs]
-        for weight, average in self.pairs:
-            weight.set_data(Tensor(average.asnumpy().copy(), weight.dtype))
-
-    def __exit__(self, *_: object) -> None:
-        for (weight, _), value in zip(self.pairs, self.kept, strict=True):
-            weight.set_data(Tensor(value, weight.dtype))
 
 
 def _order(config: dict[str, Any]) -> tuple:

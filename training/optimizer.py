@@ -195,3 +195,19 @@ def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -
 def moments_of(optimizer: AdamW) -> dict[str, Parameter]:
     """The optimiser's own state by name, for checkpoints."""
     return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second)}
+
+
+class evaluation_weights:  # noqa: N801  used like a function in a with statement
+    """Let the model hold the moving average of its weights, where there is one, for the time of a block."""
+
+    def __init__(self, model: nn.Cell, optimizer: AdamW):
+        self.pairs = list(zip(optimizer.weights, optimizer.average, strict=False))
+
+    def __enter__(self) -> None:
+        self.kept = [weight.asnumpy().copy() for weight, _ in self.pairs]
+        for weight, average in self.pairs:
+            weight.set_data(Tensor(average.asnumpy().copy(), weight.dtype))
+
+    def __exit__(self, *_: object) -> None:
+        for (weight, _), value in zip(self.pairs, self.kept, strict=True):
+            weight.set_data(Tensor(value, weight.dtype))
