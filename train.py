@@ -26,6 +26,7 @@ from configs.loading import ConfigError, config_to_dict, config_to_yaml, load_co
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.loader import TrainingBatches, training_batches
+from data_tools.plausibility import unit_suspicions
 from data_tools.splits import Split, save_split
 from data_tools.statistics import regression_metrics
 from session import (
@@ -174,6 +175,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
     log.info("process %d of %d, process id %d", ranks.rank + 1, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
+    for words in unit_suspicions(table):
+        log.warning("warning: %s", words)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
