@@ -15,15 +15,12 @@ from data_tools.graph import DataError
 DENSE_LIMIT = 400  # atoms; above it a k-d tree is cheaper than all n (n - 1) / 2 distances
 CHUNK_PAIRS = 1_000_000  # candidate pairs examined at a time: about 60 MB of temporaries
 COINCIDENT = 0.1  # Angstrom; no two nuclei of a real structure are this close, and derivatives of r are undefined at 0
-DENSEST = 1.0  # atoms per cubic Angstrom; diamond has 0.18
+DENSEST = 0.5  # atoms per cubic Angstrom; diamond has 0.18
+DENSE_CUBE = 64  # atoms; how many there are in a small cube says little about density
 
 
 class TooDenseError(Exception):
     """More neighbours than any matter has."""
-
-
-def _most_neighbours(cutoff: float) -> float:
-    return max(4.0 / 3.0 * np.pi * cutoff**3 * DENSEST, DENSE_LIMIT)
 
 
 def index_dtype(largest: int) -> type:
@@ -68,7 +65,7 @@ def molecule_pairs(
             try:
                 which, receivers, senders, squared = _pairs_of_block(block, cutoff)
             except TooDenseError as error:
-                raise DataError(f"{describe(int(chunk[0]))}: {error}, expected matter; check the unit") from None
+                raise DataError(f"{describe(int(chunk[0]))}: {error}, more than any matter has; check the unit") from None
             if len(squared) and squared.min() < COINCIDENT**2:
                 k = np.argmin(squared)
                 raise DataError(
@@ -94,8 +91,9 @@ def _pairs_of_block(block: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.nd
         if nearest[closest, 1] < COINCIDENT:  # of many atoms on one point one pair is enough, and all would be too many
             pair = np.sort(places[[closest]], axis=1)
             return np.zeros(1, np.int64), pair[:, 0], pair[:, 1], nearest[[closest], 1] ** 2
-        if (found := tree.count_neighbors(tree, cutoff)) > size * _most_neighbours(cutoff):
-            raise TooDenseError(f"{found / size:.0f} neighbours per atom within {cutoff:g} Angstrom")
+        crowd = np.unique(np.floor(block[0] / cutoff), axis=0, return_counts=True)[1].max()
+        if crowd > max(DENSEST * cutoff**3, DENSE_CUBE):
+            raise TooDenseError(f"{crowd} atoms in a cube of {cutoff:g} Angstrom")
         pairs = np.sort(tree.query_pairs(cutoff, output_type="ndarray"), axis=1)
         pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
         difference = block[0, pairs[:, 1]] - block[0, pairs[:, 0]]

@@ -173,7 +173,7 @@ def _table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: 
             properties.extend(map(float, values))
         except (ValueError, IndexError, OverflowError) as error:
             where = path if name == path.name else f"{path}: {name}"
-            raise DataError(f"{where}: expected {RAW_EXPECTED}, but {one_line(error)}; fetch it again") from None
+            raise DataError(f"{where}: expected {RAW_EXPECTED}, but {one_line(error)[:200]}; fetch it again") from None
         n_atoms.append(len(elements))
         numbers.extend(elements)
     counts = np.array(n_atoms, np.int64)
@@ -258,7 +258,7 @@ def _read_csv(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         except (ValueError, IndexError, OverflowError) as error:
             raise DataError(
                 f"{path}: expected mol_id gdb_N and {len(places)} numbers in line {lines.line_num}, but "
-                f"{one_line(error)}; fetch it again"
+                f"{one_line(error)[:200]}; fetch it again"
             ) from None
     table = np.array(values).reshape(len(ids), len(places)).T
     return np.array(ids, np.int64), from_qm9_units(dict(zip(columns, table, strict=True)))

@@ -93,7 +93,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: expected a whole npz file, it is cut short or something else; fetch it again")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here: NumPy forgets to close a file whose directory is damaged
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if sum(member.file_size for member in archive.zip.infolist()) > most_inflated(path):
                 raise OSError(TOO_LARGE)
             arrays = {name: archive[name] for name in archive.files}
@@ -164,7 +165,9 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
             while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except DataError:  # of the caller, about a member
+        raise
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(
             f"{path}: expected a whole tar archive, it is cut short or damaged ({one_line(error)}); fetch it again"
         ) from None

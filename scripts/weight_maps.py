@@ -100,6 +100,10 @@ def check_keys(name: str, state: State, where: object = "weights") -> State:
             raise WeightError(
                 f"{where}: {key} holds a value that is not finite; use weights of a run that did not diverge"
             )
+    try:
+        source.sizes(state, source.blocks(state))
+    except (IndexError, TypeError, ValueError) as error:  # a shape that no such model has
+        raise WeightError(f"{where}: {error}") from None
     return state
 
 

@@ -61,7 +61,7 @@ def geometries(random: Random, path: Path) -> None:
         lambda: "2\nnear\nC 0 0 0\nC 0.09 0 0\n",
         lambda: "2\nfar\nC 0 0 0\nC 1e6 0 0\n",
         lambda: "2\nfarther\nC 0 0 0\nC 1e200 -1e308 1e308\n",
-        lambda: _grid(100_000, 50, 1.5),
+        lambda: _grid(100_000, 50, 2.0),
         lambda: _grid(60_000, 40, 0.125),
         lambda: "2000\none point\n" + "C 0 0 0\n" * 2000,
         lambda: "1000000000000\nmany\nC 0 0 0\n",
