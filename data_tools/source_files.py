@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 class _Measured:
     """A stream that refuses to yield more than ``limit`` bytes."""
 
-    def __init__(self, stream: IO[bytes], limit: int):
+    def __init__(self, stream: Any, limit: int):
         self.stream, self.left = stream, limit
 
     def read(self, size: int) -> bytes:
