@@ -15,7 +15,7 @@ import numpy as np
 
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.progress import track
-from data_tools.source_files import describe_source, one_line, read_text, require_file
+from data_tools.source_files import LARGEST_TEXT, describe_source, one_line, read_text, require_file
 from data_tools.tables import ATOMIC_NUMBERS, LARGEST_COORDINATE, table_of_structures
 
 GEOMETRY_WARNING = (
@@ -26,6 +26,9 @@ FORCE_FIELD_STEPS = 2000
 XYZ_ELEMENTS = ATOMIC_NUMBERS | {str(number): number for number in ATOMIC_NUMBERS.values()}
 COLUMN_COUNT = re.compile(r":[A-Za-z]:(\d{1,18})")
 MOST_COLUMNS = 1000
+MOST_DIGITS = 18  # of a number of atoms; Python refuses to read numbers of thousands of digits
+LARGEST_SMILES = 1000  # characters; far beyond what can be embedded, and safe for RDKit's parser
+LARGEST_EMBEDDING = 400  # atoms; the bounds on all distances take the square in memory and more in time
 NOT_LABELS = {"numbers", "positions", "gdb_index"}
 
 
@@ -45,7 +48,7 @@ def read_plain_xyz(path: Path) -> StructureTable:
             at += 1
             continue
         count = lines[at].strip()
-        if not count.isdecimal() or int(count) < 1:
+        if not count.isdecimal() or len(count) > MOST_DIGITS or int(count) < 1:
             raise DataError(
                 f"{path}: expected a number of atoms in line {at + 1}, found {count[:40]!r}; correct the file"
             )
@@ -89,9 +92,7 @@ def read_extended_xyz(path: Path) -> StructureTable:
     """
     import ase.io  # noqa: PLC0415  (heavy)
 
-    widest = max(map(int, COLUMN_COUNT.findall(read_text(path, "an extended xyz file"))), default=0)
-    if widest > MOST_COLUMNS:  # ASE would make room for all of them first
-        raise DataError(f"{path}: expected at most {MOST_COLUMNS} columns in Properties, found {widest}; correct it")
+    _refuse_announcements(path, read_text(path, "an extended xyz file"))
     try:
         frames: Any = ase.io.read(path, index=":", format="extxyz")
     except Exception as error:
@@ -114,6 +115,21 @@ def read_extended_xyz(path: Path) -> StructureTable:
     if all(isinstance(index, int | np.integer) for index in indices):
         table = dataclasses.replace(table, ids=np.array(indices, np.int64))
     return table
+
+
+def _refuse_announcements(path: Path, text: str) -> None:
+    """ASE makes room for all columns and asks for all lines that a file announces, whether they come or not."""
+    widest = max(map(int, COLUMN_COUNT.findall(text)), default=0)
+    if widest > MOST_COLUMNS:
+        raise DataError(f"{path}: expected at most {MOST_COLUMNS} columns in Properties, found {widest}; correct it")
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        count = line.strip()
+        if count.isdecimal() and (len(count) > MOST_DIGITS or number + int(count) >= len(lines) + 1):
+            raise DataError(
+                f"{path}: expected {count[:40]} atoms after line {number + 1}, found {max(0, len(lines) - number - 1)} "
+                "lines; the file is cut short"
+            )
 
 
 def _structure_of(path: Path, row: int, atoms: Any) -> Structure:
@@ -167,7 +183,7 @@ def read_sdf(path: Path, progress: bool = False) -> StructureTable:
     Raises:
         DataError: damaged, or hydrogens left out.
     """
-    require_file(path, "an SDF file")
+    require_file(path, "an SDF file", LARGEST_TEXT)
     structures: list[Structure] = []
     for molecule in track(_rdkit_molecules(path), f"reading {path.name}", "molecules", None, progress):
         title, numbers, positions = _geometry_of(molecule)
@@ -191,12 +207,17 @@ def _rdkit_molecules(path: Path) -> Iterator[Any]:
                         "file is cut short or damaged"
                     )
                 yield molecule
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{path}: expected an SDF file, RDKit cannot read it ({one_line(error)})") from None
+        except (OSError, RuntimeError, UnicodeError) as error:  # the last for a file whose name is not UTF-8
+            raise DataError(
+                f"{path}: expected an SDF file, RDKit cannot read it ({one_line(error)[:200]}); correct or rename it"
+            ) from None
 
 
 def _geometry_of(molecule: Any) -> tuple[str, list[int], np.ndarray]:
-    title = molecule.GetProp("_Name") if molecule.HasProp("_Name") else ""
+    try:
+        title = molecule.GetProp("_Name") if molecule.HasProp("_Name") else ""
+    except UnicodeDecodeError:  # a title that nobody can show is none
+        title = ""
     return title, [atom.GetAtomicNum() for atom in molecule.GetAtoms()], molecule.GetConformer().GetPositions()
 
 
@@ -246,11 +267,16 @@ def _embed(smiles: str, name: str) -> Structure:
     from rdkit import Chem, rdBase  # noqa: PLC0415  (heavy)
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # noqa: PLC0415
 
+    if len(smiles) > LARGEST_SMILES:
+        raise ValueError(f"expected at most {LARGEST_SMILES} characters, found {len(smiles)}; give a geometry")
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or molecule.GetNumAtoms() == 0:
             raise ValueError("expected SMILES, RDKit cannot read it")
         molecule = Chem.AddHs(molecule)
+        if molecule.GetNumAtoms() > LARGEST_EMBEDDING:
+            found = molecule.GetNumAtoms()
+            raise ValueError(f"expected at most {LARGEST_EMBEDDING} atoms, found {found}; give a geometry")
         # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
         for random_start in (False, True):
             if rdDistGeom.EmbedMolecule(molecule, randomSeed=EMBEDDING_SEED, useRandomCoords=random_start) == 0:

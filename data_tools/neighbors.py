@@ -19,10 +19,6 @@ DENSEST = 0.5  # atoms per cubic Angstrom; diamond has 0.18
 DENSE_CUBE = 64  # atoms; how many there are in a small cube says little about density
 
 
-class TooDenseError(Exception):
-    """More neighbours than any matter has."""
-
-
 def index_dtype(largest: int) -> type:
     """The smallest unsigned integer type that holds ``largest``: atom numbers are most of a packed file."""
     return np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.uint32
@@ -62,12 +58,9 @@ def molecule_pairs(
         step = max(1, CHUNK_PAIRS // max(1, size * (size - 1) // 2)) if size <= DENSE_LIMIT else 1
         for chunk in np.split(members, np.arange(step, len(members), step)):
             block = positions[starts[chunk][:, None] + np.arange(size)].astype(np.float64)  # (m, n, 3)
-            try:
-                which, receivers, senders, squared = _pairs_of_block(block, cutoff)
-            except TooDenseError as error:
-                raise DataError(
-                    f"{describe(int(chunk[0]))}: {error}, more than any matter has; check the unit"
-                ) from None
+            if size > DENSE_LIMIT:
+                _refuse_crowd(block[0], cutoff, describe(int(chunk[0])))
+            which, receivers, senders, squared = _pairs_of_block(block, cutoff)
             if len(squared) and squared.min() < COINCIDENT**2:
                 k = np.argmin(squared)
                 raise DataError(
@@ -93,9 +86,6 @@ def _pairs_of_block(block: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.nd
         if nearest[closest, 1] < COINCIDENT:  # of many atoms on one point one pair is enough, and all would be too many
             pair = np.sort(places[[closest]], axis=1)
             return np.zeros(1, np.int64), pair[:, 0], pair[:, 1], nearest[[closest], 1] ** 2
-        crowd = np.unique(np.floor(block[0] / cutoff), axis=0, return_counts=True)[1].max()
-        if crowd > max(DENSEST * cutoff**3, DENSE_CUBE):
-            raise TooDenseError(f"{crowd} atoms in a cube of {cutoff:g} Angstrom")
         pairs = np.sort(tree.query_pairs(cutoff, output_type="ndarray"), axis=1)
         pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
         difference = block[0, pairs[:, 1]] - block[0, pairs[:, 0]]
@@ -109,6 +99,19 @@ def _pairs_of_block(block: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.nd
         squared += difference * difference
     which, pair = np.nonzero(squared < cutoff**2)
     return which, first[pair], second[pair], squared[which, pair]
+
+
+def _refuse_crowd(positions: np.ndarray, cutoff: float, name: str) -> None:
+    """Before memory is taken for the pairs of a crowd: N atoms (N, 3) on one point have N (N - 1) / 2.
+
+    Raises:
+        DataError: more atoms in some cube than matter has.
+    """
+    crowd = np.unique(np.floor(positions / cutoff), axis=0, return_counts=True)[1].max(initial=0)
+    if crowd > max(DENSEST * cutoff**3, DENSE_CUBE):
+        raise DataError(
+            f"{name}: {crowd} atoms in a cube of {cutoff:g} Angstrom, more than any matter has; check the unit"
+        )
 
 
 def _in_molecule_order(
@@ -159,6 +162,8 @@ def periodic_pairs(
             f"{name}: expected a cell at least {COINCIDENT} Angstrom high with at most {DENSEST:g} atoms per cubic "
             f"Angstrom, found {len(positions)} atoms in a volume of {volume:.3g}; check the cell and its unit"
         )
+    fractions = np.asarray(positions, np.float64) @ np.linalg.inv(cell)
+    _refuse_crowd((fractions - np.floor(fractions)) @ cell, cutoff, name)
     from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415  only crystals need ase
 
     receivers, senders, images, distances = primitive_neighbor_list(

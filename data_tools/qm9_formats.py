@@ -19,7 +19,16 @@ import numpy as np
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.molecule_formats import iterate_sdf
 from data_tools.progress import track
-from data_tools.source_files import describe_source, most_inflated, one_line, open_tar, read_text, require_file, shown
+from data_tools.source_files import (
+    LARGEST_TEXT,
+    describe_source,
+    most_inflated,
+    one_line,
+    open_tar,
+    read_text,
+    require_file,
+    shown,
+)
 from data_tools.tables import ATOMIC_NUMBERS, check_table, select_rows
 from data_tools.units import QM9_PROPERTIES, from_qm9_units
 
@@ -64,7 +73,7 @@ def parse_record(data: bytes) -> Record:
 
 def read_raw_file(path: Path) -> StructureTable:
     """A table of the one molecule of a dsgdb9nsd_*.xyz file; see ``read_xyz``."""
-    require_file(path, RAW_EXPECTED)
+    require_file(path, RAW_EXPECTED, RAW_LARGEST)
     return _table_of_records(path, [(path.name, path.read_bytes())], describe_source(path))
 
 
@@ -96,7 +105,7 @@ def read_raw_folder(folder: Path, progress: bool = False) -> StructureTable:
 
     def records() -> Iterator[tuple[str, bytes]]:
         for path in track(files, f"reading {folder.name}", "molecules", len(files), progress):
-            data = require_file(path, RAW_EXPECTED).read_bytes()
+            data = require_file(path, RAW_EXPECTED, RAW_LARGEST).read_bytes()
             digest.update(data)
             yield path.name, data
 
@@ -219,7 +228,7 @@ def read_sdf_and_csv(sdf: Path, table_of_labels: Path, progress: bool = False) -
         DataError: a file missing or damaged, or the two do not belong together.
     """
     ids, labels = _read_csv(table_of_labels)
-    require_file(sdf, f"the molecules of {table_of_labels.name}")
+    require_file(sdf, f"the molecules of {table_of_labels.name}", LARGEST_TEXT)
     source = describe_source(sdf, table_of_labels)
     numbers, positions, n_atoms = array("i"), [], []
     molecules = track(iterate_sdf(sdf), f"reading {sdf.name}", "molecules", len(ids), progress)
@@ -242,23 +251,33 @@ def read_sdf_and_csv(sdf: Path, table_of_labels: Path, progress: bool = False) -
     return _ordered_by_index(sdf, check_table(sdf, table))
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each row of gdb9.sdf.csv, its header included."""
+    lines = csv.reader(read_text(path, "the property table of gdb9.sdf").splitlines())
+    try:
+        for row in lines:
+            yield lines.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{path}: expected a row in line {lines.line_num}, but {error}; fetch it again") from None
+
+
 def _read_csv(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The gdb indices and the properties, in project units, of gdb9.sdf.csv."""
-    lines = csv.reader(read_text(path, "the property table of gdb9.sdf").splitlines())
-    header = next(lines, [])
+    rows = _rows(path)
+    _, header = next(rows, (0, []))
     columns = {name: CSV_COLUMNS.get(name, name) for name in QM9_PROPERTIES}
     missing = [column for column in ("mol_id", *columns.values()) if column not in header]
     if missing:
         raise DataError(f"{path}: expected the columns of {CSV_NAME}, {', '.join(missing)} missing; fetch it again")
     name_at, places = header.index("mol_id"), [header.index(column) for column in columns.values()]
     ids, values = array("q"), array("d")
-    for row in lines:
+    for number, row in rows:
         try:
             ids.append(int(row[name_at].removeprefix("gdb_")))
             values.extend([float(row[place]) for place in places])
         except (ValueError, IndexError, OverflowError) as error:
             raise DataError(
-                f"{path}: expected mol_id gdb_N and {len(places)} numbers in line {lines.line_num}, but "
+                f"{path}: expected mol_id gdb_N and {len(places)} numbers in line {number}, but "
                 f"{one_line(error)[:200]}; fetch it again"
             ) from None
     table = np.array(values).reshape(len(ids), len(places)).T

@@ -18,6 +18,8 @@ import numpy as np
 from data_tools.graph import DataError
 
 BLOCK = 1 << 20
+LARGEST_TEXT = 2 << 30  # bytes; lists of its lines and numbers take several times as much memory
+LARGEST_ARCHIVE = 64 << 30  # bytes; a sparse file of a terabyte takes no place on a disk and hours to read
 SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
 MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
 TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
@@ -34,15 +36,16 @@ def shown(text: object) -> str:
     return ascii(str(text))[1:-1][:80]
 
 
-def require_file(path: Path, expected: str) -> Path:
+def require_file(path: Path, expected: str, largest: int | None = None) -> Path:
     """Check that ``path`` is a readable file with something in it.
 
     Args:
         path: what the user gave.
         expected: what should have been there (``an SDF file``), for the message.
+        largest: bytes; None where the size of the file does not matter.
 
     Raises:
-        DataError: nothing there, a folder, an empty file, or no permission to read it.
+        DataError: nothing there, a folder, an empty or a larger file, or no permission to read it.
     """
     if not path.exists():
         raise DataError(f"{path}: expected {expected}, found nothing there; check the path")
@@ -59,6 +62,8 @@ def require_file(path: Path, expected: str) -> Path:
         ) from None
     if not first:
         raise DataError(f"{path}: expected {expected}, found an empty file; fetch or write it again")
+    if largest is not None and (size := path.stat().st_size) > largest:
+        raise DataError(f"{path}: expected {expected} of at most {largest:,} bytes, found {size:,}; divide it")
     return path
 
 
@@ -132,7 +137,7 @@ def read_text(path: Path, expected: str) -> str:
     Raises:
         DataError: as ``require_file``, or bytes that are not UTF-8 text.
     """
-    require_file(path, expected)
+    require_file(path, expected, LARGEST_TEXT)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -149,7 +154,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     Raises:
         DataError: not a tar archive, or one that is cut short or damaged; also while the caller reads members.
     """
-    require_file(path, "a tar archive")
+    require_file(path, "a tar archive", LARGEST_ARCHIVE)
     with path.open("rb") as file:
         magic = file.read(3)
     opener = bz2.open if magic == BZIP2_MAGIC else gzip.open if magic[:2] == GZIP_MAGIC else open

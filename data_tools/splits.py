@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
-from data_tools.source_files import one_line, read_arrays, require_file, shown
+from data_tools.source_files import one_line, read_arrays, read_text, require_file, shown
 
 KINDS = ("cormorant", "110k", "random", "sample", "labelled", "file")
 CORMORANT_FILE = Path(__file__).parent / "samples" / "egnn_cormorant_split_gdb_index_1based.npz"
@@ -258,16 +258,15 @@ def _read_npz(path: Path) -> Split:
 
 
 def _read_csv(path: Path) -> Split:
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = csv.DictReader(stream)
-        if rows.fieldnames is None or not {"position", "split"} <= set(rows.fieldnames):
-            raise DataError(f"split file {path}: the header position,split expected, got {shown(rows.fieldnames)}")
-        parts: dict[str, list[int]] = {part: [] for part in _PARTS}
-        for row in rows:
-            if row["split"] not in parts:
-                found = shown(row["split"])
-                raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {found}")
-            parts[row["split"]].append(int(row["position"]))
+    rows = csv.DictReader(read_text(path, "a split file").splitlines())
+    if rows.fieldnames is None or not {"position", "split"} <= set(rows.fieldnames):
+        raise DataError(f"split file {path}: the header position,split expected, got {shown(rows.fieldnames)}")
+    parts: dict[str, list[int]] = {part: [] for part in _PARTS}
+    for row in rows:
+        if row["split"] not in parts:
+            found = shown(row["split"])
+            raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {found}")
+        parts[row["split"]].append(int(row["position"] or ""))  # None where the row is too short
     return Split(**{part: np.array(positions, np.int64) for part, positions in parts.items()}, name=path.stem)
 
 

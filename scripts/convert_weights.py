@@ -179,7 +179,10 @@ def run(args: argparse.Namespace) -> int:
     source = SOURCES[args.source]
     config = load_config(args.config, [_override(text) for text in args.set])
     state = check_keys(args.source, read_weights(args.weights), args.weights)
-    check_config(config, source, state)
+    try:
+        check_config(config, source, state)
+    except WeightError as error:
+        raise WeightError(f"{args.weights}: {error}") from None
     parameters = convert(args.source, state)
     normalizer = normalizer_of(source, state, config, args.mean, args.std)
     task = task_of(config, normalizer)

@@ -40,6 +40,7 @@ FLOAT64_TOLERANCE = 1e-9
 PEER_FACTOR, FLOOR, GRADIENT_TOLERANCE_32 = 10.0, 1e-5, 1e-4
 POSITIONS = 2  # argument of the differentiated function, after cotangent and numbers
 GRADIENTS_SHOWN = 4  # the worst ones, in the table
+ELEMENTS = 119  # one more than the largest atomic number
 SMALL_GRADIENT = {64: 1e-5, 32: 1e-2}  # share of the largest gradient that divides a smaller one
 REFERENCES = "references"  # energies of the free atoms, kept in the normaliser
 
@@ -98,6 +99,7 @@ class Golden:
         if missing or not {"edge_index", "idx_i"} & self.arrays.keys():
             missing = missing or ["edge_index"]
             raise WeightError(f"{path}: expected a parity file, but it lacks {', '.join(missing)}")
+        self._check_arrays()
         self.n_atoms = np.bincount(self.arrays["batch"])
         if (np.diff(self.arrays["batch"]) < 0).any() or not self.n_atoms.all():
             raise WeightError(f"{path}: expected the atoms of each molecule one after the other in 'batch'")
@@ -107,6 +109,20 @@ class Golden:
         self.graphs = join([build_graph(Structure(z, x), cutoff) for z, x in zip(numbers, positions, strict=True)])
         self.edge_of_pair = self._match_edges()
 
+    def _check_arrays(self) -> None:
+        """The molecules as they are used below; what is compared is checked where it is compared."""
+        atoms = self.arrays["z"].size
+        shapes = {"z": (atoms,), "batch": (atoms,), "pos": (atoms, 3)}
+        most = {"z": ELEMENTS, "batch": atoms, "edge_index": atoms, "idx_i": atoms, "idx_j": atoms}
+        for key in (*shapes, *most.keys() & self.arrays.keys()):
+            values = self.arrays[key]
+            fits = values.dtype.kind in ("iu" if key in most else "f") and values.shape == shapes.get(key, values.shape)
+            if not fits or not np.isfinite(values).all() or not (key == "pos" or _within(values, most[key])):
+                raise WeightError(
+                    f"{self.path}: expected {key} to describe {atoms} atoms, found {values.dtype} of shape "
+                    f"{values.shape} that does not; make the file again"
+                )
+
     def batch(self, dtype: type) -> GraphBatch:
         """The molecules with a few ghosts: a converted model must not feel them."""
         nodes, pairs, graphs = len(self.graphs.numbers), len(self.graphs.senders), len(self.n_atoms)
@@ -114,14 +130,17 @@ class Golden:
 
     def cotangent(self) -> np.ndarray:
         """The weights of the outputs whose sum the parameter gradients belong to."""
-        return np.asarray(self.arrays.get("out_cotangent", np.ones(len(self.n_atoms))), np.float64).reshape(-1)
+        if "out_cotangent" not in self.arrays:
+            return np.ones(len(self.n_atoms))
+        return _numbers(self, "out_cotangent", (len(self.n_atoms),))
 
     def _match_edges(self) -> np.ndarray:
         """The file's edge j -> i of each of our pairs (i, j)."""
-        if "edge_index" in self.arrays:
-            neighbours, centres = self.arrays["edge_index"]
-        else:
-            neighbours, centres = self.arrays["idx_j"], self.arrays["idx_i"]
+        stored = ["edge_index"] if "edge_index" in self.arrays else ["idx_j", "idx_i"]
+        lists = [row for key in stored for row in np.atleast_2d(self.arrays.get(key, []))]
+        if len(lists) != 2 or lists[0].shape != lists[1].shape:
+            raise WeightError(f"{self.path}: expected a neighbour and a centre per edge in {' and '.join(stored)}")
+        neighbours, centres = lists
         size = len(self.arrays["z"])
         theirs = centres.astype(np.int64) * size + neighbours
         pairs = self.graphs.receivers.astype(np.int64) * size + self.graphs.senders
@@ -222,6 +241,25 @@ def not_compared(golden: Path, rows: list[Difference]) -> list[str]:
     return sorted(key for key in read_arrays(golden) if results.fullmatch(key) and key not in compared)
 
 
+def _within(values: np.ndarray, most: int) -> bool:
+    return not values.size or (values.min() >= 0 and values.max() < most)
+
+
+def _numbers(golden: Golden, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of the file as float64 in our shape.
+
+    Raises:
+        WeightError: it is something else.
+    """
+    values = golden.arrays[key]
+    if values.dtype.kind not in "fiu" or values.size != np.prod(shape):
+        raise WeightError(
+            f"{golden.path}: expected {key} of shape {shape}, found {values.dtype} of shape {values.shape}; "
+            "make the file again"
+        )
+    return values.astype(np.float64).reshape(shape)
+
+
 def file_key(name: str, bits: int) -> str:
     """``h/lin1`` is ``h64/lin1`` in the file, and ``out`` is ``out64``."""
     head, slash, tail = name.partition("/")
@@ -232,8 +270,9 @@ def _difference(
     kind: str, name: str, ours: np.ndarray, golden: Golden, mode: str, bits: int, pairwise: bool = False
 ) -> Difference:
     def reference(key: str) -> np.ndarray:
-        values = golden.arrays[key].astype(np.float64)
-        return (values[golden.edge_of_pair] if pairwise else values).reshape(ours.shape)
+        if not pairwise:
+            return _numbers(golden, key, ours.shape)
+        return _numbers(golden, key, (2 * len(ours), *ours.shape[1:]))[golden.edge_of_pair]
 
     exact = reference(file_key(name, 64))
     scale = max(float(np.abs(exact).max()), 1e-300)
@@ -249,13 +288,14 @@ def _gradient_differences(
 ) -> list[Difference]:
     names = source.names(blocks) | {REFERENCES: "atomref.weight"}
     keys = {ours: f"grad64/{theirs}" for ours, theirs in names.items() if f"grad64/{theirs}" in golden.arrays}
-    sizes = {key: float(np.abs(golden.arrays[key]).max()) for key in keys.values()}
+    values = {ours: found.gradients[ours][: len(np.atleast_1d(golden.arrays[key]))] for ours, key in keys.items()}
+    exact = {key: _numbers(golden, key, values[ours].shape) for ours, key in keys.items()}
+    sizes = {key: float(np.abs(array).max(initial=0.0)) for key, array in exact.items()}
     floor = SMALL_GRADIENT[bits] * max(sizes.values(), default=0.0)
     tolerance = FLOAT64_TOLERANCE if bits == 64 else GRADIENT_TOLERANCE_32
     rows = []
     for ours, key in keys.items():
-        theirs = golden.arrays[key]
-        error = np.abs(found.gradients[ours][: len(theirs)].reshape(theirs.shape) - theirs).max()
+        error = np.abs(values[ours] - exact[key]).max()
         rows.append(Difference("gradients", key, mode, bits, float(error) / max(sizes[key], floor), tolerance))
     return rows
 

@@ -55,7 +55,8 @@ def _read_safetensors(path: Path) -> State:
 
     try:
         return load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    # AttributeError: numbers of 8 or 4 bits, which NumPy lacks; MemoryError: a file that cannot be mapped
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
         reason = one_line(error)[:200]
         raise WeightError(f"{path}: expected a .safetensors file, but it is damaged ({reason})") from None
 
