@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     content = {
         "command": "python scripts/scaling.py " + " ".join(sys.argv[1:]), "versions": versions(), **vars(options),
         "parameters": numbers, "allreduce_measured_ms": two["allreduce_ms"], "latency_ms": latency,
-        "bandwidth_mb_per_s": 4e-3 / per_number, "two_processes_compute_ms": two["compute_ms"], "two_processes_step_ms": two["step_ms"], "predicted": rows,
+        "bandwidth_mb_per_s": 4e-3 / per_number, "two_processes_compute_ms": two["compute_ms"],
+        "two_processes_step_ms": two["step_ms"], "predicted": rows,
     }  # fmt: skip
     content = {key: value for key, value in content.items() if key not in ("answer", "output")}
     for row in rows:
