@@ -28,6 +28,7 @@ from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
+from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
 from data_tools.splits import Split, make_split
 from data_tools.statistics import element_counts
@@ -237,6 +238,8 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
         chosen = select_file(trained, options.data, options.split or "all")
     else:
         chosen = select_own(trained, options.split or "test")
+    for words in unit_suspicions(chosen.packed.table):
+        log.warning("warning: %s", words)
     rows, predictions, metrics = measure(trained, chosen)
     log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
              metrics_table(metrics, task.target.unit))  # fmt: skip
@@ -266,6 +269,8 @@ def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     table = read_table(options.input, progress=True)
     if GEOMETRY_WARNING in table.source:
         print(f"warning: {GEOMETRY_WARNING}", file=sys.stderr)
+    for words in unit_suspicions(table):
+        print(f"warning: {words}", file=sys.stderr)
     with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
     check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)

@@ -25,7 +25,6 @@ from data_tools.loader import evaluation_batches, evaluation_budget
 from data_tools.source_files import one_line
 from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts, linear_baseline, mean_baseline, regression_metrics
-from data_tools.targets import get_target
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
@@ -38,6 +37,7 @@ from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
+TASK_KEYS = ("name", "readout", "reference", "standardisation")
 BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
 INTERRUPTED = SIGNAL + 2
 
@@ -183,14 +183,33 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
         raise CheckpointError(
             f"{file}: the checkpoint does not say its {', '.join(missing)}; write or convert it again"
         )
-    config = config_from_dict(information["config"], str(file), overrides)
-    stored = information["task"]
-    task = data.Task(get_target(stored["name"]), stored["readout"], stored["reference"], stored["standardisation"])
-    normalizer = Normalizer.from_dict(information["normalizer"])
+    try:
+        config = config_from_dict(information["config"], str(file), overrides)
+        task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
+        normalizer = Normalizer.from_dict(information["normalizer"])
+        elements = known_elements(information["elements"])
+    except ConfigError:  # it names the file, or the option
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: what the checkpoint says about itself cannot be used ({one_line(error)[:300]}); write or convert "
+            "it again"
+        ) from None
     set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     model = build(config, task)
     checkpoints.assign(model, checkpoint.weights, str(file))
-    return Trained(file, config, task, normalizer, information["elements"], information, model)
+    return Trained(file, config, task, normalizer, elements, information, model)
+
+
+def known_elements(numbers: list[int]) -> list[int]:
+    """The atomic numbers of a checkpoint, checked.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(numbers, list) or not all(type(number) is int and 0 < number <= 118 for number in numbers):
+        raise ValueError("elements: expected atomic numbers")
+    return numbers
 
 
 class Evaluator:

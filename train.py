@@ -26,6 +26,7 @@ from configs.loading import ConfigError, config_to_dict, config_to_yaml, load_co
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.loader import TrainingBatches, training_batches
+from data_tools.plausibility import unit_suspicions
 from data_tools.splits import Split, save_split
 from data_tools.statistics import regression_metrics
 from job_options import enter_job, parse_options, use_for_training
@@ -183,6 +184,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
+    for words in unit_suspicions(table):
+        log.warning("warning: %s", words)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",

@@ -23,6 +23,34 @@ BOUNDS = {
 }
 
 
+LARGEST_FILE = 20_000  # bytes; the complete configuration has 2,000, and brackets take quadratic time
+LARGEST_NUMBER = 2**31 - 1  # of whole numbers: seeds, sizes and counts are 32 bits in MindSpore
+#: ValueError: not UTF-8, a date that does not exist, a number of thousands of digits
+UNREADABLE = (ValueError, yaml.YAMLError, RecursionError)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: ten lines of them stand for a thousand million values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases such as *{_shown(self.peek_event().anchor)} are not read; write the value")
+        return super().compose_node(parent, index)
+
+
+def _parse(text: str) -> Any:
+    if len(text) > LARGEST_FILE:
+        raise ValueError(f"more than {LARGEST_FILE} characters")
+    return yaml.load(text, _Loader)
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: on one line and short."""
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        return "a number of many digits"
+    return repr(value)[:80]
+
+
 class ConfigError(ValueError):
     """A mistake in a configuration: one line with what was expected, what came and what to do."""
 
@@ -35,9 +63,13 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
             out of range.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
-        reason = " ".join(str(error).split())
+        if Path(path).exists() and not Path(path).is_file():
+            raise OSError("it is a folder, a pipe or a device")
+        if Path(path).stat().st_size > LARGEST_FILE:
+            raise OSError(f"it has more than {LARGEST_FILE} bytes")
+        content = _parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, *UNREADABLE) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{path}: expected a readable YAML file, got: {reason}") from None
     if content is None:
         content = {}
@@ -63,7 +95,7 @@ def config_from_dict(
     for name, section_class in classes.items():
         values = {} if sections.get(name) is None else sections[name]
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{source}: section {name}: expected keys and values, got {values!r}")
+            raise ConfigError(f"{source}: section {name}: expected keys and values, got {_shown(values)}")
         built[name] = _build(section_class, values, f"{source}: {name}")
     return Config(**built)
 
@@ -83,7 +115,7 @@ def _section_classes(sections: Mapping[str, Any], source: str) -> dict[str, type
     model = sections.get("model") or {}
     name = model.get("name", "schnet") if isinstance(model, Mapping) else "schnet"
     if not isinstance(name, str) or name not in MODEL_CONFIGS:
-        raise ConfigError(f"{source}: model.name {name!r}: {_nearest(str(name), MODEL_CONFIGS)}")
+        raise ConfigError(f"{source}: model.name {_shown(name)}: {_nearest(str(name), MODEL_CONFIGS)}")
     return {**hints, "model": MODEL_CONFIGS[name]}
 
 
@@ -96,7 +128,7 @@ def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
         checked[key] = _typed(value, hints[key], f"{where}.{key}")
         choices = fields[key].metadata.get("choices")
         if choices and checked[key] not in choices:
-            raise ConfigError(f"{where}.{key} {value!r}: {_nearest(str(value), choices)}")
+            raise ConfigError(f"{where}.{key} {_shown(value)}: {_nearest(str(value), choices)}")
         _in_range(checked[key], fields[key].metadata, f"{where}.{key}")
     return section_class(**checked)
 
@@ -104,7 +136,7 @@ def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
 def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
     for name, (holds, words) in BOUNDS.items():
         if name in metadata and not holds(value, metadata[name]):
-            raise ConfigError(f"{where} {value!r}: expected {words} {metadata[name]:g}")
+            raise ConfigError(f"{where} {_shown(value)}: expected {words} {metadata[name]:g}")
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:
@@ -116,28 +148,31 @@ def _typed(value: Any, kind: type, where: str) -> Any:
             value = str(value)
     if kind is bool and isinstance(value, str):  # forms of training platforms pass all values as text, in any case
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise ConfigError(f"{where}: expected at most {LARGEST_NUMBER}, got {_shown(value)}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
     if wrong or (kind is float and not math.isfinite(value)):
-        raise ConfigError(f"{where}: expected {kind.__name__}, got {value!r}")
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {_shown(value)}")
     return value
 
 
 def _override(sections: dict[str, Any], key: str, text: str) -> None:
     """Put the text of one override where its key says; YAML decides what the text means."""
     section, _, name = key.partition(".")
+    where = f"--set {_shown(key)[1:-1]}={_shown(text)[1:-1]}"
     if not name or "." in name:
-        raise ConfigError(f"--set {key}={text}: expected section.key=value, for example training.epochs=5")
+        raise ConfigError(f"{where}: expected section.key=value, for example training.epochs=5")
     if sections.get(section) is None:  # absent, or a heading with nothing below it
         sections[section] = {}
     place = sections[section]
     if not isinstance(place, dict):
-        raise ConfigError(f"--set {key}={text}: section {section} holds no keys")
+        raise ConfigError(f"{where}: section {section} holds no keys")
     try:
-        value = yaml.safe_load(text) if text else ""
-    except (ValueError, yaml.YAMLError):
-        raise ConfigError(f"--set {key}={text}: the value cannot be read") from None
+        value = _parse(text) if text else ""
+    except UNREADABLE:
+        raise ConfigError(f"{where}: the value cannot be read") from None
     hint = _type_of(sections, section, name)
     place[name] = text if hint is str else value
 
@@ -151,11 +186,12 @@ def _type_of(sections: Mapping[str, Any], section: str, name: str) -> type | Non
 def _known(given: Iterable[Any], valid: Iterable[str], where: str, what: str) -> None:
     for name in given:
         if name not in set(valid):
-            raise ConfigError(f"{where}: unknown {what} {name!r}; {_nearest(str(name), valid)}")
+            raise ConfigError(f"{where}: unknown {what} {_shown(name)}; {_nearest(str(name), valid)}")
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
     names = {str(choice).lower(): str(choice) for choice in valid}
+    name = name[:80]  # the search takes quadratic time
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {names[close[0]]!r}? " if close else ""
     return f"{hint}expected one of {', '.join(names.values())}"

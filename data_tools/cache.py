@@ -19,9 +19,25 @@ from tqdm import tqdm
 
 from data_tools.graph import DataError, StructureTable
 from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs
+from data_tools.source_files import one_line, shown
+from data_tools.tables import check_table, name_of_row
 
 FORMAT = "geospore-packed-graphs-1"
 MANIFEST = "manifest.json"
+#: kinds of number and dimensions of each array; labels are float of any shape
+KINDS = {
+    "numbers": ("iu", 1),
+    "positions": ("f", 2),
+    "n_atoms": ("iu", 1),
+    "ids": ("iu", 1),
+    "n_pairs": ("iu", 1),
+    "pair_receivers": ("u", 1),
+    "pair_senders": ("u", 1),
+    "pair_shifts": ("f", 2),
+    "cells": ("f", 3),
+    "split": ("U", 1),
+    "names": ("U", 1),
+}
 REQUIRED = ("numbers", "positions", "n_atoms", "ids", "n_pairs", "pair_receivers", "pair_senders")
 
 
@@ -122,8 +138,10 @@ def pack(table: StructureTable, cutoff: float, progress: bool = False) -> Packed
     if len(table) == 0:
         raise DataError("no structures to pack; expected at least one")
 
+    file = table.source.partition(" sha256 ")[0]
+
     def describe(k: int) -> str:
-        return table.names[k] if table.names else f"structure {table.ids[k]}"
+        return f"{file}: {name_of_row(table, k)}" if file else name_of_row(table, k)
 
     with tqdm(total=len(table), desc="neighbours", unit="mol", disable=None if progress else True) as bar:
         if table.cells is not None:
@@ -174,10 +192,16 @@ def load(folder: str | Path) -> PackedGraphs:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, cutoff = manifest["format"], float(manifest["cutoff_angstrom"])
         shapes = {name: tuple(shape) for name, shape in manifest["arrays"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {error}") from None
+        notes = dict(manifest.get("notes", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {one_line(error)[:200]}; build "
+            "it again"
+        ) from None
     if version != FORMAT:
-        raise DataError(f"{folder}: expected format {FORMAT}, got {version}; run scripts/prepare_qm9.py again")
+        raise DataError(f"{folder}: expected format {FORMAT}, got {shown(version)}; run scripts/prepare_qm9.py again")
+    if not 0 < cutoff < float("inf"):
+        raise DataError(f"{folder}: expected a positive cutoff in {MANIFEST}, got {cutoff}; build the folder again")
     arrays = {name: _open_array(folder, name, shape) for name, shape in shapes.items()}
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
@@ -201,24 +225,31 @@ def load(folder: str | Path) -> PackedGraphs:
         arrays["pair_receivers"],
         arrays["pair_senders"],
         arrays.get("pair_shifts"),
-        manifest.get("notes", {}),
+        notes,
     )
 
 
 def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if not (file := folder / f"{Path(name).name}.npy").is_file():
+        raise DataError(f"{folder / shown(name)}.npy: missing or damaged (no such file); build the folder again")
     try:
         # a plain array over the map: indexing the memmap class itself is several times slower
-        array = np.asarray(np.load(folder / f"{Path(name).name}.npy", mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:  # EOFError: a file of 0 bytes
-        raise DataError(f"{folder / name}.npy: missing or damaged ({error}); build the folder again") from None
+        array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # a header can be wrong in a dozen ways, each with its own type
+        raise DataError(f"{file}: missing or damaged ({one_line(error)[:200]}); build the folder again") from None
     if array.shape != shape:
-        raise DataError(f"{folder / name}.npy: expected shape {shape}, got {array.shape}; build the folder again")
+        raise DataError(f"{file}: expected shape {shown(shape)}, got {array.shape}; build the folder again")
+    kinds, dimensions = KINDS.get(name, ("f", None))
+    if array.dtype.kind not in kinds or (dimensions is not None and array.ndim != dimensions) or array.ndim == 0:
+        found = f"{array.dtype} of shape {array.shape}"
+        raise DataError(f"{file}: expected another type, got {found}; build the folder again")
     return array
 
 
 def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarray]) -> None:
-    """The counts of a packed folder must add up, or every later index would be wrong."""
-    rows, atoms, pairs = len(table), int(table.n_atoms.sum()), int(arrays["n_pairs"].sum())
+    """The counts of a packed folder must add up and its values be sound, or every later index would be wrong."""
+    # not in 64 bits, where counts of 2^62 add up to nothing
+    rows, atoms, pairs = len(table), sum(table.n_atoms.tolist()), sum(arrays["n_pairs"].tolist())
     expected = {name: rows for name in ("ids", "n_pairs", "names", "cells", "split")}
     expected |= {"numbers": atoms, "positions": atoms}
     expected |= {"pair_receivers": pairs, "pair_senders": pairs, "pair_shifts": pairs}
@@ -230,3 +261,9 @@ def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarr
             f"{folder}: expected {rows} structures, {atoms} atoms and {pairs} pairs as its counts say, found {found}; "
             "build the folder again"
         )
+    check_table(folder, table)
+    # compared in the small type of the pairs: there are a hundred times as many pairs as molecules
+    sizes = table.n_atoms.astype(index_dtype(int(table.n_atoms.max())))
+    largest = np.repeat(sizes, arrays["n_pairs"]) if arrays["n_pairs"].min() >= 0 else np.zeros(1, np.uint8)
+    if (arrays["pair_senders"] >= largest).any() or (arrays["pair_receivers"] >= largest).any():
+        raise DataError(f"{folder}: expected pairs of atoms of one structure, found others; build the folder again")

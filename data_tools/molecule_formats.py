@@ -6,6 +6,7 @@ Extended xyz carries labels, taken to be in the units of ASE (eV, Angstrom); the
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.progress import track
 from data_tools.source_files import describe_source, one_line, read_text, require_file
-from data_tools.tables import ATOMIC_NUMBERS, table_of_structures
+from data_tools.tables import ATOMIC_NUMBERS, LARGEST_COORDINATE, table_of_structures
 
 GEOMETRY_WARNING = (
     "geometries from SMILES are RDKit ETKDG + MMFF guesses; the labels a model learned belong to DFT geometries"
@@ -23,6 +24,8 @@ GEOMETRY_WARNING = (
 EMBEDDING_SEED = 42
 FORCE_FIELD_STEPS = 2000
 XYZ_ELEMENTS = ATOMIC_NUMBERS | {str(number): number for number in ATOMIC_NUMBERS.values()}
+COLUMN_COUNT = re.compile(r":[A-Za-z]:(\d{1,18})")
+MOST_COLUMNS = 1000
 NOT_LABELS = {"numbers", "positions", "gdb_index"}
 
 
@@ -86,12 +89,15 @@ def read_extended_xyz(path: Path) -> StructureTable:
     """
     import ase.io  # noqa: PLC0415  (heavy)
 
-    require_file(path, "an extended xyz file")
+    widest = max(map(int, COLUMN_COUNT.findall(read_text(path, "an extended xyz file"))), default=0)
+    if widest > MOST_COLUMNS:  # ASE would make room for all of them first
+        raise DataError(f"{path}: expected at most {MOST_COLUMNS} columns in Properties, found {widest}; correct it")
     try:
         frames: Any = ase.io.read(path, index=":", format="extxyz")
     except Exception as error:
         raise DataError(
-            f"{path}: expected extended xyz, ASE cannot read it ({type(error).__name__}: {one_line(error)}); correct it"
+            f"{path}: expected extended xyz, ASE cannot read it ({type(error).__name__}: {one_line(error)[:200]}); "
+            "correct it"
         ) from None
     structures = [_structure_of(path, row, atoms) for row, atoms in enumerate(frames)]
     per_frame, per_atom = [], []
@@ -112,7 +118,9 @@ def read_extended_xyz(path: Path) -> StructureTable:
 
 def _structure_of(path: Path, row: int, atoms: Any) -> Structure:
     name = str(atoms.info.get("name", f"frame {row}"))
-    if atoms.pbc.any() and (not atoms.pbc.all() or abs(atoms.cell.volume) < 1e-6):
+    sound = (np.abs(atoms.cell.array) <= LARGEST_COORDINATE).all()  # NaN is not
+    whole = atoms.pbc.all() and sound and abs(atoms.cell.volume) >= 1e-6
+    if atoms.pbc.any() and not whole:
         raise DataError(
             f"{path}: expected {name} to be periodic in all directions, with a cell, or in none; found "
             f'pbc="{atoms.pbc.tolist()}"; give it a full cell with empty space, or pbc="F F F"'

@@ -14,7 +14,13 @@ from data_tools.graph import DataError
 
 DENSE_LIMIT = 400  # atoms; above it a k-d tree is cheaper than all n (n - 1) / 2 distances
 CHUNK_PAIRS = 1_000_000  # candidate pairs examined at a time: about 60 MB of temporaries
-COINCIDENT = 1e-3  # Angstrom; no two nuclei of a real structure are this close, and derivatives of r are undefined at 0
+COINCIDENT = 0.1  # Angstrom; no two nuclei of a real structure are this close, and derivatives of r are undefined at 0
+DENSEST = 0.5  # atoms per cubic Angstrom; diamond has 0.18
+DENSE_CUBE = 64  # atoms; how many there are in a small cube says little about density
+
+
+class TooDenseError(Exception):
+    """More neighbours than any matter has."""
 
 
 def index_dtype(largest: int) -> type:
@@ -44,7 +50,7 @@ def molecule_pairs(
         receivers (P,), senders (P,): atom numbers inside their molecule, receivers ascending; n_pairs (M,) int64.
 
     Raises:
-        DataError: two atoms of a molecule coincide.
+        DataError: two atoms of a molecule coincide, or there are more of them in a place than matter has.
     """
     n_atoms = np.asarray(n_atoms, np.int64)
     starts = np.concatenate(([0], np.cumsum(n_atoms)[:-1])).astype(np.int64)
@@ -56,7 +62,10 @@ def molecule_pairs(
         step = max(1, CHUNK_PAIRS // max(1, size * (size - 1) // 2)) if size <= DENSE_LIMIT else 1
         for chunk in np.split(members, np.arange(step, len(members), step)):
             block = positions[starts[chunk][:, None] + np.arange(size)].astype(np.float64)  # (m, n, 3)
-            which, receivers, senders, squared = _pairs_of_block(block, cutoff)
+            try:
+                which, receivers, senders, squared = _pairs_of_block(block, cutoff)
+            except TooDenseError as error:
+                raise DataError(f"{describe(int(chunk[0]))}: {error}, more than any matter has; check the unit") from None
             if len(squared) and squared.min() < COINCIDENT**2:
                 k = np.argmin(squared)
                 raise DataError(
@@ -76,7 +85,16 @@ def _pairs_of_block(block: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.nd
     if size > DENSE_LIMIT:
         from scipy.spatial import cKDTree  # noqa: PLC0415  only large systems need it
 
-        pairs = np.sort(cKDTree(block[0]).query_pairs(cutoff, output_type="ndarray"), axis=1)
+        tree = cKDTree(block[0])
+        nearest, places = tree.query(block[0], k=2)
+        closest = int(nearest[:, 1].argmin())
+        if nearest[closest, 1] < COINCIDENT:  # of many atoms on one point one pair is enough, and all would be too many
+            pair = np.sort(places[[closest]], axis=1)
+            return np.zeros(1, np.int64), pair[:, 0], pair[:, 1], nearest[[closest], 1] ** 2
+        crowd = np.unique(np.floor(block[0] / cutoff), axis=0, return_counts=True)[1].max()
+        if crowd > max(DENSEST * cutoff**3, DENSE_CUBE):
+            raise TooDenseError(f"{crowd} atoms in a cube of {cutoff:g} Angstrom")
+        pairs = np.sort(tree.query_pairs(cutoff, output_type="ndarray"), axis=1)
         pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
         difference = block[0, pairs[:, 1]] - block[0, pairs[:, 0]]
         squared = (difference * difference).sum(-1)
@@ -130,8 +148,15 @@ def periodic_pairs(
         positions[sender] + shift - positions[receiver] is the vector of the edge.
 
     Raises:
-        DataError: two atoms coincide.
+        DataError: two atoms coincide, or the cell is flat or holds more atoms than matter does.
     """
+    volume = abs(np.linalg.det(cell))
+    areas = [np.linalg.norm(np.cross(cell[k - 2], cell[k - 1])) for k in range(3)]
+    if volume < COINCIDENT * max(areas) or len(positions) > volume * DENSEST:
+        raise DataError(
+            f"{name}: expected a cell at least {COINCIDENT} Angstrom high with at most {DENSEST:g} atoms per cubic "
+            f"Angstrom, found {len(positions)} atoms in a volume of {volume:.3g}; check the cell and its unit"
+        )
     from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415  only crystals need ase
 
     receivers, senders, images, distances = primitive_neighbor_list(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
-from data_tools.source_files import describe_source, one_line, require_file
+from data_tools.source_files import describe_source, read_arrays
 from data_tools.tables import check_table
 from data_tools.units import QM9_PROPERTIES, from_qm9_units
 
@@ -27,7 +26,7 @@ def read_npz(path: Path) -> StructureTable:
     Raises:
         DataError: no npz file, damaged, pickled, other keys, or lengths that do not fit; or DimeNet's qm9_eV.npz.
     """
-    arrays = _load(path)
+    arrays = read_arrays(path)
     if arrays.keys() >= DIMENET_KEYS:
         raise DataError(
             f"{path}: this is the layout of DimeNet's qm9_eV.npz (keys id, N, Z, R; energies in eV, ids from 0), which "
@@ -39,14 +38,15 @@ def read_npz(path: Path) -> StructureTable:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise DataError(f"{path}: expected the arrays {LAYOUT}; {', '.join(missing)} missing, found {found[:200]}")
     n_atoms = _integers(path, arrays, "n_atoms", None)
-    numbers = _integers(path, arrays, "Z", int(n_atoms.sum()))
+    atoms = sum(n_atoms.tolist())  # not in 64 bits, where counts of 2^62 add up to nothing
+    numbers = _integers(path, arrays, "Z", atoms)
     positions = _checked(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
     ids = _integers(path, arrays, "gdb_index", len(n_atoms)) if "gdb_index" in arrays else np.arange(len(n_atoms))
     names = [name for name in QM9_PROPERTIES if name in arrays]
     properties = {name: _checked(path, arrays, name, "iuf", (len(n_atoms),)) for name in names}
     unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *QM9_PROPERTIES, "gdb_index", "split"})
     table = StructureTable(
-        numbers=numbers.astype(np.int32),
+        numbers=np.clip(numbers, -1, 2**31 - 1).astype(np.int32),  # out of range must stay out of range
         positions=positions,
         n_atoms=n_atoms,
         labels=from_qm9_units(properties),
@@ -55,25 +55,6 @@ def read_npz(path: Path) -> StructureTable:
         source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
     )
     return check_table(path, table)
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz file, none of them pickled."""
-    require_file(path, "an npz file")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: expected a whole npz file, it is cut short or something else; fetch it again")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zip, zlib, pickle and header errors all mean that the file is not to be used
-        if "pickle" in str(error):
-            raise DataError(
-                f"{path}: expected plain number arrays, found pickled Python objects, which can run code when they are "
-                "read; save the arrays again with numeric types"
-            ) from None
-        raise DataError(
-            f"{path}: expected a whole npz file, it is damaged ({one_line(error)}); fetch it again"
-        ) from None
 
 
 def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.molecule_formats import iterate_sdf
 from data_tools.progress import track
-from data_tools.source_files import describe_source, one_line, open_tar, read_text, require_file
+from data_tools.source_files import describe_source, most_inflated, one_line, open_tar, read_text, require_file, shown
 from data_tools.tables import ATOMIC_NUMBERS, check_table, select_rows
 from data_tools.units import QM9_PROPERTIES, from_qm9_units
 
@@ -125,7 +125,10 @@ def read_archive(path: Path, progress: bool = False) -> StructureTable:
         if table is not None:
             return table
         if (folder / SDF_NAME).exists() and (folder / CSV_NAME).exists():
-            table = read_sdf_and_csv(folder / SDF_NAME, folder / CSV_NAME, progress)
+            try:
+                table = read_sdf_and_csv(folder / SDF_NAME, folder / CSV_NAME, progress)
+            except DataError as error:
+                raise DataError(f"{path}: {str(error).replace(f'{folder}/', '')}") from None
             return dataclasses.replace(table, source=f"{describe_source(path)} ({table.source})")
     inside = ", ".join(seen[:3]) or "nothing"
     raise DataError(
@@ -140,12 +143,11 @@ def _archive_records(
     """Yield name and content of the raw files; copy gdb9.sdf and its csv, known by their exact names, to ``folder``."""
     for member in archive:
         archive.members = []  # type: ignore[attr-defined]  # or it keeps a description of every file in memory
-        seen.append(member.name)
+        seen.append(shown(member.name))
         del seen[3:]
         name = PurePosixPath(member.name).name
-        content = archive.extractfile(member)
-        if not member.isfile() or content is None:
-            continue
+        if not member.isfile() or (content := archive.extractfile(member)) is None:
+            continue  # a folder, or a link or a device, which nothing published holds
         if RAW_NAME.fullmatch(name):
             if member.size > RAW_LARGEST:
                 raise DataError(
@@ -153,6 +155,8 @@ def _archive_records(
                 )
             yield name, content.read()
         elif member.name.removeprefix("./") in {SDF_NAME, CSV_NAME}:
+            if member.size > most_inflated(path):  # a sparse member has holes that would be written as zeros
+                raise DataError(f"{path}: {name} has {member.size} bytes, too many for this archive; fetch it again")
             with (folder / name).open("wb") as file:
                 shutil.copyfileobj(content, file)
 
@@ -169,7 +173,7 @@ def _table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: 
             properties.extend(map(float, values))
         except (ValueError, IndexError, OverflowError) as error:
             where = path if name == path.name else f"{path}: {name}"
-            raise DataError(f"{where}: expected {RAW_EXPECTED}, but {one_line(error)}; fetch it again") from None
+            raise DataError(f"{where}: expected {RAW_EXPECTED}, but {one_line(error)[:200]}; fetch it again") from None
         n_atoms.append(len(elements))
         numbers.extend(elements)
     counts = np.array(n_atoms, np.int64)
@@ -254,7 +258,7 @@ def _read_csv(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         except (ValueError, IndexError, OverflowError) as error:
             raise DataError(
                 f"{path}: expected mol_id gdb_N and {len(places)} numbers in line {lines.line_num}, but "
-                f"{one_line(error)}; fetch it again"
+                f"{one_line(error)[:200]}; fetch it again"
             ) from None
     table = np.array(values).reshape(len(ids), len(places)).T
     return np.array(ids, np.int64), from_qm9_units(dict(zip(columns, table, strict=True)))

@@ -6,20 +6,32 @@ import bz2
 import gzip
 import hashlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+import numpy as np
 
 from data_tools.graph import DataError
 
 BLOCK = 1 << 20
+SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
+MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
+TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
 
 
 def one_line(error: object) -> str:
     """The text of an exception on a single line, with the type of the exception where that is all there is."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def shown(text: object) -> str:
+    """What a file says, as a message shows it: short, on one line, and printable."""
+    return ascii(str(text))[:80]
 
 
 def require_file(path: Path, expected: str) -> Path:
@@ -36,6 +48,8 @@ def require_file(path: Path, expected: str) -> Path:
         raise DataError(f"{path}: expected {expected}, found nothing there; check the path")
     if path.is_dir():
         raise DataError(f"{path}: expected {expected}, found a folder; give the file inside it")
+    if not path.is_file():  # a pipe would wait for ever, and a device may never end
+        raise DataError(f"{path}: expected {expected}, found a pipe or a device; give a file")
     try:
         with path.open("rb") as file:
             first = file.read(1)
@@ -59,7 +73,57 @@ def sha256_of(path: Path) -> str:
 
 def describe_source(*paths: Path) -> str:
     """One line for ``StructureTable.source``: each file's name and sha256."""
-    return ", ".join(f"{path.name} sha256 {sha256_of(path)}" for path in paths)
+    # a name that is not UTF-8 could not be printed or stored
+    names = [path.name.encode("utf-8", "backslashreplace").decode() for path in paths]
+    return ", ".join(f"{name} sha256 {sha256_of(path)}" for name, path in zip(names, paths, strict=True))
+
+
+def most_inflated(path: Path) -> int:
+    """The most bytes that the contents of an archive may have: a bomb of kilobytes becomes terabytes."""
+    return max(SMALL_ARCHIVE, MOST_INFLATION * path.stat().st_size)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an npz file, none of them pickled.
+
+    Raises:
+        DataError: no npz file, damaged, pickled, or a bomb.
+    """
+    require_file(path, "an npz file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: expected a whole npz file, it is cut short or something else; fetch it again")
+    try:
+        # opened here: NumPy forgets to close a file whose directory is damaged
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if sum(member.file_size for member in archive.zip.infolist()) > most_inflated(path):
+                raise OSError(TOO_LARGE)
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # zip, zlib, pickle and header errors all mean that the file is not to be used
+        if "pickle" in str(error):
+            raise DataError(
+                f"{path}: expected plain number arrays, found pickled Python objects, which can run code when they are "
+                "read; save the arrays again with numeric types"
+            ) from None
+        reason = one_line(error)[:200]
+        raise DataError(f"{path}: expected a whole npz file, it is damaged ({reason}); fetch it again") from None
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"{path}: expected arrays, found {shown(foreign[0])} among them; save it with np.savez")
+    return arrays
+
+
+class _Measured:
+    """A stream that refuses to yield more than ``limit`` bytes."""
+
+    def __init__(self, stream: IO[bytes], limit: int):
+        self.stream, self.left = stream, limit
+
+    def read(self, size: int) -> bytes:
+        block = self.stream.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise OSError(TOO_LARGE)
+        return block
 
 
 def read_text(path: Path, expected: str) -> str:
@@ -91,11 +155,19 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     opener = bz2.open if magic == BZIP2_MAGIC else gzip.open if magic[:2] == GZIP_MAGIC else open
     try:
         # The decompressor is opened here and not by tarfile, whose own streams end silently when the file is cut short.
-        with opener(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with (
+            opener(path, "rb") as file,
+            tarfile.open(
+                fileobj=(stream := _Measured(file, most_inflated(path))),
+                mode="r|",  # type: ignore[arg-type]
+            ) as archive,
+        ):
             yield archive
             while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except DataError:  # of the caller, about a member
+        raise
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(
             f"{path}: expected a whole tar archive, it is cut short or damaged ({one_line(error)}); fetch it again"
         ) from None

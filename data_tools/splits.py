@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import os
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.source_files import one_line, read_arrays, require_file, shown
 
 KINDS = ("cormorant", "110k", "random", "sample", "labelled", "file")
 CORMORANT_FILE = Path(__file__).parent / "samples" / "egnn_cormorant_split_gdb_index_1based.npz"
@@ -55,7 +55,8 @@ class Split:
             positions = np.asarray(getattr(self, part))
             if positions.ndim != 1 or (len(positions) and not np.issubdtype(positions.dtype, np.integer)):
                 raise DataError(f"split '{self.name}': {part} must hold whole numbers, got {positions.dtype}")
-            object.__setattr__(self, part, positions.astype(np.int64))
+            # a number beyond 64 bits with a sign must not come back as another
+            object.__setattr__(self, part, np.minimum(positions, 2**62).astype(np.int64))
         everything = np.concatenate([self.train, self.valid, self.test])
         values, counts = np.unique(everything, return_counts=True)
         if len(values) < len(everything):
@@ -116,7 +117,7 @@ def make_split(
     if kind != "random" and (valid_size is not None or test_size is not None):
         raise DataError(f"split '{kind}' fixes its valid and test molecules: remove valid_size and test_size")
     split = builders[kind]()
-    _check_range(split, len(table))
+    _check_range(split, len(table), "" if file is None else f"{file}: ")
     if kind == "random" or train_size is None:
         return split
     return split.subset(_as_count(train_size, len(split.train), "train_size"))
@@ -150,15 +151,12 @@ def load_split(path: str | Path) -> Split:
     Raises:
         DataError: the file is missing, corrupt or of another layout.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"split file {path} does not exist")
+    path = require_file(Path(path), "a split file")
     try:
         return _read_csv(path) if path.suffix.lower() == ".csv" else _read_npz(path)
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"split file {path} cannot be read: {error}") from error
+    except (OSError, ValueError, OverflowError, csv.Error) as error:  # DataError is a ValueError
+        words = one_line(error)
+        raise DataError(words if str(path) in words else f"split file {path} cannot be read: {words[:300]}") from None
 
 
 def contains_element(table: StructureTable, atomic_number: int, positions: np.ndarray | None = None) -> np.ndarray:
@@ -247,26 +245,27 @@ def _labelled_split(table: StructureTable) -> Split:
 
 
 def _read_npz(path: Path) -> Split:
-    with np.load(path, allow_pickle=False) as content:
-        # The name tells an index file of ours from published ones, whose numbers are 1-based gdb indices.
-        missing = {*_PARTS, "name"} - set(content.files)
-        if missing:
-            raise DataError(
-                f"split file {path} lacks {', '.join(sorted(missing))}: arrays train, valid, test of 0-based positions "
-                "and a name expected"
-            )
-        return Split(content["train"], content["valid"], content["test"], str(content["name"]))
+    content = read_arrays(path)
+    # The name tells an index file of ours from published ones, whose numbers are 1-based gdb indices.
+    missing = {*_PARTS, "name"} - set(content)
+    if missing:
+        raise DataError(
+            f"split file {path} lacks {', '.join(sorted(missing))}: arrays train, valid, test of 0-based positions "
+            "and a name expected"
+        )
+    return Split(content["train"], content["valid"], content["test"], shown(content["name"])[1:-1])
 
 
 def _read_csv(path: Path) -> Split:
     with path.open(newline="", encoding="utf-8") as stream:
         rows = csv.DictReader(stream)
         if rows.fieldnames is None or not {"position", "split"} <= set(rows.fieldnames):
-            raise DataError(f"split file {path}: the header position,split expected, got {rows.fieldnames}")
+            raise DataError(f"split file {path}: the header position,split expected, got {shown(rows.fieldnames)}")
         parts: dict[str, list[int]] = {part: [] for part in _PARTS}
         for row in rows:
             if row["split"] not in parts:
-                raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {row}")
+                found = shown(row["split"])
+                raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {found}")
             parts[row["split"]].append(int(row["position"]))
     return Split(**{part: np.array(positions, np.int64) for part, positions in parts.items()}, name=path.stem)
 
@@ -280,11 +279,11 @@ def _as_count(size: int | float, total: int, what: str) -> int:
     return int(size)
 
 
-def _check_range(split: Split, total: int) -> None:
+def _check_range(split: Split, total: int, where: str) -> None:
     everything = np.concatenate([split.train, split.valid, split.test])
     if len(split.train) == 0:
-        raise DataError(f"split '{split.name}' leaves no training molecule in this table of {total}")
+        raise DataError(f"{where}split '{split.name}' leaves no training molecule in this table of {total}")
     if everything.min() < 0 or everything.max() >= total:
         raise DataError(
-            f"split '{split.name}' has positions {everything.min()}..{everything.max()}: 0..{total - 1} expected"
+            f"{where}split '{split.name}' has positions {everything.min()}..{everything.max()}: 0..{total - 1} expected"
         )

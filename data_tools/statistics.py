@@ -124,14 +124,18 @@ class Normalizer:
         """Undo `to_dict`.
 
         Raises:
-            DataError: a key is missing.
+            DataError: a key is missing, or a value is not finite.
         """
         missing = {"scale", "shift", "per_atom", "average", "references"} - set(content)
         if missing:
             raise DataError(f"stored normaliser lacks {', '.join(sorted(missing))}")
         references = np.full(WIDTH, np.nan if content["references"] else 0.0)
         for number, value in content["references"].items():
+            if not 0 <= int(number) < WIDTH or not np.isfinite(value):
+                raise DataError(f"stored normaliser: expected finite references of elements, got {number}: {value}")
             references[int(number)] = value
+        if not np.isfinite([float(content["scale"]), float(content["shift"])]).all():
+            raise DataError("stored normaliser: expected a finite scale and shift")
         return cls(
             scale=float(content["scale"]),
             shift=float(content["shift"]),

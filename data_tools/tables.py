@@ -19,17 +19,22 @@ ELEMENTS = (
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, 1)}
 
 
+LARGEST_COORDINATE = 1e6  # Angstrom; float32 cannot tell bonds apart far from the origin, and squares overflow
+
+
 def check_table(path: Path, table: StructureTable) -> StructureTable:
     """Check the values of a table that a reader made; ``path`` names the file in errors.
 
     Raises:
         DataError: no structures, lengths that do not add up, an unknown element, or a value that is not finite
-            (labels may be NaN, which means missing).
+            (labels may be NaN, which means missing), or a coordinate beyond ``LARGEST_COORDINATE``.
     """
     if len(table) == 0:
         raise DataError(f"{path}: expected at least one structure, found none; check that this is the right file")
     atoms = int(table.n_atoms.sum())
-    if table.n_atoms.min() < 1 or table.numbers.shape != (atoms,) or table.positions.shape != (atoms, 3):
+    counts = table.n_atoms
+    wrong = counts.min() < 1 or counts.max() > len(table.numbers)  # the latter also where the sum has overflowed
+    if wrong or table.numbers.shape != (atoms,) or table.positions.shape != (atoms, 3):
         raise DataError(
             f"{path}: expected at least one atom per structure and {atoms} atoms in all, found "
             f"{len(table.numbers)} elements and positions of shape {table.positions.shape}; the file is inconsistent"
@@ -41,12 +46,17 @@ def check_table(path: Path, table: StructureTable) -> StructureTable:
             f"{path}: expected atomic numbers from 1 to {len(ELEMENTS)}, found {table.numbers[atom]} in "
             f"{name_of_row(table, row_of_atom(table, atom))}; correct the element"
         )
-    bad = ~np.isfinite(table.positions).all(axis=1)
+    bad = ~(np.abs(table.positions) <= LARGEST_COORDINATE).all(axis=1)  # NaN is bad too
     if bad.any():
         atom = int(bad.argmax())
         raise DataError(
-            f"{path}: expected finite coordinates, found {table.positions[atom].tolist()} in "
-            f"{name_of_row(table, row_of_atom(table, atom))}; correct or remove that structure"
+            f"{path}: expected finite coordinates up to {LARGEST_COORDINATE:g} Angstrom, found "
+            f"{table.positions[atom].tolist()} in {name_of_row(table, row_of_atom(table, atom))}; correct or remove "
+            "that structure"
+        )
+    if table.cells is not None and not (np.abs(table.cells) <= LARGEST_COORDINATE).all():
+        raise DataError(
+            f"{path}: expected finite lattice vectors up to {LARGEST_COORDINATE:g} Angstrom, found others; correct them"
         )
     for label, values in table.labels.items():
         if np.isinf(values).any():

@@ -13,6 +13,12 @@ HARTREE = 27.211386246
 KCAL_PER_MOL = 0.04336414
 """eV per kcal/mol: the value of the field (PyG, SEGNN); 4184 J over Avogadro's number and e gives 0.0433641."""
 
+KJ_PER_MOL = KCAL_PER_MOL / 4.184
+"""eV per kJ/mol."""
+
+BOHR = 0.529177210903
+"""Angstrom per Bohr: CODATA 2018."""
+
 QM9_UNITS = {
     "A": "GHz",
     "B": "GHz",

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_tools import qm9
 from data_tools.cache import is_packed, load, pack
 from data_tools.graph import DataError
+from data_tools.plausibility import unit_suspicions
 from data_tools.readers import SUPPORTED, read_table
 from data_tools.source_files import one_line
 
@@ -77,6 +78,8 @@ def prepare(source: Path | None, output: Path, cutoff: float, download: bool) ->
     part = "" if counts.read == qm9.MOLECULES else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
     print(f"{counts.read:,} read, {counts.excluded:,} excluded, {counts.kept:,} kept{part}")
     print(f"labels: {', '.join(kept.labels) or 'none, geometries only'}")
+    for words in unit_suspicions(kept):
+        print(f"warning: {words}", file=sys.stderr)
     packed = dataclasses.replace(pack(kept, cutoff, progress=True), notes=counts._asdict())
     packed.save(output)
     written = load(output)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from data_tools import source_files
+from data_tools.graph import DataError
+from data_tools.source_files import one_line
 from scripts.weight_maps import State, WeightError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict of a .pt file
 PREFIXES = ("module.", "model.")  # of data-parallel and Lightning wrappers
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> State:
     """Every array of an .npz file.
 
     Raises:
         WeightError: missing, damaged or not such a file.
     """
+    if not path.exists():
+        raise WeightError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise WeightError(f"{path}: no such file") from None
-    except Exception as error:  # zipfile, zlib and NumPy raise half a dozen types for a damaged file
-        raise WeightError(f"{path}: expected an .npz file, but it is damaged or something else ({error})") from None
+        return source_files.read_arrays(path)
+    except DataError as error:
+        raise WeightError(str(error)) from None
 
 
 def read_weights(path: Path) -> State:
@@ -56,7 +56,8 @@ def _read_safetensors(path: Path) -> State:
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise WeightError(f"{path}: expected a .safetensors file, but it is damaged ({error})") from None
+        reason = one_line(error)[:200]
+        raise WeightError(f"{path}: expected a .safetensors file, but it is damaged ({reason})") from None
 
 
 def _read_torch(path: Path) -> State:
@@ -70,7 +71,7 @@ def _read_torch(path: Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip and runtime errors with long advice
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightError(
             f"{path}: expected a state dict of tensors (torch.save(model.state_dict(), ...)): {reason}"
         ) from None

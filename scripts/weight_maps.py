@@ -79,7 +79,13 @@ def check_keys(name: str, state: State, where: object = "weights") -> State:
         WeightError: keys are missing or unknown, or a value is not finite.
     """
     source = SOURCES[name]
-    state = source.clean(state)
+    for key, value in state.items():
+        if value.dtype.kind not in "fiub":
+            raise WeightError(f"{where}: {key[:60]}: expected numbers, got {value.dtype}; the weights are damaged")
+    try:
+        state = source.clean(state)
+    except WeightError as error:
+        raise WeightError(f"{where}: {error}") from None
     expected = set(source.names(max(source.blocks(state), 1)).values()) | set(source.required)
     missing = sorted(expected - state.keys())
     known = re.compile("|".join(source.buffers))
@@ -94,6 +100,10 @@ def check_keys(name: str, state: State, where: object = "weights") -> State:
             raise WeightError(
                 f"{where}: {key} holds a value that is not finite; use weights of a run that did not diverge"
             )
+    try:
+        source.sizes(state, source.blocks(state))
+    except (IndexError, TypeError, ValueError) as error:  # a shape that no such model has
+        raise WeightError(f"{where}: {error}") from None
     return state
 
 

@@ -67,7 +67,10 @@ def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "check
     """
     parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
     if parameters.keys() != values.keys():
-        missing, extra = sorted(parameters.keys() - values.keys()), sorted(values.keys() - parameters.keys())
+        missing, extra = (
+            sorted(name[:60] for name in names)
+            for names in (parameters.keys() - values.keys(), values.keys() - parameters.keys())
+        )
         raise CheckpointError(
             f"{source}: the parameters do not fit the model: {len(missing)} missing {missing[:3]}, "
             f"{len(extra)} unknown {extra[:3]}; use the configuration the weights were trained with"
@@ -78,6 +81,8 @@ def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "check
                 f"{source}: {name}: expected shape {tuple(parameter.shape)}, got {values[name].shape}; "
                 "use the configuration the weights were trained with"
             )
+        if not np.isfinite(values[name]).all():
+            raise CheckpointError(f"{source}: {name} holds a value that is not finite; use another checkpoint")
     for name, parameter in parameters.items():
         parameter.set_data(Tensor(np.asarray(values[name], order="C"), parameter.dtype))
 
@@ -160,11 +165,13 @@ def load(path: str | Path) -> Checkpoint:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({error})") from None
+        reason = _reason(error)
+        raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({reason})") from None
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected a checkpoint written by train.py or convert_weights.py ({FORMAT}), "
-            f"got {header.get('format', 'a foreign safetensors file')}; convert foreign weights with convert_weights.py"
+            f"got {_reason(header.get('format') or 'a foreign safetensors file')}; "
+            "convert foreign weights with convert_weights.py"
         )
     try:
         information = json.loads(header["information"])
@@ -172,8 +179,10 @@ def load(path: str | Path) -> Checkpoint:
         for key, value in tensors.items():
             group, _, name = key.partition("/")
             groups[group][name] = value
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: the checkpoint is damaged ({error})") from None
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the checkpoint is damaged ({_reason(error)})") from None
+    if not isinstance(information, dict):
+        raise CheckpointError(f"{path}: the checkpoint is damaged (it does not describe itself)")
     if header.get("checksum") != str(_checksum(tensors, header["information"])):
         raise CheckpointError(f"{path}: the checksum differs, the file is damaged; use another checkpoint")
     return Checkpoint(**groups, information=information)
@@ -194,6 +203,11 @@ def find(path: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file or a run folder, found nothing there")
     return path
+
+
+def _reason(error: object) -> str:
+    """What a library or a file says, short and on one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], information: str) -> int:

@@ -1,0 +1,273 @@
+"""Suspicions about units: what in a table looks as if its file had Bohr for Angstrom, or Hartree or kcal/mol for eV.
+
+A suspicion needs two things: the values are impossible or unheard of in the project's unit, and another unit explains
+them.  Where the values do not decide (lumo alone, forces near equilibrium, energies of pseudopotentials) nothing is
+said.  The ranges below are those of molecules and crystals at any geometry that calculations are made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from data_tools.graph import StructureTable
+from data_tools.tables import select_rows
+from data_tools.targets import TARGETS, atom_references
+from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+
+SAMPLE = 200  # structures that are looked at, spread over the table
+CENTRES = 8  # atoms of a structure whose nearest neighbours are looked for, spread over the structure
+
+NOBLE_GASES = (2, 10, 18, 36, 54, 86)  # nothing binds them: their distances say nothing
+RADIUS_UNKNOWN = 0.2  # Angstrom; stands for an element without a radius in ase.data.covalent_radii
+SMALLEST_MOLECULE = 3  # atoms; two may have been pulled apart
+SMALLEST_BOX = {1: 6.0, 2: 7.9}  # Angstrom, by number of atoms: a larger cell holds free atoms, not a crystal
+
+#: unit of the file -> Angstrom
+LENGTHS = {"Bohr": BOHR, "nm": 10.0, "pm": 0.01}
+#: unit of the file where its format has another -> what makes eV of the value in the table
+ENERGIES = {
+    "Hartree where eV is expected": HARTREE,
+    "kcal/mol where eV is expected": KCAL_PER_MOL,
+    "kJ/mol where eV is expected": KJ_PER_MOL,
+    "meV where eV is expected": 1e-3,
+    "eV where Hartree is expected": 1 / HARTREE,
+    "kcal/mol where Hartree is expected": KCAL_PER_MOL / HARTREE,
+    "kJ/mol where Hartree is expected": KJ_PER_MOL / HARTREE,
+}
+#: Hartree/Bohr is left out: such forces are those of a structure near equilibrium in eV/Angstrom
+FORCES = {"kcal/mol/Angstrom": KCAL_PER_MOL}
+
+#: nearest-neighbour distance over the sum of covalent radii: median, and lowest decile
+BOND_MEDIAN, BOND_DECILE = (0.80, 1.30), 0.72
+TOTAL_ENERGIES = ("U0", "U", "H", "G", "energy", "free_energy", "total_energy", "REF_energy")
+FORCE_LABELS = ("forces", "REF_forces")
+TOTAL_RATIO = (0.96, 1.08)  # all-electron energy over that of the free atoms: any functional, with a heavy atom
+GAP, GAP_ATOMS = (1.8, 17.0), 40  # eV; the gap of larger molecules may be that of a piece of metal
+HOMO, HOMO_COMPOSITIONS = (3.0, 16.0), 10  # -eV; a single anion may have any, many molecules do not
+ZPVE = (0.04, 0.28)  # eV per atom
+FORCE = (0.5, 4.0)  # eV/Angstrom, median norm at bond lengths that are not far from equilibrium
+
+
+class Suspicion(NamedTuple):
+    """A quantity whose values another unit explains.
+
+    Attributes:
+        quantity: what it is called.
+        finding: what was found and what is expected.
+        units: the units that explain it, with the factors that convert them.
+    """
+
+    quantity: str
+    finding: str
+    units: dict[str, float]
+
+
+class Organic(NamedTuple):
+    """The structures of a sample that consist of elements with a free-atom energy, at least one of them heavy.
+
+    Attributes:
+        table: the sample.
+        rows: (K,) which of its structures these are.
+        free_atoms: per total energy of QM9, the (K,) energies of their free atoms in eV.
+    """
+
+    table: StructureTable
+    rows: np.ndarray
+    free_atoms: dict[str, np.ndarray]
+
+    def label(self, name: str) -> np.ndarray:
+        """(K,) values of a label; NaN where it is missing or not one number per structure."""
+        values = self.table.labels.get(name)
+        if values is None or values.shape != (len(self.table),):
+            return np.full(len(self.rows), np.nan)
+        return np.asarray(values, np.float64)[self.rows]
+
+
+def unit_suspicions(table: StructureTable) -> list[str]:
+    """What a person should hear before the numbers of a table are used.
+
+    Args:
+        table: structures and labels, taken to be in the units of ``StructureTable``.
+
+    Returns:
+        One line per unit: what was found, what is expected, which unit it looks like, by what to multiply.  Quantities
+        that one unit explains share a line, and each leaves only the units that explain it too.
+    """
+    rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), SAMPLE)).astype(np.int64))
+    sample = select_rows(table, rows)
+    organic = _organic(sample)
+    ratios, sums = _bonds(sample)
+    suspicions = [
+        _of_lengths(ratios, sums), *_of_totals(organic), *_of_orbitals(organic), _of_zpve(organic),
+        *_of_forces(sample, ratios),
+    ]  # fmt: skip
+    groups: list[list[Suspicion]] = []
+    for one in suspicions:
+        for group in groups:
+            common = {unit: factor for unit, factor in group[0].units.items() if unit in one.units}
+            if common:
+                group[0] = group[0]._replace(units=common)
+                group.append(one)
+                break
+        else:
+            if one.units:
+                groups.append([one])
+    return [_line(group) for group in groups]
+
+
+def _line(group: list[Suspicion]) -> str:
+    first, *others = group
+    likewise = f"; likewise {', '.join(one.quantity for one in others)}" if others else ""
+    looks = ", or ".join(f"{unit} (then multiply by {factor:.6g})" for unit, factor in first.units.items())
+    return f"{first.quantity}: {first.finding}{likewise}; this looks like {looks}: check the file and convert it"
+
+
+def _explanations(
+    units: Mapping[str, float], lowest: float, highest: float, allowed: tuple[float, float]
+) -> dict[str, float]:
+    """The units that take values between ``lowest`` and ``highest`` into the range; none for NaN.
+
+    No range, taken to another unit, overlaps with values that occur in the project's own.
+    """
+    smallest, largest = allowed
+    return {unit: by for unit, by in units.items() if smallest <= lowest * by <= highest * by <= largest}
+
+
+def _bonds(table: StructureTable) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest neighbours of some atoms of each structure, nearest relative to the covalent radii.
+
+    Returns:
+        (K,) distance over sum of radii; (K,) sums of radii in Angstrom.  Free atoms and noble gases have none.
+    """
+    from ase.data import covalent_radii  # noqa: PLC0415  (heavy)
+
+    radii = np.where(covalent_radii > RADIUS_UNKNOWN, covalent_radii, np.nan)
+    ends = np.cumsum(table.n_atoms)
+    ratios, sums = [np.zeros(0)], [np.zeros(0)]
+    for row, (start, end) in enumerate(zip(ends - table.n_atoms, ends, strict=True)):
+        numbers = np.asarray(table.numbers[start:end])
+        cell = None if table.cells is None or not np.any(table.cells[row]) else np.asarray(table.cells[row])
+        centres = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), CENTRES)).astype(np.int64))
+        centres = centres[~np.isin(numbers[centres], NOBLE_GASES)]
+        distances = _distances(np.asarray(table.positions[start:end], np.float64), centres, cell)
+        reach = radii[numbers[centres]][:, None] + radii[numbers]
+        relative = np.where(np.isfinite(reach), distances / reach, np.inf)
+        nearest = relative.argmin(axis=1)[:, None]
+        found = np.take_along_axis(relative, nearest, 1)[:, 0]
+        ratios.append(found[np.isfinite(found)])
+        sums.append(np.take_along_axis(reach, nearest, 1)[:, 0][np.isfinite(found)])
+    return np.concatenate(ratios), np.concatenate(sums)
+
+
+def _distances(positions: np.ndarray, centres: np.ndarray, cell: np.ndarray | None) -> np.ndarray:
+    """Distances (K, N) from some atoms to all, to the nearest image in a cell; infinite to the atom itself.
+
+    Atoms that may be free have infinite distances: diatomic molecules, and one or two atoms in a large cell.
+
+    Args:
+        positions: (N, 3).
+        centres: (K,) atom numbers.
+        cell: (3, 3) lattice vectors as rows, or None.
+    """
+    own = centres[:, None] == np.arange(len(positions))
+    vectors = positions - positions[centres][:, None]  # (K, N, 3)
+    if cell is None:
+        bound = len(positions) >= SMALLEST_MOLECULE
+        return np.where(own | (not bound), np.inf, np.linalg.norm(vectors, axis=-1))
+    from ase.geometry import minkowski_reduce  # noqa: PLC0415  (heavy)
+
+    cell = minkowski_reduce(cell)[0]  # in a reduced cell the nearest image is at most one cell away
+    fractional = np.linalg.solve(cell.T, vectors.reshape(-1, 3).T).T.reshape(vectors.shape)
+    vectors = (fractional - np.round(fractional)) @ cell
+    nearest = np.full(own.shape, np.inf)
+    for image in np.ndindex(3, 3, 3):
+        shift = (np.array(image) - 1) @ cell
+        distance = np.linalg.norm(vectors + shift, axis=-1)
+        nearest = np.minimum(nearest, np.where(own, np.inf, distance) if image == (1, 1, 1) else distance)
+    shortest = np.linalg.norm(cell, axis=1).min()
+    return np.where(shortest > SMALLEST_BOX.get(len(positions), np.inf), np.inf, nearest)
+
+
+def _of_lengths(ratios: np.ndarray, sums: np.ndarray) -> Suspicion:
+    if not len(ratios):
+        return Suspicion("positions", "", {})
+    median, decile = float(np.median(ratios)), float(np.quantile(ratios, 0.1))
+    explaining = _explanations(LENGTHS, median, median, BOND_MEDIAN)
+    found = f"nearest neighbours are typically {np.median(ratios * sums):.3g} Angstrom apart"
+    return Suspicion(
+        "positions",
+        f"{found}, expected about {np.median(sums):.3g} from their covalent radii",
+        {unit: factor for unit, factor in explaining.items() if decile * factor > BOND_DECILE},
+    )
+
+
+def _organic(table: StructureTable) -> Organic:
+    owner = np.repeat(np.arange(len(table)), table.n_atoms)
+    heaviest = np.zeros(len(table), np.int64)
+    np.maximum.at(heaviest, owner, table.numbers)
+    sums = {}
+    for name, target in TARGETS.items():
+        if "atomisation" in target.references:
+            sums[name] = np.bincount(owner, weights=atom_references(target)[table.numbers], minlength=len(table))
+    rows = np.flatnonzero(np.isfinite(sums["U0"]) & (heaviest > 1) & (table.n_atoms > 1))
+    return Organic(table, rows, {name: values[rows] for name, values in sums.items()})
+
+
+def _deciles(values: np.ndarray) -> tuple[float, float, float]:
+    """Lowest decile, median and highest decile of the values that are there; NaN when there are none."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
+    return float(low), float(middle), float(high)
+
+
+def _of_totals(organic: Organic) -> list[Suspicion]:
+    suspicions = []
+    n_atoms = organic.table.n_atoms[organic.rows]
+    for name in TOTAL_ENERGIES:
+        free, values = organic.free_atoms.get(name, organic.free_atoms["U0"]), organic.label(name)
+        low, _, high = _deciles(values / free)
+        found, expected = _deciles(values / n_atoms)[1], _deciles(free / n_atoms)[1]
+        words = f"typically {found:.4g} eV per atom, expected about {expected:.4g} from the free atoms"
+        suspicions.append(Suspicion(name, words, _explanations(ENERGIES, low, high, TOTAL_RATIO)))
+    return suspicions
+
+
+def _of_orbitals(organic: Organic) -> list[Suspicion]:
+    homo, lumo = organic.label("homo"), organic.label("lumo")
+    small = organic.table.n_atoms[organic.rows] <= GAP_ATOMS
+    many = len(np.unique(organic.free_atoms["U0"])) >= HOMO_COMPOSITIONS
+    suspicions = []
+    for name, values, (lowest, highest), sign in (
+        ("gap", organic.label("gap")[small], GAP, 1),
+        ("lumo - homo", (lumo - homo)[small], GAP, 1),
+        ("homo", homo if many else homo[:0], HOMO, -1),
+    ):
+        low, typical, high = _deciles(sign * values)
+        words = f"typically {sign * typical:.4g} eV, expected {sign * lowest:g} to {sign * highest:g}"
+        suspicions.append(Suspicion(name, words, _explanations(ENERGIES, low, high, (lowest, highest))))
+    return suspicions
+
+
+def _of_zpve(organic: Organic) -> Suspicion:
+    low, typical, high = _deciles(organic.label("zpve") / organic.table.n_atoms[organic.rows])
+    words = f"typically {typical:.3g} eV per atom, expected {ZPVE[0]:g} to {ZPVE[1]:g}"
+    return Suspicion("zpve", words, _explanations(ENERGIES, low, high, ZPVE))
+
+
+def _of_forces(table: StructureTable, ratios: np.ndarray) -> list[Suspicion]:
+    """Forces too large for bonds of ordinary length; too small ones are those of relaxed structures."""
+    suspicions: list[Suspicion] = []
+    if not len(ratios) or np.quantile(ratios, 0.1) < BOND_DECILE:
+        return suspicions
+    for name in FORCE_LABELS:
+        forces = table.labels.get(name)
+        if forces is not None and forces.shape == (len(table.numbers), 3):
+            typical = _deciles(np.linalg.norm(forces, axis=1))[1]
+            words = f"typically {typical:.3g} eV/Angstrom at bonds of ordinary length, expected below {FORCE[1]:g}"
+            suspicions.append(Suspicion(name, words, _explanations(FORCES, typical, typical, FORCE)))
+    return suspicions
