@@ -57,7 +57,7 @@ first="$folder/worker_$((processes * ${SERVER:-0})).log"
 tail -n +1 -F --pid="$launcher" -- "$first" 2>/dev/null | grep --line-buffered -v '^\[INFO\]' &
 shown=$!
 while kill -0 "$launcher" 2>/dev/null; do
-    if grep -q "kill all other workers" "$folder/msrun.log"; then
+    if grep -qs "kill all other workers" "$folder/msrun.log"; then
         # the scheduler would wait for them for half a minute
         pkill -KILL -P "$launcher" -f -- "$root/train.py" || true
         break
