@@ -263,7 +263,7 @@ def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarr
         )
     check_table(folder, table)
     # compared in the small type of the pairs: there are a hundred times as many pairs as molecules
-    sizes = table.n_atoms.astype(index_dtype(int(table.n_atoms.max())))
+    sizes: np.ndarray = table.n_atoms.astype(index_dtype(int(table.n_atoms.max())))
     largest = np.repeat(sizes, arrays["n_pairs"]) if arrays["n_pairs"].min() >= 0 else np.zeros(1, np.uint8)
     if (arrays["pair_senders"] >= largest).any() or (arrays["pair_receivers"] >= largest).any():
         raise DataError(f"{folder}: expected pairs of atoms of one structure, found others; build the folder again")

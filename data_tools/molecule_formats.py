@@ -22,6 +22,7 @@ GEOMETRY_WARNING = (
     "geometries from SMILES are RDKit ETKDG + MMFF guesses; the labels a model learned belong to DFT geometries"
 )
 EMBEDDING_SEED = 42
+LARGEST_SMILES = 200  # atoms, hydrogens included; placing more takes minutes, and a guess of so many is no geometry
 FORCE_FIELD_STEPS = 2000
 XYZ_ELEMENTS = ATOMIC_NUMBERS | {str(number): number for number in ATOMIC_NUMBERS.values()}
 COLUMN_COUNT = re.compile(r":[A-Za-z]:(\d{1,18})")
@@ -246,11 +247,16 @@ def _embed(smiles: str, name: str) -> Structure:
     from rdkit import Chem, rdBase  # noqa: PLC0415  (heavy)
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # noqa: PLC0415
 
+    too_large = f"expected at most {LARGEST_SMILES} atoms, found more; give a file with their positions"
+    if len(smiles) > 20 * LARGEST_SMILES:
+        raise ValueError(too_large)
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or molecule.GetNumAtoms() == 0:
             raise ValueError("expected SMILES, RDKit cannot read it")
         molecule = Chem.AddHs(molecule)
+        if molecule.GetNumAtoms() > LARGEST_SMILES:
+            raise ValueError(too_large)
         # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
         for random_start in (False, True):
             if rdDistGeom.EmbedMolecule(molecule, randomSeed=EMBEDDING_SEED, useRandomCoords=random_start) == 0:

@@ -65,7 +65,9 @@ def molecule_pairs(
             try:
                 which, receivers, senders, squared = _pairs_of_block(block, cutoff)
             except TooDenseError as error:
-                raise DataError(f"{describe(int(chunk[0]))}: {error}, more than any matter has; check the unit") from None
+                raise DataError(
+                    f"{describe(int(chunk[0]))}: {error}, more than any matter has; check the unit"
+                ) from None
             if len(squared) and squared.min() < COINCIDENT**2:
                 k = np.argmin(squared)
                 raise DataError(

@@ -141,11 +141,14 @@ def _archive_records(
     path: Path, archive: tarfile.TarFile, folder: Path, seen: list[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the raw files; copy gdb9.sdf and its csv, known by their exact names, to ``folder``."""
+    most = most_inflated(path)
     for member in archive:
         archive.members = []  # type: ignore[attr-defined]  # or it keeps a description of every file in memory
         seen.append(shown(member.name))
         del seen[3:]
         name = PurePosixPath(member.name).name
+        if member.size > most:  # a lie would be skipped byte by byte, and the holes of a sparse file be written
+            raise DataError(f"{path}: {seen[-1]} has {member.size} bytes, too many for this archive; fetch it again")
         if not member.isfile() or (content := archive.extractfile(member)) is None:
             continue  # a folder, or a link or a device, which nothing published holds
         if RAW_NAME.fullmatch(name):
@@ -155,8 +158,6 @@ def _archive_records(
                 )
             yield name, content.read()
         elif member.name.removeprefix("./") in {SDF_NAME, CSV_NAME}:
-            if member.size > most_inflated(path):  # a sparse member has holes that would be written as zeros
-                raise DataError(f"{path}: {name} has {member.size} bytes, too many for this archive; fetch it again")
             with (folder / name).open("wb") as file:
                 shutil.copyfileobj(content, file)
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def one_line(error: object) -> str:
 
 def shown(text: object) -> str:
     """What a file says, as a message shows it: short, on one line, and printable."""
-    return ascii(str(text))[:80]
+    return ascii(str(text))[1:-1][:80]
 
 
 def require_file(path: Path, expected: str) -> Path:
@@ -115,7 +115,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 class _Measured:
     """A stream that refuses to yield more than ``limit`` bytes."""
 
-    def __init__(self, stream: IO[bytes], limit: int):
+    def __init__(self, stream: Any, limit: int):
         self.stream, self.left = stream, limit
 
     def read(self, size: int) -> bytes:
@@ -155,16 +155,12 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     opener = bz2.open if magic == BZIP2_MAGIC else gzip.open if magic[:2] == GZIP_MAGIC else open
     try:
         # The decompressor is opened here and not by tarfile, whose own streams end silently when the file is cut short.
-        with (
-            opener(path, "rb") as file,
-            tarfile.open(
-                fileobj=(stream := _Measured(file, most_inflated(path))),
-                mode="r|",  # type: ignore[arg-type]
-            ) as archive,
-        ):
-            yield archive
-            while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
-                pass
+        with opener(path, "rb") as file:
+            stream: Any = _Measured(file, most_inflated(path))
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                yield archive
+                while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
+                    pass
     except DataError:  # of the caller, about a member
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:

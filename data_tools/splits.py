@@ -151,12 +151,13 @@ def load_split(path: str | Path) -> Split:
     Raises:
         DataError: the file is missing, corrupt or of another layout.
     """
-    path = require_file(Path(path), "a split file")
+    path = Path(path)
     try:
+        require_file(path, "a split file")
         return _read_csv(path) if path.suffix.lower() == ".csv" else _read_npz(path)
     except (OSError, ValueError, OverflowError, csv.Error) as error:  # DataError is a ValueError
-        words = one_line(error)
-        raise DataError(words if str(path) in words else f"split file {path} cannot be read: {words[:300]}") from None
+        words = one_line(error).removeprefix(f"{path}: ")[:300]
+        raise DataError(words if str(path) in words else f"split file {path} cannot be read: {words}") from None
 
 
 def contains_element(table: StructureTable, atomic_number: int, positions: np.ndarray | None = None) -> np.ndarray:
@@ -253,7 +254,7 @@ def _read_npz(path: Path) -> Split:
             f"split file {path} lacks {', '.join(sorted(missing))}: arrays train, valid, test of 0-based positions "
             "and a name expected"
         )
-    return Split(content["train"], content["valid"], content["test"], shown(content["name"])[1:-1])
+    return Split(content["train"], content["valid"], content["test"], shown(content["name"]))
 
 
 def _read_csv(path: Path) -> Split:

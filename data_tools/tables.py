@@ -19,6 +19,7 @@ ELEMENTS = (
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, 1)}
 
 
+LARGEST_CELL = 1e3  # Angstrom; the search for neighbours fills larger ones with empty boxes
 LARGEST_COORDINATE = 1e6  # Angstrom; float32 cannot tell bonds apart far from the origin, and squares overflow
 
 
@@ -54,9 +55,9 @@ def check_table(path: Path, table: StructureTable) -> StructureTable:
             f"{table.positions[atom].tolist()} in {name_of_row(table, row_of_atom(table, atom))}; correct or remove "
             "that structure"
         )
-    if table.cells is not None and not (np.abs(table.cells) <= LARGEST_COORDINATE).all():
+    if table.cells is not None and not (np.abs(table.cells) <= LARGEST_CELL).all():
         raise DataError(
-            f"{path}: expected finite lattice vectors up to {LARGEST_COORDINATE:g} Angstrom, found others; correct them"
+            f"{path}: expected finite lattice vectors up to {LARGEST_CELL:g} Angstrom, found others; correct them"
         )
     for label, values in table.labels.items():
         if np.isinf(values).any():

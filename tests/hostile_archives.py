@@ -15,7 +15,10 @@ BOMB = 80 << 20  # bytes of zeros: more than any small archive may become
 PACKERS = {"tar.bz2": bz2.compress, "tar.gz": lambda data: gzip.compress(data, 1), "tar": bytes}
 
 
-def tar_of(files: Mapping[str, bytes], extra: list[tuple[tarfile.TarInfo, bytes]] | None = None, form: int = 2) -> bytes:
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def tar_of(files: Mapping[str, bytes], extra: list[Member] | None = None, form: int = tarfile.PAX_FORMAT) -> bytes:
     """An uncompressed archive; ``extra`` members are written as they stand, whatever their headers claim."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=form) as archive:
@@ -128,7 +131,8 @@ def yaml_documents(marker: str) -> tuple[str, ...]:
     """Whole configurations; ``marker`` is the file that a tag would make if it were obeyed."""
     return (
         f"model: !!python/object/apply:builtins.open ['{marker}', w]",
-        f"!!python/object/new:type {{args: [x, [], {{extend: !!python/name:exec }}], listitems: \"open('{marker}','w')\"}}",
+        "!!python/object/new:type {args: [x, [], {extend: !!python/name:exec }], "
+        f"listitems: \"open('{marker}','w')\"}}",
         f"training: {{epochs: !!python/object/apply:os.system ['touch {marker}']}}",
         "model: !!python/module:os", "model: !unknown {features: 8}", "model: !!binary 'not base64!'",
         "training: !!set {epochs}", "training: !!omap [epochs: 1]", "training: {epochs: !!int 'x'}",
@@ -157,7 +161,8 @@ OVERRIDES = (
     ("model.name", "\n"), ("model.na\nme", "x"), ("model.features", "&a [*a]"), ("model.features", "{a: b"),
     ("\x00.\x00", "\x00"), ("model.features", "\x00"), ("model.features", "x" * 1_000_000), ("mod\nel.a", "1"),
     ("run.seed", "2001-13-45"), ("training.epochs", "0"), ("training.loss", "\u2028"), ("model.cutoff", "-0.0"),
-    ("data.split", "*x"), ("run.dtype", "&x"), ("model.cutoff", "1_0"), ("x" * 100_000, "1"), ("model." + "x" * 9999, "1"),
+    ("data.split", "*x"), ("run.dtype", "&x"), ("model.cutoff", "1_0"), ("x" * 100_000, "1"),
+    ("model." + "x" * 9999, "1"),
 )  # fmt: skip
 
 

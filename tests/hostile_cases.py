@@ -14,7 +14,7 @@ from hostile_archives import BOMBS, OVERRIDES, PACKERS, TARS, tar_of, yaml_docum
 from hostile_arrays import NPZ, SAFETENSORS, Payload, npz, write_npy_folder, zip_of
 from hostile_bytes import BYTES, JSON, TEXT, Random, damage_json, of_another
 from hostile_seeds import MOLECULES, Seeds, copy_packed
-from hostile_texts import comment_lines, geometries, PLACES, sdf_counts, smiles_lines, odd_name, one_of
+from hostile_texts import PLACES, comment_lines, geometries, odd_name, one_of, sdf_counts, smiles_lines
 
 from configs.loading import load_config
 from data_tools import cache

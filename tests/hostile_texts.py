@@ -77,8 +77,9 @@ def comment_lines(random: Random, path: Path) -> None:
     """Comment lines of extended xyz that announce what is not there, and cells that are none."""
     comments = (
         "Properties=species:S:1:pos:R:300000000", "Properties=species:S:1:pos:R:-3", "Properties=species:S:1",
-        "Properties=pos:R:3", "Properties=species:S:1:pos:R:three", f"{COLUMNS}:x:L:1", "Properties=species:S:1:pos:S:3",
-        "Properties=species:R:1:pos:R:3", "Properties=:::::", "Properties=", f'{CELL} pbc="T T T" {COLUMNS} energy=nan',
+        "Properties=pos:R:3", "Properties=species:S:1:pos:R:three", f"{COLUMNS}:x:L:1",
+        "Properties=species:S:1:pos:S:3", "Properties=species:R:1:pos:R:3", "Properties=:::::", "Properties=",
+        f'{CELL} pbc="T T T" {COLUMNS} energy=nan',
         *(f'Lattice="{cell}" pbc="T T T"' for cell in (
             "0 0 0 0 0 0 0 0 0", "1e-3 0 0 0 1e-3 0 0 0 1e-3", "nan 0 0 0 5 0 0 0 5", "1e300 0 0 0 1e300 0 0 0 1e300",
             "5 0 0 5 0 0 5 0 0", "1e-2 0 0 0 1e4 0 0 0 1e4", "5 0 0", "5 0 0 5 1e-4 0 0 0 1e5", "1e6 0 0 0 1e6 0 0 0 1",

@@ -106,9 +106,9 @@ def test_unusable_requests():
 def test_errors_name_the_structure():
     positions = make_table().positions.copy()
     positions[10] = positions[9]
-    with pytest.raises(DataError, match=r"^water: atoms 0 and 1 are"):
+    with pytest.raises(DataError, match=r"^molecules.xyz: water: atoms 0 and 1 are"):
         pack(make_table(positions=positions), CUTOFF)
-    with pytest.raises(DataError, match=r"^structure 3: atoms"):
+    with pytest.raises(DataError, match=r"^molecules.xyz: structure 3: atoms"):
         pack(make_table(positions=positions, names=()), CUTOFF)
 
 
