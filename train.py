@@ -223,15 +223,11 @@ def report(
     return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
 
 
-def open_folder(config: Config, folder: Path, split: Split, resume: bool, ranks: Ranks) -> None:
-    """Make the run folder ready; only the first process does."""
-    if not ranks.is_main:
-        return
+def open_folder(folder: Path, resume: bool) -> None:
+    """Make the run folder ready for its log and checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.tidy(folder, keep=resume)
     set_up_log(folder)
-    write_text(folder / "config.yaml", config_to_yaml(config))
-    save_split(split, folder / "split.npz")
 
 
 def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
@@ -272,8 +268,9 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
     dataset = open_dataset(config, task)
     split = dataset.split
     set_up_log()
-    if not dry:
-        open_folder(config, folder, split, resume, ranks)
+    writes = ranks.is_main and not dry
+    if writes:
+        open_folder(folder, resume)
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
@@ -286,6 +283,9 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
             log.warning("skipped a checkpoint: %s", words)
         trainer.restore(previous)
         log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
+    if writes:
+        write_text(folder / "config.yaml", config_to_yaml(config))
+        save_split(split, folder / "split.npz")
     check_agreement(config, dataset, trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)

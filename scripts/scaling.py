@@ -63,8 +63,8 @@ def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> flo
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, "mse", ranks)
-    for batch in batches.ghost_batches():
-        step(*step_arguments(batch, 1, 1.0, (0.0, 1.0, 0.0)))
+    for ghosts in batches.ghost_batches():
+        step(*step_arguments(ghosts, 1, 1.0, (0.0, 1.0, 0.0)))
     seconds = []
     for number, batch in enumerate(batches.epoch(0)):
         arguments = step_arguments(batch.part, batch.labelled, 1.0, operator_scalars(number + 1, **LAW))
