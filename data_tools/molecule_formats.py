@@ -121,14 +121,18 @@ def _refuse_announcements(path: Path, text: str) -> None:
     widest = max(map(int, COLUMN_COUNT.findall(text)), default=0)
     if widest > MOST_COLUMNS:
         raise DataError(f"{path}: expected at most {MOST_COLUMNS} columns in Properties, found {widest}; correct it")
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
-        count = line.strip()
-        if count.isdecimal() and (len(count) > MOST_DIGITS or number + int(count) >= len(lines) + 1):
+    lines, at = text.splitlines(), 0
+    while at < len(lines):
+        try:
+            count = int(lines[at])
+        except ValueError:  # for ASE to explain
+            return
+        if at + 2 + count > len(lines):
             raise DataError(
-                f"{path}: expected {count[:40]} atoms after line {number + 1}, found {max(0, len(lines) - number - 1)} "
-                "lines; the file is cut short"
+                f"{path}: expected {count} atoms after line {at + 2}, found {max(0, len(lines) - at - 2)} lines; the "
+                "file is cut short"
             )
+        at += 2 + max(0, count)
 
 
 def _structure_of(path: Path, row: int, atoms: Any) -> Structure:

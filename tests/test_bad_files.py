@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
+import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from published_files import PACKED, RAW, RAW_FILES, write_gdb9, write_tar
 
+from data_tools.cache import pack
 from data_tools.graph import DataError
 from data_tools.readers import read_table, read_xyz
 
@@ -108,6 +112,31 @@ def broken_sdf(path: Path) -> None:
     path.write_text(sdf.read_text()[:-120])
 
 
+def sdf_called(title: bytes):
+    return lambda path: path.write_bytes(title + b"\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n" + b"x" * 60)
+
+
+def endless(start: bytes):
+    """A terabyte of zeros after the beginning, which takes no place on the disk."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(start)
+        os.truncate(path, 1 << 40)
+
+    return write
+
+
+def crowd(comment: str, atoms: int = 20_000, step: float = 0.15):
+    """Atoms on a grid that no matter has: a list of their pairs would not fit into memory."""
+
+    def write(path: Path) -> None:
+        places = itertools.islice(itertools.product(range(28), repeat=3), atoms)
+        body = "".join(f"H {x * step:.2f} {y * step:.2f} {z * step:.2f}\n" for x, y, z in places)
+        path.write_text(f"{atoms}\n{comment}\n{body}")
+
+    return write
+
+
 def damaged_npz(path: Path) -> None:
     data = bytearray(PACKED.read_bytes())
     data[200_000:200_100] = bytes(100)
@@ -165,6 +194,17 @@ BAD = [
     made("drawing.sdf", drawing, "all hydrogens"),
     made("gdb9.sdf", broken_sdf, "entry 4"),
     text("text.sdf", "hello\n", "RDKit cannot read it"),
+    made("title.sdf", sdf_called(b"caf\xe9"), "RDKit cannot read it"),
+    made(os.fsdecode(b"caf\xe9.sdf"), sdf_called(b"name"), "rename it"),
+    # what no reader may wait for or make room for
+    made("endless.xyz", endless(b"1\n\nH 0 0 0\n"), "at most", "1,099,511,627,776"),
+    made("endless.extxyz", endless(b"1\n"), "at most", "1,099,511,627,776"),
+    made("endless.sdf", endless(b"name\n"), "at most", "1,099,511,627,776"),
+    made("endless.smi", endless(b"C\n"), "at most", "1,099,511,627,776"),
+    made("endless.tar", endless(METHANE.read_bytes()), "at most", "1,099,511,627,776"),
+    made("endless.tar.gz", endless(gzip.compress(b"x")), "at most", "1,099,511,627,776"),
+    text("digits.xyz", "9" * 5000 + "\n\nH 0 0 0\n", "number of atoms in line 1"),
+    text("announced.extxyz", f"1000000000000\n{SQUARE}\nH 0 0 0\n", "1000000000000 atoms", "cut short"),
     # xyz
     text("count.xyz", "two\n\nH 0 0 0\n", "line 1", "'two'"),
     text("short.xyz", "2\n\nH 0 0 0\n", "cut short"),
@@ -176,7 +216,7 @@ BAD = [
     text("blank.xyz", "\n\n", "at least one structure"),
     made("latin.xyz", lambda path: path.write_bytes(b"1\n\xe9\nH 0 0 0\n"), "UTF-8", "0xe9"),
     text("extended.xyz", f"1\n{SQUARE}\nXx 0 0 0\n", "ASE cannot read"),
-    text("extended.xyz", f"2\n{SQUARE}\nH 0 0 0\n", "ASE cannot read"),
+    text("extended.xyz", f"2\n{SQUARE}\nH 0 0 0\n", "2 atoms after line 2", "cut short"),
     text("slab.xyz", f'1\n{SQUARE} pbc="T T F"\nH 0 0 0\n', "periodic in all"),
     # SMILES
     text("bad.smi", "CCO\nnot_smiles\n", "line 2", "'not_smiles'"),
@@ -194,6 +234,24 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, write, words):
     assert path.name.split(".")[0] in message
     assert all(word in message for word in words), message
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("comment", ["a molecule", SQUARE.replace("3", "300", 3) + ' pbc="T T T"'])
+def test_a_crowd_is_refused_before_its_pairs_take_memory(tmp_path, comment):
+    crowd(comment)(tmp_path / "crowd.xyz")
+    with pytest.raises(DataError, match=r"crowd\.xyz: .* atoms in a cube of 5 Angstrom, more than any matter has"):
+        pack(read_table(tmp_path / "crowd.xyz"), 5.0)
+
+
+def test_a_field_that_csv_refuses(tmp_path):
+    _, labels = write_gdb9(tmp_path, RAW_FILES)
+    labels.write_text(labels.read_text().replace("157.7118", "1" * 200_000))
+    before = csv.field_size_limit(131_072)  # Python's own, which some libraries raise for everybody
+    try:
+        with pytest.raises(DataError, match=r"gdb9\.sdf\.csv: expected a row in line 2, but field larger"):
+            read_table(labels)
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_read_xyz_refuses_another_kind_of_xyz(tmp_path):

@@ -287,3 +287,30 @@ def test_a_parity_file_of_another_cutoff_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", **{"sd/a": np.ones(3)})
     with pytest.raises(WeightError, match="expected a parity file, but it lacks z, pos, batch, out64"):
         Golden(tmp_path / "other.npz", 4.0)
+
+
+DAMAGED = {
+    "z": (np.zeros((2, 3), int), np.full(38, 200), np.full(38, 6.0)),
+    "batch": (np.zeros(38), np.full(38, "0"), np.full(38, 2**40), np.zeros(5, int)),
+    "pos": (np.zeros((38, 2)), np.full((38, 3), np.nan), np.zeros((38, 3), "U1")),
+    "edge_index": (np.zeros((3, 262), int), np.full((2, 262), 99), np.zeros((2, 262)), np.array(0)),
+}
+
+
+@pytest.mark.parametrize("key", DAMAGED)
+def test_a_damaged_parity_file_is_refused(key, tmp_path):
+    arrays = dict(np.load(path_of("schnet_pyg_lite_dipole")))
+    for values in DAMAGED[key]:
+        np.savez(tmp_path / "damaged.npz", **{**arrays, key: values})
+        with pytest.raises(WeightError, match=r"damaged\.npz: "):
+            Golden(tmp_path / "damaged.npz", 5.0)
+
+
+@pytest.mark.parametrize("key", ["out64", "out_cotangent", "h64/lin1", "h64/interactions.0.mlp", "grad64/lin1.weight"])
+def test_a_damaged_result_in_a_parity_file_is_refused(key, tmp_path, capsys, same_mode):
+    """Found while the two are compared; nothing is written."""
+    arrays = dict(np.load(path_of("schnet_pyg_lite_dipole")))
+    np.savez(tmp_path / "damaged.npz", **{**arrays, key: arrays[key][..., :0]})
+    output = ("--check", tmp_path / "damaged.npz", "--mode", "PYNATIVE", "--output", tmp_path / "model.safetensors")
+    refused(capsys, arguments("schnet_pyg_lite_dipole", *output), "damaged.npz", key)
+    assert not (tmp_path / "model.safetensors").exists()
