@@ -36,6 +36,11 @@ def shown(text: object) -> str:
     return ascii(str(text))[1:-1][:80]
 
 
+def storable(name: str) -> str:
+    """The name of a file as UTF-8: one in another encoding could be neither logged nor stored."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def require_file(path: Path, expected: str, largest: int | None = None) -> Path:
     """Check that ``path`` is a readable file with something in it.
 
@@ -78,9 +83,7 @@ def sha256_of(path: Path) -> str:
 
 def describe_source(*paths: Path) -> str:
     """One line for ``StructureTable.source``: each file's name and sha256."""
-    # a name that is not UTF-8 could not be printed or stored
-    names = [path.name.encode("utf-8", "backslashreplace").decode() for path in paths]
-    return ", ".join(f"{name} sha256 {sha256_of(path)}" for name, path in zip(names, paths, strict=True))
+    return ", ".join(f"{storable(path.name)} sha256 {sha256_of(path)}" for path in paths)
 
 
 def most_inflated(path: Path) -> int:

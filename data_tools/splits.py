@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
-from data_tools.source_files import one_line, read_arrays, read_text, require_file, shown
+from data_tools.source_files import one_line, read_arrays, read_text, require_file, shown, storable
 
 KINDS = ("cormorant", "110k", "random", "sample", "labelled", "file")
 CORMORANT_FILE = Path(__file__).parent / "samples" / "egnn_cormorant_split_gdb_index_1based.npz"
@@ -267,7 +267,7 @@ def _read_csv(path: Path) -> Split:
             found = shown(row["split"])
             raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {found}")
         parts[row["split"]].append(int(row["position"] or ""))  # None where the row is too short
-    return Split(**{part: np.array(positions, np.int64) for part, positions in parts.items()}, name=path.stem)
+    return Split(**{part: np.array(positions, np.int64) for part, positions in parts.items()}, name=storable(path.stem))
 
 
 def _as_count(size: int | float, total: int, what: str) -> int:

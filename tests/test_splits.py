@@ -1,5 +1,6 @@
 """Splits are the published ones, disjoint, repeatable, and survive their files; what cannot be served is an error."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -185,6 +186,9 @@ def test_a_csv_file_is_a_split(table, tmp_path):
     file.write_text("position,split\n5,train\n3,train\n8,valid\n1,test\n", encoding="utf-8")
     split = make_split("file", table, file=file)
     assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([5, 3], [8], [1])
+    foreign = file.with_name(os.fsdecode(b"caf\xe9.csv"))
+    foreign.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_split(foreign).name == "caf\\udce9"  # it can be logged and stored
     bad = ("position,split\n5,holdout\n", "position,split\nfive,train\n", "split,position\ntrain\n", "a,b\n1,2\n", "")
     for text in bad:
         file.write_text(text, encoding="utf-8")
