@@ -21,6 +21,7 @@ BLOCK = 1 << 20
 SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
 MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
 TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
+LARGEST_TEXT = 2**32  # bytes of a text file, which is read whole
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
 
 
@@ -130,9 +131,12 @@ def read_text(path: Path, expected: str) -> str:
     """The whole of a UTF-8 text file.
 
     Raises:
-        DataError: as ``require_file``, or bytes that are not UTF-8 text.
+        DataError: as ``require_file``, bytes that are not UTF-8 text, or more of them than ``LARGEST_TEXT``.
     """
     require_file(path, expected)
+    size = path.stat().st_size
+    if size > LARGEST_TEXT:
+        raise DataError(f"{path}: expected {expected} of at most {LARGEST_TEXT:,} bytes, found {size:,}; divide it")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -155,7 +155,7 @@ def load_split(path: str | Path) -> Split:
     try:
         require_file(path, "a split file")
         return _read_csv(path) if path.suffix.lower() == ".csv" else _read_npz(path)
-    except (OSError, ValueError, OverflowError, csv.Error) as error:  # DataError is a ValueError
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:  # DataError is a ValueError
         words = one_line(error).removeprefix(f"{path}: ")[:300]
         raise DataError(words if str(path) in words else f"split file {path} cannot be read: {words}") from None
 

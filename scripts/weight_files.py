@@ -55,7 +55,7 @@ def _read_safetensors(path: Path) -> State:
 
     try:
         return load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = one_line(error)[:200]
         raise WeightError(f"{path}: expected a .safetensors file, but it is damaged ({reason})") from None
 

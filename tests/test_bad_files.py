@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,12 @@ def broken_sdf(path: Path) -> None:
     path.write_text(sdf.read_text()[:-120])
 
 
+def endless(path: Path) -> None:
+    """A terabyte, of which all but the beginning takes no place on the disk."""
+    path.write_bytes(b"1\n\nH 0 0 0\n")
+    os.truncate(path, 1 << 40)
+
+
 def damaged_npz(path: Path) -> None:
     data = bytearray(PACKED.read_bytes())
     data[200_000:200_100] = bytes(100)
@@ -165,6 +172,7 @@ BAD = [
     made("drawing.sdf", drawing, "all hydrogens"),
     made("gdb9.sdf", broken_sdf, "entry 4"),
     text("text.sdf", "hello\n", "RDKit cannot read it"),
+    *(made(f"endless.{end}", endless, "at most", f"{1 << 40:,}") for end in ("xyz", "extxyz", "smi")),
     # xyz
     text("count.xyz", "two\n\nH 0 0 0\n", "line 1", "'two'"),
     text("short.xyz", "2\n\nH 0 0 0\n", "cut short"),

@@ -122,6 +122,14 @@ def test_a_foreign_file_is_refused(content, words, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("kind, size", [("F8_E4M3", 8), ("F4", 16), ("BF16", 4)])
+def test_numbers_that_numpy_lacks_are_refused(kind, size, tmp_path):
+    header = json.dumps({"model/a": {"dtype": kind, "shape": [size], "data_offsets": [0, 8]}}).encode()
+    (tmp_path / "small.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match=r"small\.safetensors: expected a checkpoint"):
+        load(tmp_path / "small.safetensors")
+
+
 def test_another_version_is_refused(stored):
     whole = stored.read_bytes()
     stored.write_bytes(whole.replace(b"geospore-checkpoint-1", b"geospore-checkpoint-9"))

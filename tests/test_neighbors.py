@@ -88,6 +88,12 @@ def test_coincident_atoms_are_refused_by_name():
         periodic_pairs(np.zeros((2, 3)), np.eye(3) * 4, 3.0, "crystal")
 
 
+def test_many_atoms_on_one_point_are_refused_at_once():
+    """All their pairs would not fit into memory."""
+    with pytest.raises(DataError, match="heap: atoms 0 and 1 are"):
+        molecule_pairs(np.zeros((100_000, 3)), np.array([100_000]), 5.0, lambda _: "heap")
+
+
 CRYSTALS = {
     "one atom, cutoff beyond the cell": (ase.build.bulk("Cu"), 6.0),
     "two atoms": (ase.build.bulk("NaCl", "rocksalt", 5.64), 4.0),

@@ -185,7 +185,8 @@ def test_a_csv_file_is_a_split(table, tmp_path):
     file.write_text("position,split\n5,train\n3,train\n8,valid\n1,test\n", encoding="utf-8")
     split = make_split("file", table, file=file)
     assert (split.train.tolist(), split.valid.tolist(), split.test.tolist()) == ([5, 3], [8], [1])
-    for text in ("position,split\n5,holdout\n", "position,split\nfive,train\n", "a,b\n1,2\n", ""):
+    bad = ("position,split\n5,holdout\n", "position,split\nfive,train\n", "split,position\ntrain\n", "a,b\n1,2\n", "")
+    for text in bad:
         file.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=r"mine\.csv"):
             load_split(file)

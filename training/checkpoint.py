@@ -164,7 +164,7 @@ def load(path: str | Path) -> Checkpoint:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:  # AttributeError: NumPy lacks it
         reason = _reason(error)
         raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({reason})") from None
     if header.get("format") != FORMAT:
