@@ -66,10 +66,10 @@ def read_table(path: str | Path, progress: bool = False) -> StructureTable:
             return _read_folder(path, progress)
         require_file(path, "a data file")
         return _read_file(path, progress)
+    except MemoryError:
+        raise DataError(f"{path}: expected a file whose content fits into memory, found more; divide it") from None
     except OSError as error:  # a disk that fails or a file that goes away while it is read
         raise DataError(f"{path}: cannot read it ({one_line(error)}); check the path and its permissions") from None
-    except MemoryError:
-        raise DataError(f"{path}: expected a file that fits into the memory, this one does not; divide it") from None
 
 
 def _read_folder(folder: Path, progress: bool) -> StructureTable:

@@ -18,11 +18,11 @@ import numpy as np
 from data_tools.graph import DataError
 
 BLOCK = 1 << 20
-LARGEST_TEXT = 2 << 30  # bytes; lists of its lines and numbers take several times as much memory
 LARGEST_ARCHIVE = 64 << 30  # bytes; a sparse file of a terabyte takes no place on a disk and hours to read
 SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
 MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
 TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
+LARGEST_TEXT = 2**32  # bytes of a text file, which is read whole
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
 
 
@@ -138,7 +138,7 @@ def read_text(path: Path, expected: str) -> str:
     """The whole of a UTF-8 text file.
 
     Raises:
-        DataError: as ``require_file``, or bytes that are not UTF-8 text.
+        DataError: as ``require_file``, bytes that are not UTF-8 text, or more of them than ``LARGEST_TEXT``.
     """
     require_file(path, expected, LARGEST_TEXT)
     try:

@@ -9,8 +9,9 @@
 # LOG_DIR/worker_<rank>.log (LOG_DIR=runs/distribute_log); the first one's is also shown here.  When a process fails, the
 # others are ended, its log is named and its exit code is this script's.  SIGTERM and Ctrl-C save the run and end it.
 #
-# On several servers give each the same command with SERVERS=<how many> SERVER=<number from 0> MASTER=<address of
-# server 0>; PORT (8118) is the scheduler's.  PYTHON=/path/to/python chooses the interpreter.
+# On several servers give each the same command, in a folder that they share (the first process writes the run folder, the
+# others resume from it), with SERVERS=<how many> SERVER=<number from 0> MASTER=<address of server 0>; PORT (8118) is
+# the scheduler's.  PYTHON=/path/to/python chooses the interpreter.
 set -euo pipefail
 root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 

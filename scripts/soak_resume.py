@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = (
     "data.train_size=64", "data.shapes=1", "training.epochs=40", "training.batch_size=8",
     "training.eval_batch_size=500", "optimizer.ema_decay=0.99", "schedule.name=cosine", "run.plots=false",
-    "run.save_minutes=0.0",
+    "run.save_minutes=0.0", "training.loss_scale=dynamic",
 )  # fmt: skip
+OF_THE_MACHINE = {"seconds", "history"}  # times; metrics.csv holds the rest of the history
 
 
 def start(folder: Path) -> subprocess.Popen:
@@ -56,6 +57,8 @@ def differences(first: Path, second: Path) -> list[str]:
             ours, theirs = getattr(one, group), getattr(other, group)
             found += [f"{name} {group}/{key}" for key in ours.keys() ^ theirs.keys()]
             found += [f"{name} {group}/{key}" for key in ours if not np.array_equal(ours[key], theirs.get(key))]
+        ours, theirs = one.information["progress"], other.information["progress"]
+        found += [f"{name} progress {key}" for key in ours if key not in OF_THE_MACHINE and ours[key] != theirs[key]]
     if (first / "metrics.csv").read_bytes() != (second / "metrics.csv").read_bytes():
         found.append("metrics.csv")
     return found

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 EPOCHS = 3  # of two steps each
 SETTINGS = {
     "training__epochs": EPOCHS, "schedule__name": "cosine", "optimizer__ema_decay": 0.9, "run__save_minutes": 0.0,
-    "run__log_every": 1,
+    "run__log_every": 1, "training__loss_scale": "dynamic",
 }  # fmt: skip
 
 #: the child runs train.py and kills itself the n-th time that it comes to a place
