@@ -18,6 +18,14 @@ import numpy as np
 from data_tools.graph import DataError
 
 BLOCK = 1 << 20
+LONGEST_HEADER = 1 << 20  # bytes of a long name or an extended header, which tarfile reads whole
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 LARGEST_ARCHIVE = 64 << 30  # bytes; a sparse file of a terabyte takes no place on a disk and hours to read
 SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
 MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
@@ -134,6 +142,22 @@ class _Measured:
         return block
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar archive whose name is of a length that names have."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        """As ``TarInfo.frombuf``, which tarfile calls with each header.
+
+        Raises:
+            tarfile.ReadError: an endless name.
+        """
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in HEADERS and member.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a name or header of {member.size:,} bytes")
+        return member
+
+
 def read_text(path: Path, expected: str) -> str:
     """The whole of a UTF-8 text file.
 
@@ -165,7 +189,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         # The decompressor is opened here and not by tarfile, whose own streams end silently when the file is cut short.
         with opener(path, "rb") as file:
             stream: Any = _Measured(file, most_inflated(path))
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
                 yield archive
                 while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
                     pass

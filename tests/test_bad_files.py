@@ -8,6 +8,7 @@ import gzip
 import itertools
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,15 @@ def cut_archive(opener):
         write_tar(plain, {file.name: file.read_bytes() for file in RAW_FILES}, "w")
         data = (bz2 if opener == "bz2" else gzip).compress(plain.read_bytes())
         path.write_bytes(data[:-20])
+
+    return write
+
+
+def endless_name(kind: bytes):
+    def write(path: Path) -> None:
+        name = tarfile.TarInfo("name")
+        name.type, name.size = kind, 1 << 23
+        path.write_bytes(name.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 23))
 
     return write
 
@@ -160,6 +170,8 @@ BAD = [
     made("other.tar.bz2", lambda path: write_tar(path, {"../gdb9.sdf": b"x", "readme": b"y"}), "found ../gdb9.sdf"),
     made("twice.tar", twice, "gdb 1 twice"),
     made("bad.tar", lambda path: write_tar(path, {METHANE.name: b"5\nhello\n"}, "w"), METHANE.name, "gdb"),
+    made("name.tar", endless_name(tarfile.GNUTYPE_LONGNAME), "name or header of 8,388,608 bytes"),
+    made("header.tar", endless_name(tarfile.XHDTYPE), "name or header of 8,388,608 bytes"),
     made("huge.tar", lambda path: write_tar(path, {METHANE.name: bytes(1 << 21)}, "w"), "more than any QM9 file"),
     # npz
     made("cut.npz", cut(PACKED, 0.5), "cut short"),
