@@ -81,7 +81,8 @@ def write(table, format_name: str, harm: str, place: Path) -> Path:
 
 PREPARED = {
     ("npz", "npz_pickle"): "expected arrays", ("npz", "npz_bomb"): "inflates", ("npz", "truncate"): "cut short",
-    ("npz", "pipe"): "a pipe or a device", ("tar.gz", "bomb"): "inflates", ("tar.bz2", "empty"): "empty file",
+    ("npz", "pipe"): "a pipe or a device", ("tar.gz", "bomb"): "name or header of",
+    ("tar.gz", "trailing_bomb"): "inflates", ("tar.bz2", "empty"): "empty file",
     ("tar", "nothing_inside"): "found nothing", ("xyz", "first_token"): "expected",
     ("xyz", "in_utf16"): "UTF-8", ("sdf", "device"): "a pipe or a device", ("smiles", "loop"): "expected",
 }  # fmt: skip
