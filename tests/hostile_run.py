@@ -185,7 +185,5 @@ def main(folder: Path, seed: int, first: int, last: int) -> None:
         shutil.rmtree(place)
 
 
-
-
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))

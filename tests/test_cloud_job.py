@@ -5,38 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 
 import pytest
-import yaml
-from cloud_sdks import Cloud
-from tiny_runs import LIGHT, MINI, REPOSITORY, SMALL, small_run, write_molecules
+from cloud_jobs import CONFIG, FOREIGN, RESULTS, error_of, names, server, words
+from tiny_runs import MINI, small_run, write_molecules
 
 import eval as evaluation
 import job_options
 import train
 from configs.loading import load_config
 from data_tools.graph import DataError
-from scripts.soak_resume import differences
-from training import checkpoint as checkpoints
 from training import cloud_job
-from training.cloud_job import Job, JobError
+from training.cloud_job import JobError
 
 pytestmark = pytest.mark.usefixtures("same_mode")
-
-CONFIG = ("--config", "configs/schnet/qm9_mini.yaml")
-#: what the platforms pass besides the addresses, in all forms
-FOREIGN = ("--grampus_code_file_name=master.zip", "--enable_modelarts", "True", "--is_distributed", "--epoch", "3")
-
-
-def words(*more, **settings):
-    """The run parameters of a form: a small run."""
-    pairs = {**SMALL, **LIGHT, **{key.replace("__", "."): value for key, value in settings.items()}}
-    return [*more, *(word for key, value in pairs.items() for word in ("--set", f"{key}={value}"))]
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +35,7 @@ def run(molecules, tmp_path_factory):
 
 @pytest.fixture
 def cloud(tmp_path, monkeypatch, molecules):
-    """A server with both SDKs; this process runs on it.  A bucket holds the molecules in a zip with folders."""
-    cloud = Cloud(tmp_path)
-    for name in (cloud_job.C2NET_SWITCH, cloud_job.MODELARTS_FOLDER, *cloud_job.JOB_NAMES, *cloud_job.PROCESSES):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cloud_job, "FAST_DISK", tmp_path / "no such disk")
-    cloud.use(monkeypatch)
-    (cloud.buckets / "user" / "data").mkdir(parents=True)
-    with zipfile.ZipFile(cloud.buckets / "user" / "data" / "qm9 part.zip", "w") as file:
-        file.write(molecules, "folder/数据/molecules.npz")
-    (cloud.buckets / "results").mkdir()
-    return cloud
-
-
-def error_of(capsys):
-    """The one line of a mistake."""
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: ")
-    return line
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-RESULTS = {"config.yaml", "split.npz", "train.log", "metrics.csv", "times.csv", "metrics.json", "predictions.csv",
-           "best.safetensors", "last.safetensors"}  # fmt: skip
+    return server(tmp_path, monkeypatch, molecules)
 
 
 # --- what a job is ----------------------------------------------------------------------------------------------------
@@ -233,117 +191,6 @@ def test_a_model_url_may_be_a_place_for_results(cloud, capsys):
         assert "left aside: " in capsys.readouterr().out
 
 
-# --- the end of a job, and its continuation ---------------------------------------------------------------------------
-
-
-def start(cloud, *arguments, **variables):
-    """The program as a process on the server, in another folder."""
-    command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
-    environment = {**os.environ, **cloud.variables(**variables)}
-    return subprocess.Popen(
-        command, cwd=cloud.disk, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-SETTINGS = {"training__epochs": 60, "schedule__name": "cosine", "optimizer__ema_decay": 0.9, "run__log_every": 1}
-
-
-def test_a_stopped_job_is_continued_by_the_next(cloud, molecules, tmp_path):
-    """SIGTERM: the bucket has log and checkpoint; the same form with the results attached goes on, bit for bit."""
-    form = ["--data_url=s3://user/data/", "--resume=True", *words(*CONFIG, **SETTINGS)]
-    process = start(cloud, *form, "--train_url=s3://results/first")
-    while process.poll() is None and not (cloud.buckets / "results" / "first" / "last.safetensors").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
-    assert "nothing to resume" in out
-    first = cloud.buckets / "results" / "first"
-    log = (first / "train.log").read_text()
-    assert "the job ends: stopped by SIGTERM after step" in log and "metrics.json" not in names(first)
-    step = checkpoints.load(first / "last.safetensors").information["progress"]["step"]
-    assert f"after step {step};" in log
-    shutil.rmtree(cloud.disk / "geospore")  # another server
-
-    process = start(cloud, *form, "--train_url=s3://results/second", "--ckpt_url=s3://results/first")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    second = cloud.buckets / "results" / "second"
-    assert f"step {step}" in out and "resumed after epoch" in (second / "train.log").read_text()
-    whole = small_run(molecules, tmp_path / "whole", **SETTINGS)
-    assert not differences(whole, second)
-
-
-def test_a_job_that_the_platform_starts_again_goes_on(cloud, run, tmp_path, capsys):
-    """The output folder holds what the earlier start left: there, or at the address for results."""
-    for target in (str(tmp_path / "local"), "s3://results/again"):
-        shutil.copytree(run, tmp_path / "local" if "://" not in target else cloud.buckets / "results" / "again")
-        arguments = words(*CONFIG, "--resume", "true", "--data_url", "s3://user/data", "--train_url", target)
-        assert train.main([*arguments, "--epochs", "2"]) == 0
-        assert "resumed after epoch 1" in capsys.readouterr().out
-
-
-def test_a_run_in_an_archive_is_resumed_without_what_it_started_from(cloud, run, molecules, tmp_path, capsys):
-    shutil.copy(run / "best.safetensors", tmp_path / "start.safetensors")
-    earlier = small_run(molecules, tmp_path / "earlier", training__pretrained=tmp_path / "start.safetensors")
-    (tmp_path / "start.safetensors").unlink()
-    with zipfile.ZipFile(cloud.buckets / "user" / "model.zip", "w") as file:
-        for path in earlier.iterdir():
-            file.write(path, f"results/{path.name}")
-    given = ["--resume", "True", "--ckpt_url", "s3://user/model.zip", "--train_url", "s3://results/on", "--epochs", "2"]
-    assert train.main(given) == 0
-    assert "resumed after epoch 1" in capsys.readouterr().out
-    config = yaml.safe_load((cloud.buckets / "results" / "on" / "config.yaml").read_text())
-    assert config["training"]["epochs"] == 2
-
-
-def test_resume_without_a_run(cloud, tmp_path, capsys):
-    given = ["--resume", "True", "--train_url", str(tmp_path / "out")]
-    assert train.main(given) == 2
-    captured = capsys.readouterr()
-    assert "nothing to resume" in captured.out and "either --config FILE" in captured.err
-    assert train.main(["--resume", "True", "--data_url", "s3://user/data"]) == 2
-    assert "give --train_url" in error_of(capsys)
-    assert train.main(["--resume", str(tmp_path), "--train_url", str(tmp_path / "out")]) == 2
-    assert "expected a run folder" in error_of(capsys)
-    assert train.main(["--resume", "False", *CONFIG, "--train_url", str(tmp_path / "out"), "--epochs", "x"]) == 2
-    assert "expected int" in error_of(capsys)
-
-
-def test_an_error_reaches_the_bucket(cloud, capsys):
-    """A loss that is not finite: exit code 3; log and last checkpoint arrive.  A wrong value: the log arrives."""
-    given = ["--data_url", "s3://user/data", "--train_url", "s3://results/bad"]
-    assert train.main(words(*CONFIG, *given, optimizer__lr=1e30, training__epochs=9)) == 3
-    assert "the job ends: " in (cloud.buckets / "results" / "bad" / "train.log").read_text()
-    given[-1] = "s3://results/worse"
-    assert train.main(words(*CONFIG, *given, training__epochs="many")) == 2
-    assert "expected int, got 'many'" in (cloud.buckets / "results" / "worse" / "train.log").read_text()
-    capsys.readouterr()
-
-
-def test_a_signal_outside_the_training_loop_uploads_too(tmp_path):
-    sent = []
-
-    def send():
-        os.kill(os.getpid(), signal.SIGTERM)  # the platform asks again
-        sent.append(1)
-
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stop, Job(active=True, send=send):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    assert stop.value.code == 128 + signal.SIGTERM and sent == [1]
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_only_the_main_process_uploads(tmp_path):
-    sent = []
-    for is_main in (False, True):
-        with Job(active=True, is_main=is_main, send=lambda: sent.append(1)) as job:
-            job.upload()
-    assert len(sent) == 2
-
-
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
@@ -391,56 +238,6 @@ def test_c2net_that_downloads_nothing_is_found_out(cloud, monkeypatch, capsys):
     with pytest.raises(JobError, match=r"has not brought the data set .*gone.zip"), job_options.enter_job(options):
         pass
     assert "moxing download failed" in capsys.readouterr().out
-
-
-# --- several processes on one server ----------------------------------------------------------------------------------
-
-CHILD = """
-import argparse, sys
-from training import cloud_job
-options = argparse.Namespace(data_url="s3://user/big", train_url="s3://results/x")
-job = cloud_job.open_job(options, is_main=False)
-(folder,) = job.data
-print(sum(len(file.read_bytes()) for file in folder.rglob("*") if file.is_file()))
-"""
-
-
-def ranks(cloud, count, **variables):
-    """What so many processes of one job print."""
-    environment = {**os.environ, **cloud.variables(RANK_SIZE=str(count), JOB_ID="job", FAKE_SECONDS="0.1", **variables)}
-    environment["PYTHONPATH"] += os.pathsep + str(REPOSITORY)
-    command = [sys.executable, "-c", CHILD]
-    started = [
-        subprocess.Popen(command, cwd=cloud.disk, env=environment, stdout=subprocess.PIPE) for _ in range(count)
-    ]
-    return [(process.communicate(timeout=60)[0].decode().strip(), process.returncode) for process in started]
-
-
-@pytest.fixture
-def big(cloud):
-    """A folder of several files in a bucket; its size in bytes."""
-    (cloud.buckets / "user" / "big" / "deep").mkdir(parents=True)
-    for number in range(5):
-        (cloud.buckets / "user" / "big" / "deep" / f"{number}").write_bytes(os.urandom(1000))
-    return "5000"
-
-
-def test_one_process_of_a_server_copies(cloud, big):
-    assert ranks(cloud, 4) == [(big, 0)] * 4
-    assert len(cloud.journal()) == 1
-
-
-def test_a_process_that_dies_while_it_copies_leaves_nothing_behind(cloud, big):
-    results = ranks(cloud, 4, FAKE_DIES="yes")
-    assert sorted(results) == [("", -signal.SIGKILL), *[(big, 0)] * 3]
-    assert len(cloud.journal()) == 2
-
-
-def test_a_lone_process_copies_again(cloud, big):
-    """Its bucket may have changed since."""
-    assert ranks(cloud, 1) == [(big, 0)]
-    (cloud.buckets / "user" / "big" / "deep" / "4").write_bytes(b"")
-    assert ranks(cloud, 1) == [("4000", 0)]
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
