@@ -20,7 +20,7 @@ from mindspore import Tensor, nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from training.files import replacing
+from training.files import one_line, replacing
 
 FORMAT = "geospore-checkpoint-1"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -129,16 +129,12 @@ def newest(folder: Path, skipped: Callable[[str], None]) -> Checkpoint:
     files = [file for file in files if file.is_file()]
     if not files:
         raise CheckpointError(f"{folder / LAST}: expected a checkpoint to resume from, found nothing there")
-    for file in files:
+    for file in files[:-1]:
         try:
-            checkpoint = load(file)
+            return load(file)
         except CheckpointError as error:
-            if file == files[-1]:
-                raise
             skipped(str(error))
-        else:
-            return checkpoint
-    raise AssertionError("unreachable")
+    return load(files[-1])
 
 
 def tidy(folder: Path, keep: bool) -> None:
@@ -166,12 +162,12 @@ def load(path: str | Path) -> Checkpoint:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     # AttributeError: numbers of 8 or 4 bits, which NumPy lacks; MemoryError: a file that cannot be mapped
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        reason = _reason(error)
+        reason = one_line(error)[:200]
         raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({reason})") from None
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: expected a checkpoint written by train.py or convert_weights.py ({FORMAT}), "
-            f"got {_reason(header.get('format') or 'a foreign safetensors file')}; "
+            f"got {one_line(header.get('format') or 'a foreign safetensors file')[:200]}; "
             "convert foreign weights with convert_weights.py"
         )
     try:
@@ -181,7 +177,7 @@ def load(path: str | Path) -> Checkpoint:
             group, _, name = key.partition("/")
             groups[group][name] = value
     except (KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the checkpoint is damaged ({_reason(error)})") from None
+        raise CheckpointError(f"{path}: the checkpoint is damaged ({one_line(error)[:200]})") from None
     if not isinstance(information, dict):
         raise CheckpointError(f"{path}: the checkpoint is damaged (it does not describe itself)")
     if header.get("checksum") != str(_checksum(tensors, header["information"])):
@@ -204,11 +200,6 @@ def find(path: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file or a run folder, found nothing there")
     return path
-
-
-def _reason(error: object) -> str:
-    """What a library or a file says, short and on one line."""
-    return " ".join(str(error).split())[:200]
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], information: str) -> int:

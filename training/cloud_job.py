@@ -23,6 +23,8 @@ from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
+from training.files import one_line
+
 log = logging.getLogger("geospore")
 
 DATA_OPTIONS, WEIGHTS_OPTIONS = ("data_url", "multi_data_url"), ("ckpt_url", "pretrain_url", "model_url")
@@ -80,7 +82,7 @@ class Job:
         try:
             self.send()
         except Exception as error:  # an SDK may raise anything; the training goes on
-            log.warning("warning: the results could not be uploaded: %s", _one_line(error))
+            log.warning("warning: the results could not be uploaded: %s", one_line(error))
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
         """A folder that one process of this server fills while the others wait; it is whole or not there.
@@ -121,7 +123,7 @@ class Job:
         if self.before is not None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the platform has asked already
         if error is not None:
-            log.error("the job ends: %s", _one_line(error))
+            log.error("the job ends: %s", one_line(error))
         self.upload()
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
@@ -178,7 +180,7 @@ def _open_c2net(job: Job) -> None:
             paths = {key: str(getattr(context, key)) for key in ("dataset_path", "pretrain_model_path", "output_path")}
         except Exception as error:  # the SDK raises what it likes
             raise JobError(
-                f"c2net cannot prepare the job: {_one_line(error)}; look at the data set and model chosen in its form"
+                f"c2net cannot prepare the job: {one_line(error)}; look at the data set and model chosen in its form"
             ) from None
         (folder / "paths.json").write_text(json.dumps(paths), encoding="utf-8")
 
@@ -242,7 +244,7 @@ def _entries(option: str, value: str) -> list[tuple[str, str]]:
         return [(str(entry[url]), str(entry.get(name, ""))) for entry in entries if entry[url]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JobError(
-            f"--{option} {value}: expected a path, an address or a JSON list of them ({_one_line(error)})"
+            f"--{option} {value}: expected a path, an address or a JSON list of them ({one_line(error)})"
         ) from None
 
 
@@ -259,7 +261,7 @@ def _fetch(job: Job, option: str, url: str, name: str, number: int) -> Path:
         try:
             files.copy_parallel(url, str(folder / name))
         except Exception as error:  # the SDK raises what it likes
-            raise JobError(f"--{option} {url}: moxing cannot copy it ({_one_line(error)}); check the address") from None
+            raise JobError(f"--{option} {url}: moxing cannot copy it ({one_line(error)}); check the address") from None
 
     # the folder that holds it, so that a data set can be chosen by its name
     return job.once(f"{option} {number} {url}", copy)
@@ -270,7 +272,7 @@ def _moxing(option: str, url: str) -> Any:
         return importlib.import_module("moxing").file
     except Exception as error:  # its import checks the machine and may raise anything
         raise JobError(
-            f"--{option} {url}: moxing, which copies from and to such addresses, cannot be used ({_one_line(error)}); "
+            f"--{option} {url}: moxing, which copies from and to such addresses, cannot be used ({one_line(error)}); "
             "choose an image that has it"
         ) from None
 
@@ -311,7 +313,3 @@ def _local_disk() -> Path:
 
 def _leave(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Small output files, whole or not at all, and how times are written."""
+"""Small output files, whole or not at all, and how times and errors are written."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def one_line(error: object) -> str:
+    """The text of an exception on a single line, with the type of the exception where that is all there is."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def clock(seconds: float) -> str:
