@@ -106,12 +106,10 @@ class Trainer:
             try:
                 self._train_epoch(stop)
                 with evaluation_weights(self.model, self.optimizer):
-                    valid_mae = self.validate()
+                    self._finish_epoch(self.validate())
             except LossError as error:
                 self._save_before(error)
                 raise
-            with evaluation_weights(self.model, self.optimizer):
-                self._finish_epoch(valid_mae)
             self._save(LAST, with_optimizer=True)
             if self.ranks.any(bool(stop.requested)):
                 self._leave(stop)
@@ -202,7 +200,6 @@ class Trainer:
         if scale:
             finite = bool(result[2].asnumpy())
             scale.update(finite)
-            progress.loss_scale = vars(scale).copy()
             if not finite and scale.value >= 1.0:
                 return lr  # skipped
         self.meter.add(result, batch.rows)
@@ -280,6 +277,8 @@ class Trainer:
             self.saved_at = time.perf_counter()
         if not self.ranks.is_main:
             return
+        if self.loss_scale:
+            self.progress.loss_scale = vars(self.loss_scale).copy()
         average = self._average()
         moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
         save(
