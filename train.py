@@ -44,7 +44,6 @@ from session import (
     set_up_log,
 )
 from training import checkpoint as checkpoints
-from training.checkpoint import parameters_of
 from training.cloud_job import Job
 from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
@@ -236,11 +235,13 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     Raises:
         RankError: they do not.
     """
+    if trainer.ranks.size == 1:
+        return
     split = dataset.split
     about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
     rows = np.concatenate((split.train, split.valid, split.test))
     trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
-    weights = parameters_of(trainer.model)
+    weights = checkpoints.parameters_of(trainer.model)
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
 
 
@@ -267,10 +268,11 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     dataset = open_dataset(config, task)
     split = dataset.split
-    set_up_log()
     writes = ranks.is_main and not dry
     if writes:
         open_folder(folder, resume)
+    else:
+        set_up_log()
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
