@@ -29,7 +29,7 @@ if [[ "$1" != -* ]]; then
     set -- --config "$@"
 fi
 python="$(command -v "${PYTHON:-python}")" || usage "no Python at '${PYTHON:-python}'; activate the environment or set PYTHON"
-"$python" -c 'import mindspore' 2>/dev/null || usage "'$python' has no MindSpore; activate the environment or set PYTHON"
+"$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("mindspore") is None)' || usage "'$python' has no MindSpore; activate the environment or set PYTHON"
 
 servers="${SERVERS:-1}"
 folder="${LOG_DIR:-runs/distribute_log}"
