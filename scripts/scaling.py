@@ -14,7 +14,6 @@ The second is that of a ring.  ``compute`` is measured at the padded shape that 
 ``waste`` says which share of it that is.
 """
 
-
 from __future__ import annotations
 
 import argparse
@@ -150,7 +149,14 @@ def main(arguments: list[str] | None = None) -> int:
     for devices in DEVICES:
         compute = one[str(devices)]["compute_ms"]
         exchange = allreduce_milliseconds(devices, numbers + 2, latency, per_number)
-        rows.append({"devices": devices, **one[str(devices)], "allreduce_ms": exchange, "step_ms": compute + exchange})
+        alone = one["1"]["compute_ms"]
+        rows.append(
+            {
+                "devices": devices, **one[str(devices)], "waste_ms": compute * one[str(devices)]["waste_percent"] / 100,
+                "allreduce_ms": exchange, "step_ms": compute + exchange, "speed_up": alone / (compute + exchange),
+                "speed_up_with_a_batch_for_each": devices * alone / (alone + exchange),
+            }
+        )  # fmt: skip
     content = {
         "command": "python scripts/scaling.py " + " ".join(sys.argv[1:]), "versions": versions(), **vars(options),
         "parameters": numbers, "allreduce_measured_ms": two["allreduce_ms"], "latency_ms": latency,
