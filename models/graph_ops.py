@@ -8,22 +8,33 @@ from __future__ import annotations
 from mindspore import Tensor, nn, ops
 
 
-def gather(values: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``values`` (N, ...) at ``index`` (E,); the result is (E, ...)."""
-    return ops.gather(values, index, 0)
+class _Gather(nn.Cell):
+    """Rows of a table, whose gradient is a segment sum."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        # operators, not functions: the cache behind the functions cannot be differentiated twice
+        self.gather, self.zeros = ops.Gather(), ops.ZerosLike()
+
+    def construct(self, values: Tensor, index: Tensor) -> Tensor:
+        """Rows of ``values`` (N, F) at ``index`` (E,)."""
+        return self.gather(values, index, 0)
+
+    def bprop(self, values: Tensor, index: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradient of a row is the sum over the places where it went."""
+        return _segment_sum(dout, index, values), self.zeros(index)
 
 
 class _SegmentSum(nn.Cell):
     """Segment sum whose gradient is a plain gather.
 
     The operator's own gradient also masks negative segment numbers, which our graphs never have; that mask takes a
-    sixth of a training step on a CPU.
+    sixth of a training step on a CPU.  The two cells are each other's gradient, so that no order brings it back.
     """
 
     def __init__(self):
-        super().__init__()
-        # operators, not functions: the cache behind the functions cannot be differentiated twice
-        self.sum, self.gather, self.zeros = ops.UnsortedSegmentSum(), ops.Gather(), ops.ZerosLike()
+        super().__init__(auto_prefix=False)
+        self.sum, self.zeros = ops.UnsortedSegmentSum(), ops.ZerosLike()
 
     def construct(self, values: Tensor, segments: Tensor, like: Tensor) -> Tensor:
         """Rows of ``values`` (E, F) summed into as many rows as ``like`` has."""
@@ -31,10 +42,16 @@ class _SegmentSum(nn.Cell):
 
     def bprop(self, values: Tensor, segments: Tensor, like: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient of a sum goes to every summand."""
-        return self.gather(dout, segments, 0), self.zeros(segments), self.zeros(like)
+        return _gather(dout, segments), self.zeros(segments), self.zeros(like)
 
 
+_gather = _Gather()
 _segment_sum = _SegmentSum()
+
+
+def gather(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of ``values`` (N, ...) at ``index`` (E,); the result is (E, ...)."""
+    return _gather(values, index)
 
 
 def segment_sum(values: Tensor, segments: Tensor, like: Tensor) -> Tensor:
