@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.md17 import layout_of, read_frames
 from data_tools.molecule_formats import (
     GEOMETRY_WARNING,
     read_extended_xyz,
@@ -22,13 +23,13 @@ from data_tools.qm9_formats import (
     read_sdf_and_csv,
     read_xyz,
 )
-from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, one_line, read_text, require_file
+from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, array_names, one_line, read_text, require_file
 
 __all__ = ["GEOMETRY_WARNING", "SUPPORTED", "kind_of", "read_smiles", "read_table", "read_xyz"]
 
 SUPPORTED = (
-    "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed .npz, "
-    ".xyz (plain or extended), .sdf, .smi"
+    "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed, MD17 or "
+    "rMD17 .npz, .xyz (plain or extended), .sdf, .smi"
 )
 KINDS = {
     ".npz": "npz",
@@ -83,7 +84,7 @@ def _read_folder(folder: Path, progress: bool) -> StructureTable:
 def _read_file(path: Path, progress: bool) -> StructureTable:
     kind = kind_of(path)
     if kind == "npz":
-        return read_npz(path)
+        return _read_npz(path)
     if kind == "archive":
         return read_archive(path, progress)
     if kind == "csv":
@@ -107,6 +108,12 @@ def kind_of(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(4)
     return next((kind for magic, kind in MAGICS.items() if start.startswith(magic)), None)
+
+
+def _read_npz(path: Path) -> StructureTable:
+    """The three layouts differ in the names of their arrays; none is opened to find out."""
+    layout = layout_of(array_names(path))
+    return read_npz(path) if layout is None else read_frames(path, layout)
 
 
 def _read_sdf(path: Path, progress: bool) -> StructureTable:
