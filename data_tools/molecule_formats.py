@@ -29,6 +29,7 @@ COLUMN_COUNT = re.compile(r":[A-Za-z]:(\d{1,18})")
 MOST_COLUMNS = 1000
 MOST_DIGITS = 18  # of a number of atoms; Python refuses to read numbers of thousands of digits
 NOT_LABELS = {"numbers", "positions", "gdb_index"}
+ENERGY_SPELLINGS, FORCES_SPELLINGS = ("Energy",), ("force", "Forces", "Force")  # that ASE does not know
 
 
 def read_plain_xyz(path: Path) -> StructureTable:
@@ -84,6 +85,7 @@ def _parse_atoms(path: Path, lines: list[str], first: int) -> tuple[np.ndarray, 
 def read_extended_xyz(path: Path) -> StructureTable:
     """Extended xyz through ASE: structures, cells where periodic, and every numeric label of the frames and the atoms.
 
+    ``Energy``, ``force``, ``Force`` and ``Forces`` become the labels ``energy`` and ``forces`` that ASE knows.
     ``gdb_index`` in the comment lines, if all have it as a whole number, becomes the identity; ``name`` the name.
 
     Raises:
@@ -105,8 +107,11 @@ def read_extended_xyz(path: Path) -> StructureTable:
         results = {} if atoms.calc is None else atoms.calc.results
         atomic = {"forces", "charges", "magmoms", "energies", "stresses"} & set(results)
         of_frame = _numeric(atoms.info | {name: results[name] for name in set(results) - atomic})
+        _rename(of_frame, ENERGY_SPELLINGS, "energy", ())
         per_frame.append({name: value[None] for name, value in of_frame.items()})
-        per_atom.append(_numeric(atoms.arrays | {name: results[name] for name in atomic}))
+        of_atoms = _numeric(atoms.arrays | {name: results[name] for name in atomic})
+        _rename(of_atoms, FORCES_SPELLINGS, "forces", (len(atoms), 3))
+        per_atom.append(of_atoms)
     sizes = [len(atoms) for atoms in frames]
     labels = _merge(path, per_frame, [1] * len(frames)) | _merge(path, per_atom, sizes)
     table = table_of_structures(path, structures, describe_source(path), labels)
@@ -152,6 +157,13 @@ def _numeric(values: dict[str, Any]) -> dict[str, np.ndarray]:
     """The entries that are numbers, as float arrays."""
     arrays = {name: np.asarray(value) for name, value in values.items() if name not in NOT_LABELS}
     return {name: array.astype(np.float64) for name, array in arrays.items() if array.dtype.kind in "biuf"}
+
+
+def _rename(labels: dict[str, np.ndarray], spellings: tuple[str, ...], name: str, shape: tuple[int, ...]) -> None:
+    """Give the label with one of these spellings, and of this shape, the name that it should have had."""
+    for spelling in spellings:
+        if name not in labels and spelling in labels and labels[spelling].shape == shape:
+            labels[name] = labels.pop(spelling)
 
 
 def _merge(path: Path, rows: list[dict[str, np.ndarray]], sizes: list[int]) -> dict[str, np.ndarray]:

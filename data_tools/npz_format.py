@@ -36,14 +36,17 @@ def read_npz(path: Path) -> StructureTable:
     missing = [key for key in STRUCTURE_KEYS if key not in arrays]
     if missing:
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise DataError(f"{path}: expected the arrays {LAYOUT}; {', '.join(missing)} missing, found {found[:200]}")
+        raise DataError(
+            f"{path}: expected the arrays {LAYOUT}; {', '.join(missing)} missing, found {found[:200]} (rMD17 has "
+            "nuclear_charges, coords, energies, forces; MD17 has z, R, E, F)"
+        )
     n_atoms = _integers(path, arrays, "n_atoms", None)
     atoms = sum(n_atoms.tolist())  # not in 64 bits, where counts of 2^62 add up to nothing
     numbers = _integers(path, arrays, "Z", atoms)
-    positions = _checked(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
+    positions = checked_array(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
     ids = _integers(path, arrays, "gdb_index", len(n_atoms)) if "gdb_index" in arrays else np.arange(len(n_atoms))
     names = [name for name in QM9_PROPERTIES if name in arrays]
-    properties = {name: _checked(path, arrays, name, "iuf", (len(n_atoms),)) for name in names}
+    properties = {name: checked_array(path, arrays, name, "iuf", (len(n_atoms),)) for name in names}
     unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *QM9_PROPERTIES, "gdb_index", "split"})
     table = StructureTable(
         numbers=np.clip(numbers, -1, 2**31 - 1).astype(np.int32),  # out of range must stay out of range
@@ -57,8 +60,21 @@ def read_npz(path: Path) -> StructureTable:
     return check_table(path, table)
 
 
-def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array ``name`` if its kind of number and its shape are right."""
+def checked_array(
+    path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The array ``name`` if its kind of number and its shape are right.
+
+    Args:
+        path: the file, for the message.
+        arrays: what it holds.
+        name: which of them.
+        kinds: letters of ``numpy.dtype.kind``.
+        shape: what its shape must be.
+
+    Raises:
+        DataError: another kind or shape.
+    """
     array = arrays[name]
     if array.dtype.kind not in kinds or array.shape != shape:
         raise DataError(
@@ -71,11 +87,11 @@ def _checked(path: Path, arrays: dict[str, np.ndarray], name: str, kinds: str, s
 def _integers(path: Path, arrays: dict[str, np.ndarray], name: str, length: int | None) -> np.ndarray:
     """A list of whole numbers, of any length if ``length`` is None, as int64."""
     shape = (arrays[name].size if length is None else length,)
-    return _checked(path, arrays, name, "iu", shape).astype(np.int64)
+    return checked_array(path, arrays, name, "iu", shape).astype(np.int64)
 
 
 def _split(path: Path, arrays: dict[str, np.ndarray], length: int) -> np.ndarray:
-    split = _checked(path, arrays, "split", "SU", (length,)).astype(np.str_)
+    split = checked_array(path, arrays, "split", "SU", (length,)).astype(np.str_)
     unknown = sorted(set(split.tolist()) - set(SPLIT_NAMES))
     if unknown:
         raise DataError(

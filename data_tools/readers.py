@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.iso17 import REFERENCE, SQLITE_MAGIC, read_database, read_folder
+from data_tools.md17 import layout_of, read_frames
 from data_tools.molecule_formats import (
     GEOMETRY_WARNING,
     read_extended_xyz,
@@ -22,13 +25,13 @@ from data_tools.qm9_formats import (
     read_sdf_and_csv,
     read_xyz,
 )
-from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, one_line, read_text, require_file
+from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, array_names, one_line, read_text, require_file
 
 __all__ = ["GEOMETRY_WARNING", "SUPPORTED", "kind_of", "read_smiles", "read_table", "read_xyz"]
 
 SUPPORTED = (
-    "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed .npz, "
-    ".xyz (plain or extended), .sdf, .smi"
+    "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed, MD17 or "
+    "rMD17 .npz, the folder of ISO17 or an ASE .db, .xyz (plain or extended), .sdf, .smi"
 )
 KINDS = {
     ".npz": "npz",
@@ -43,8 +46,9 @@ KINDS = {
     ".extxyz": "xyz",
     ".smi": "smiles",
     ".smiles": "smiles",
+    ".db": "database",
 }
-MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz"}
+MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz", SQLITE_MAGIC: "database"}
 
 
 def read_table(path: str | Path, progress: bool = False) -> StructureTable:
@@ -77,24 +81,27 @@ def _read_folder(folder: Path, progress: bool) -> StructureTable:
         return read_raw_folder(folder, progress)
     if (folder / SDF_NAME).exists():
         return _read_sdf(folder / SDF_NAME, progress)
-    raise DataError(f"{folder}: expected a folder of dsgdb9nsd_*.xyz files or one with {SDF_NAME}, found neither")
+    if (folder / REFERENCE).exists():
+        return read_folder(folder, progress)
+    raise DataError(
+        f"{folder}: expected the files of QM9 (dsgdb9nsd_*.xyz, or {SDF_NAME}) or of ISO17 ({REFERENCE}), found neither"
+    )
 
 
 def _read_file(path: Path, progress: bool) -> StructureTable:
+    readers: dict[str | None, Callable[[], StructureTable]] = {
+        "npz": lambda: _read_npz(path),
+        "database": lambda: read_database(path, progress),
+        "archive": lambda: read_archive(path, progress),
+        "csv": lambda: _read_csv(path, progress),
+        "sdf": lambda: _read_sdf(path, progress),
+        "smiles": lambda: read_smiles(path, progress)[0],
+        "xyz": lambda: _read_xyz(path),
+    }
     kind = kind_of(path)
-    if kind == "npz":
-        return read_npz(path)
-    if kind == "archive":
-        return read_archive(path, progress)
-    if kind == "csv":
-        return _read_csv(path, progress)
-    if kind == "sdf":
-        return _read_sdf(path, progress)
-    if kind == "smiles":
-        return read_smiles(path, progress)[0]
-    if kind == "xyz":
-        return _read_xyz(path)
-    raise DataError(f"{path}: expected one of {SUPPORTED}; found another ending and other contents")
+    if kind not in readers:
+        raise DataError(f"{path}: expected one of {SUPPORTED}; found another ending and other contents")
+    return readers[kind]()
 
 
 def kind_of(path: Path) -> str | None:
@@ -105,8 +112,14 @@ def kind_of(path: Path) -> str | None:
     if kind := KINDS.get(path.suffix.lower()):
         return kind
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(max(map(len, MAGICS)))
     return next((kind for magic, kind in MAGICS.items() if start.startswith(magic)), None)
+
+
+def _read_npz(path: Path) -> StructureTable:
+    """The three layouts differ in the names of their arrays; none is opened to find out."""
+    layout = layout_of(array_names(path))
+    return read_npz(path) if layout is None else read_frames(path, layout)
 
 
 def _read_sdf(path: Path, progress: bool) -> StructureTable:

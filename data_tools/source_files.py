@@ -8,7 +8,7 @@ import hashlib
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,37 @@ def most_inflated(path: Path) -> int:
     return max(SMALL_ARCHIVE, MOST_INFLATION * path.stat().st_size)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz file, none of them pickled.
+def array_names(path: Path) -> set[str]:
+    """The names of the arrays of an npz file; none of them is read.
+
+    Raises:
+        DataError: no npz file, or damaged, or a bomb.
+    """
+    with _open_npz(path) as archive:
+        return set(archive.files)
+
+
+def read_arrays(path: Path, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, none of them pickled.
+
+    Args:
+        path: the file.
+        wanted: the names to read, where the file has them; the other arrays may be anything.  None: all.
 
     Raises:
         DataError: no npz file, damaged, pickled, or a bomb.
     """
+    with _open_npz(path) as archive:
+        arrays = {name: archive[name] for name in archive.files if wanted is None or name in wanted}
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"{path}: expected arrays, found {shown(foreign[0])} among them; save it with np.savez")
+    return arrays
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[Any]:
+    """An npz file of which whatever goes wrong, also while the caller reads, is one line."""
     require_file(path, "an npz file")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: expected a whole npz file, it is cut short or something else; fetch it again")
@@ -113,7 +138,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if sum(member.file_size for member in archive.zip.infolist()) > most_inflated(path):
                 raise OSError(TOO_LARGE)
-            arrays = {name: archive[name] for name in archive.files}
+            yield archive
     except Exception as error:  # zip, zlib, pickle and header errors all mean that the file is not to be used
         if "pickle" in str(error):
             raise DataError(
@@ -122,10 +147,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             ) from None
         reason = one_line(error)[:200]
         raise DataError(f"{path}: expected a whole npz file, it is damaged ({reason}); fetch it again") from None
-    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if foreign:
-        raise DataError(f"{path}: expected arrays, found {shown(foreign[0])} among them; save it with np.savez")
-    return arrays
 
 
 class _Measured:

@@ -1,4 +1,4 @@
-"""Conversion constants, and the one function that turns QM9 properties from their published units into the project's.
+"""Conversion constants, and the functions that turn what files hold from its published units into the project's.
 
 The project computes in eV and Angstrom.  Every reader calls this file; nothing else in the project changes a unit.
 """
@@ -18,6 +18,19 @@ KJ_PER_MOL = KCAL_PER_MOL / 4.184
 
 BOHR = 0.529177210903
 """Angstrom per Bohr: CODATA 2018."""
+
+LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR, "a0": BOHR, "nm": 10.0, "pm": 0.01}
+"""Angstrom per unit of length, by the names in small letters that files give them."""
+
+ENERGY_UNITS = {
+    "ev": 1.0,
+    "mev": 1e-3,
+    "kcal/mol": KCAL_PER_MOL,
+    "kj/mol": KJ_PER_MOL,
+    "hartree": HARTREE,
+    "ha": HARTREE,
+}
+"""eV per unit of energy, by the names in small letters that files give them."""
 
 QM9_UNITS = {
     "A": "GHz",
@@ -55,3 +68,23 @@ def from_qm9_units(properties: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     factors = {name: HARTREE if QM9_UNITS[name] == "eV" else 1.0 for name in properties}
     return {name: np.asarray(values, np.float64) * factors[name] for name, values in properties.items()}
+
+
+def from_frame_units(
+    positions: np.ndarray, labels: dict[str, np.ndarray], length_unit: str, energy_unit: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Geometries with energies and forces to Angstrom, eV and eV/Angstrom.
+
+    Args:
+        positions: any shape, in ``length_unit``.
+        labels: ``energy`` in ``energy_unit`` and ``forces`` in ``energy_unit`` over ``length_unit``, or one, or none.
+        length_unit: a key of ``LENGTH_UNITS``.
+        energy_unit: a key of ``ENERGY_UNITS``.
+
+    Returns:
+        Positions and labels of the same names and shapes, float64.
+    """
+    length, energy = LENGTH_UNITS[length_unit], ENERGY_UNITS[energy_unit]
+    factors = {"energy": energy, "forces": energy / length}
+    converted = {name: np.asarray(values, np.float64) * factors[name] for name, values in labels.items()}
+    return np.asarray(positions, np.float64) * length, converted
