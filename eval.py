@@ -216,7 +216,7 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, np.ndarray
         raise DataError(f"no molecule has the label {trained.task.target.name}; to predict, give --input")
     table = chosen.packed.table
     counts = element_counts(table.numbers, table.n_atoms)[rows]
-    predictions = evaluator(trained, chosen.packed, chosen.sets)(rows)[0]
+    predictions = evaluator(trained, chosen.packed, chosen.sets)(rows).values
     baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts)
     metrics = metrics_of(chosen.labels[rows], counts, {"model": predictions, **baselines}, trained.elements)
     return rows, predictions, metrics
@@ -275,7 +275,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
-    rows = prediction_rows(trained, table, evaluator(trained, packed, [every])(every)[0])
+    rows = prediction_rows(trained, table, evaluator(trained, packed, [every])(every).values)
     if not options.output:
         sys.stdout.write(csv_text(rows))
         return

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from mindspore import nn
@@ -22,9 +22,11 @@ from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, StructureTable
 from data_tools.loader import evaluation_batches, evaluation_budget
+from data_tools.neighbors import ragged_range
 from data_tools.source_files import one_line
 from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts, linear_baseline, mean_baseline, regression_metrics
+from data_tools.units import KCAL_PER_MOL
 from models import build_model
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
@@ -108,7 +110,15 @@ def resolve_task(config: Config) -> data.Task:
 
 def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
-    packed = data.open_graphs(config.data.file, config.model.cutoff, progress=True)
+    settings, cutoff = config.data, config.model.cutoff
+    if settings.train_file or settings.test_file:
+        if not (settings.train_file and settings.test_file) or settings.split != "two_files":
+            raise ConfigError("data.train_file and data.test_file belong together and to data.split=two_files")
+        if settings.file != data.SAMPLE:
+            raise ConfigError(f"data.file {settings.file} or data.train_file with data.test_file: give one of the two")
+        packed = data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True)
+    else:
+        packed = data.open_graphs(settings.file, cutoff, progress=True)
     return data.make_dataset(packed, split_of(config, packed.table), task)
 
 
@@ -212,6 +222,20 @@ def known_elements(numbers: list[int]) -> list[int]:
     return numbers
 
 
+class Predictions(NamedTuple):
+    """What a model says of M structures with A atoms in all.
+
+    Attributes:
+        values: (M,) float64 in the target's unit.
+        embeddings: (M, F).
+        forces: (A, 3) float64 in the target's unit per Angstrom; None where they were not asked for.
+    """
+
+    values: np.ndarray
+    embeddings: np.ndarray
+    forces: np.ndarray | None
+
+
 class Evaluator:
     """Predictions of a model in the target's unit, by one compiled graph for all the sets it is made for.
 
@@ -223,6 +247,7 @@ class Evaluator:
         batch_size: the most molecules in a batch.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
+        forces: whether to predict forces too.
     """
 
     def __init__(
@@ -234,18 +259,20 @@ class Evaluator:
         batch_size: int,
         dtype: str,
         ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+        forces: bool = False,
     ):
-        self.step = EvaluationStep(model)
+        self.step = EvaluationStep(model, forces)
+        self.forces = forces
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
         self.budget: Budget = evaluation_budget(packed, sets, batch_size)
 
-    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (M,) and embeddings (M, F), in the order of ``rows``; processes share the work."""
+    def __call__(self, rows: np.ndarray) -> Predictions:
+        """Predictions in the order of ``rows``; processes share the work."""
         batches = evaluation_batches(
             self.packed, rows, self.batch_size, self.dtype, self.budget, self.ranks.rank, self.ranks.size
         )
-        places, outputs, embeddings = predict(self.step, batches)
+        places, outputs, embeddings, forces = predict(self.step, batches)
         # the first process has a batch in any case, so it knows the size of an embedding
         features = int(self.ranks.sum(np.array([embeddings.shape[1] * self.ranks.is_main], np.float32))[0])
         values = np.zeros((len(rows), 1 + features))
@@ -254,7 +281,19 @@ class Evaluator:
         values = self.ranks.sum(values)
         table = self.packed.table
         counts = element_counts(table.numbers, table.n_atoms)[rows]
-        return self.normalizer.invert(values[:, 0], counts), values[:, 1:].astype(embeddings.dtype)
+        return Predictions(
+            self.normalizer.invert(values[:, 0], counts),
+            values[:, 1:].astype(embeddings.dtype),
+            self._all_forces(rows, places, forces) if self.forces else None,
+        )
+
+    def _all_forces(self, rows: np.ndarray, places: np.ndarray, forces: np.ndarray) -> np.ndarray:
+        """(A, 3) forces of all rows from those of this process's structures, which stand at ``places``."""
+        n_atoms = self.packed.table.n_atoms[rows]
+        starts = np.cumsum(n_atoms) - n_atoms
+        result = np.zeros((int(n_atoms.sum()), 3))
+        result[ragged_range(starts[places], n_atoms[places])] = forces * self.normalizer.scale
+        return self.ranks.sum(result)
 
 
 def baseline_predictions(
@@ -271,6 +310,25 @@ def baseline_predictions(
         "mean of the training labels": mean_baseline(train_labels, len(counts)),
         "linear in element counts": linear_baseline(train_labels, train_counts, counts)[0],
     }
+
+
+def force_metrics(predicted: np.ndarray | None, published: np.ndarray | None) -> dict[str, float]:
+    """Metrics of the components of forces, over those that are known.
+
+    Args:
+        predicted, published: (A, 3) in the target's unit per Angstrom, NaN where unknown.
+    """
+    assert predicted is not None and published is not None
+    known = np.isfinite(published)
+    return regression_metrics(predicted[known], published[known])
+
+
+def in_other_units(energies: dict[str, float], forces: dict[str, float]) -> str:
+    """The MAE of energies in eV and of forces in eV/Angstrom, in meV and in kcal/mol."""
+    return (
+        f"energy MAE {1000 * energies['mae']:.3f} meV = {energies['mae'] / KCAL_PER_MOL:.4f} kcal/mol, "
+        f"force MAE {1000 * forces['mae']:.3f} meV/A = {forces['mae'] / KCAL_PER_MOL:.4f} kcal/mol/A"
+    )
 
 
 def metrics_of(

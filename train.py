@@ -37,6 +37,8 @@ from session import (
     baseline_predictions,
     build,
     exit_code,
+    force_metrics,
+    in_other_units,
     log,
     metrics_of,
     open_dataset,
@@ -52,8 +54,9 @@ from training.loop import Recipe, Trainer
 from training.meter import LossError
 from training.optimizer import AdamW
 from training.platform import cores, set_up, versions
-from training.report import draw, metrics_table, write_metrics, write_predictions
-from training.step import TrainStep, compile_count
+from training.progress import Quantity, Score
+from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
+from training.step import Objective, TrainStep, compile_count
 
 #: command-line options that stand for one key of the configuration
 OPTIONS = {
@@ -121,8 +124,11 @@ def configure(options: argparse.Namespace) -> tuple[Config, Path]:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
+    targets = {"label": dataset.standardised}
+    if config.training.force_weight:
+        targets["forces"] = dataset.standardised_forces
     batches = training_batches(
-        dataset.packed, dataset.split.train, dataset.standardised, config.training.batch_size, config.run.seed,
+        dataset.packed, dataset.split.train, targets, config.training.batch_size, config.run.seed,
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
@@ -154,25 +160,35 @@ def make_trainer(
         "split": dataset.split.name,
         "versions": versions(),
     }
-    valid = dataset.split.valid
+    valid, forces = dataset.split.valid, training.force_weight > 0
+    if training.energy_weight != 1 and not forces:
+        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
 
-    def validate() -> float:
-        predictions = evaluate(valid)[0]
-        bad = valid[~np.isfinite(predictions)]
+    def validate() -> Score:
+        found = evaluate(valid)
+        bad = valid[~np.isfinite(found.values)]
         if len(bad):
             raise LossError(
                 f"the model predicts NaN or infinity for {len(bad)} of {len(valid)} validation molecules: "
                 f"{batches.names(bad[:10])}; lower the learning rate or set optimizer.clip_norm"
             )
-        return regression_metrics(predictions, dataset.labels[valid])["mae"]
+        errors = [regression_metrics(found.values, dataset.labels[valid])["mae"]]
+        if forces:
+            errors.append(force_metrics(found.forces, dataset.forces_of(valid))["mae"])
+        weights = (training.energy_weight, training.force_weight) if forces else (1.0,)
+        return Score(sum(weight * error for weight, error in zip(weights, errors, strict=True)), tuple(errors))
 
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    step = TrainStep(model, optimizer, training.loss, ranks.size, goes_on=training.loss_scale == "dynamic")
-    unit, scale = task.target.unit, dataset.normalizer.scale
-    return Trainer(model, optimizer, step, batches, validate, recipe, unit, scale, folder, information, ranks)
+    objective = Objective(training.loss, training.energy_weight, training.force_weight)
+    step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")
+    quantities = [Quantity("", "mae", task.target.unit)]
+    if forces:
+        quantities = [Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000)]
+    scale = dataset.normalizer.scale
+    return Trainer(model, optimizer, step, batches, validate, recipe, quantities, scale, folder, information, ranks)
 
 
 def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
@@ -200,26 +216,39 @@ def report(
     unit, rows, known = task.target.unit, dataset.split.test, dataset.train_elements
     best, ranks = trainer.evaluation_parameters(), trainer.ranks
     checkpoints.assign(trainer.model, best)
-    last, _ = evaluate(rows)
+    last = evaluate(rows)
     if ranks.is_main:
         best = checkpoints.load(folder / checkpoints.BEST).weights
     checkpoints.assign(trainer.model, ranks.share(best))
-    predictions, embeddings = evaluate(rows)
+    found = evaluate(rows)
     labels, counts, train = dataset.labels[rows], dataset.counts[rows], dataset.split.train
     baselines = baseline_predictions(dataset.labels[train], dataset.counts[train], counts)
-    table = metrics_of(labels, counts, {"best model": predictions, "last model": last, **baselines}, known)
+    table = metrics_of(labels, counts, {"best model": found.values, "last model": last.values, **baselines}, known)
     log.info("test, %s [%s], best epoch %d:\n%s", task.target.name, unit, trainer.progress.best_epoch,
              metrics_table(table, unit))  # fmt: skip
+    content: dict[str, Any] = {"test": table}
+    true_forces = dataset.forces_of(rows)
+    if found.forces is not None and last.forces is not None and true_forces is not None:
+        models = {"best model": found.forces, "last model": last.forces, "zero": np.zeros_like(true_forces)}
+        content["test_forces"] = {name: force_metrics(values, true_forces) for name, values in models.items()}
+        log.info("test, components of the forces [%s/A]:\n%s", unit, metrics_table(content["test_forces"], f"{unit}/A"))
+        log.info("best model: %s", in_other_units(table["best model"], content["test_forces"]["best model"]))
     structures = dataset.packed.table
     names = [structures.names[row] for row in rows] if structures.names else []
     if ranks.is_main:
         write_predictions(
-            folder / "predictions.csv", structures.ids[rows], names, predictions, labels, task.target.name, unit
+            folder / "predictions.csv", structures.ids[rows], names, found.values, labels, task.target.name, unit
         )
     if ranks.is_main and config.run.plots:
         trivial = {name: table[name]["mae"] for name in baselines}
-        draw(folder, trainer.progress.history, labels, predictions, embeddings, task.target.name, unit, trivial)
-    return {"test": table, "best_epoch": trainer.progress.best_epoch, "valid_mae": trainer.progress.best_valid_mae}
+        draw(
+            folder, trainer.progress.history, labels, found.values, found.embeddings, task.target.name, unit, trivial
+        )  # fmt: skip
+        if true_forces is not None and found.forces is not None:
+            draw_forces(folder, true_forces, found.forces, f"{unit}/A")
+    best_row = trainer.progress.history[trainer.progress.best_epoch - 1]
+    validation = {key: value for key, value in best_row.items() if key.startswith("valid_")}
+    return {**content, "best_epoch": trainer.progress.best_epoch, **validation}
 
 
 def open_folder(folder: Path, resume: bool) -> None:
@@ -276,7 +305,7 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
-        config.run.dtype, ranks,
+        config.run.dtype, ranks, forces=dataset.forces is not None,
     )  # fmt: skip
     batches = make_batches(config, dataset, ranks)
     trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)

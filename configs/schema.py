@@ -35,6 +35,8 @@ class SchNetConfig:
     """Whose head and filter: torch_geometric, schnetpack or the first paper."""
     filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
     """Elementwise filters (paper), or a full matrix per edge (ablation)."""
+    output_init: str = field(default="glorot", metadata={"choices": ("glorot", "zeros")})
+    """Initial weights of the last layer; with ``zeros`` an untrained network predicts the references alone."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,25 @@ class DataConfig:
 
     file: str = "sample"
     """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project."""
+    train_file: str = ""
+    """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17."""
+    test_file: str = ""
+    """What to measure on, with ``train_file`` and the split ``two_files``."""
     split: str = field(
-        default="sample", metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "file")}
+        default="sample",
+        metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "two_files", "file")},
     )
     """How rows are divided into train, valid and test; see ``data_tools.splits``."""
     split_seed: int = bounded(0, least=0)
-    """Seed of the splits ``random`` and ``110k``."""
+    """Seed of the splits ``random``, ``110k`` and ``two_files``."""
     split_file: str = ""
     """Index file of the split ``file``."""
     train_size: int = bounded(0, least=0)
     """Use only the first so many training rows; 0 means all."""
     valid_size: int = bounded(0, least=0)
-    """Validation rows of the split ``random``; 0 means a tenth."""
+    """Validation rows of the splits ``random`` and ``two_files``; 0 means a tenth."""
     test_size: int = bounded(0, least=0)
-    """Test rows of the split ``random``; 0 means a tenth."""
+    """Test rows of the split ``random``, where 0 means a tenth, and of ``two_files``, where it means all."""
     shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""
 
@@ -66,7 +73,7 @@ class TargetConfig:
     """The property to predict and how labels become what the network learns; see ``data_tools.targets``."""
 
     name: str = "gap"
-    """One of the 12 QM9 targets."""
+    """One of the 12 QM9 targets, or ``energy``, whose gradient is learned where the data have forces."""
     readout: str = field(
         default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
     )
@@ -137,6 +144,10 @@ class TrainingConfig:
     """Molecules in an evaluation batch."""
     loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
     """Loss on standardised labels; ``huber`` turns linear beyond 1."""
+    energy_weight: float = bounded(1.0, least=0)
+    """Weight of the labels in the loss; other than 1 only beside forces."""
+    force_weight: float = bounded(0.0, least=0)
+    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns from energies alone."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

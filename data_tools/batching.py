@@ -199,7 +199,9 @@ def _padded_targets(
     for name, values in targets.items():
         if len(values) not in (len(batch.n_atoms), len(batch.numbers)):
             raise DataError(f"target {name}: expected one row per graph or per atom, got {len(values)} rows")
-        length = budget.graphs if len(values) == len(batch.n_atoms) else budget.nodes
+        # where every structure is one atom the numbers of rows are the same, and vectors belong to atoms
+        of_graphs = len(values) == len(batch.n_atoms) and (values.ndim == 1 or len(values) != len(batch.numbers))
+        length = budget.graphs if of_graphs else budget.nodes
         known = np.isfinite(values)
         padded[name] = _filled(np.where(known, values, 0.0), length, 0, dtype)
         masks[name] = _filled(known, length, 0, dtype)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools import cache, qm9
+from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
+from data_tools.loader import atoms_of
 from data_tools.readers import read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer
-from data_tools.tables import ELEMENTS, name_of_row
+from data_tools.tables import ELEMENTS, join_tables, name_of_row
 from data_tools.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 
 SAMPLE, AUTO = "sample", "auto"
@@ -54,6 +55,22 @@ def resolve_task(name: str, readout: str = AUTO, reference: str = AUTO, standard
     return Task(target, readout, reference, standardisation)
 
 
+def open_two_files(train_file: str, test_file: str, cutoff: float, progress: bool = False) -> PackedGraphs:
+    """The graphs of a file to learn from and a file to measure on, in one table whose rows are labelled so.
+
+    Args:
+        train_file, test_file: files of structures; ``sample`` is the shipped ethanol of rMD17.
+        cutoff: Angstrom.
+        progress: report on stderr.
+
+    Raises:
+        DataError: a file cannot be used.
+    """
+    files = (train_file, md17.SAMPLE_TRAIN), (test_file, md17.SAMPLE_TEST)
+    tables = [read_table(shipped if file == SAMPLE else file, progress) for file, shipped in files]
+    return cache.pack(join_tables(tables, ("train", "test")), cutoff, progress)
+
+
 def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> PackedGraphs:
     """The graphs of any file that the readers know.
 
@@ -92,6 +109,7 @@ class Dataset:
         labels: (M,) float64 in the target's unit, under the task's definition; NaN where there is none.
         counts: (M, 119) atoms of each element.
         normalizer: standardisation fitted on the training rows.
+        forces: (A, 3) float64 in the target's unit per Angstrom, NaN where unknown; None where the data have none.
     """
 
     packed: PackedGraphs
@@ -99,6 +117,7 @@ class Dataset:
     labels: np.ndarray
     counts: np.ndarray
     normalizer: Normalizer
+    forces: np.ndarray | None = None
 
     @property
     def standardised(self) -> np.ndarray:
@@ -107,6 +126,25 @@ class Dataset:
         rows = self.split.train
         values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
         return values
+
+    @property
+    def standardised_forces(self) -> np.ndarray:
+        """(A, 3) the forces that belong to ``standardised``.
+
+        Raises:
+            DataError: no training row has forces.
+        """
+        rows = self.split.train
+        if self.forces is None or not np.isfinite(self.forces[atoms_of(self.packed, rows)]).any():
+            raise DataError(
+                f"{self.packed.table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found "
+                "none; give data with forces, or learn energies alone with training.force_weight=0"
+            )
+        return self.forces / self.normalizer.scale
+
+    def forces_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """(atoms of these rows, 3) published forces, NaN where unknown; None where the data have none."""
+        return None if self.forces is None else self.forces[atoms_of(self.packed, rows)]
 
     @property
     def train_elements(self) -> list[int]:
@@ -128,8 +166,10 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
             row = int(rows[np.isnan(labels[rows])][0])
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
-    normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation)
-    return Dataset(packed, split, labels, counts, normalizer)
+    forces = packed.table.labels.get("forces") if task.target.has_forces else None
+    known = None if forces is None else forces[atoms_of(packed, split.train)]
+    normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
+    return Dataset(packed, split, labels, counts, normalizer, forces)
 
 
 def present_elements(counts: np.ndarray) -> list[int]:

@@ -16,6 +16,7 @@ from data_tools.batching import balanced_chunks, chunks, epoch_order, pad, shard
 from data_tools.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, GraphBatch
+from data_tools.neighbors import ragged_range
 from data_tools.tables import name_of_row
 
 Item = TypeVar("Item")
@@ -26,14 +27,15 @@ class Batch(NamedTuple):
     """What one process gets of a training batch.
 
     Attributes:
-        part: its molecules, padded; the label's name in ``targets`` is ``label``.
+        part: its molecules, padded, with their ``targets``.
         rows: all molecules of the batch, over all processes.
-        labelled: how many of them have a label.
+        known: per target how many numbers of the whole batch are known; molecules for labels of molecules, components
+            for forces.
     """
 
     part: GraphBatch
     rows: np.ndarray
-    labelled: int
+    known: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainingBatches:
     Attributes:
         packed: the data set.
         rows: (M,) training rows.
-        labels: (rows of the data set,) standardised labels.
+        targets: standardised labels of the data set, per name: (M,) of molecules or (A, 3) of atoms, NaN where unknown.
         batch_size: graphs in a whole batch; the last of an epoch may hold fewer.
         seed: of the order.
         rank, size: this process, and how many share a batch.
@@ -58,7 +60,7 @@ class TrainingBatches:
 
     packed: PackedGraphs
     rows: np.ndarray
-    labels: np.ndarray
+    targets: dict[str, np.ndarray]
     batch_size: int
     seed: int
     rank: int
@@ -80,13 +82,14 @@ class TrainingBatches:
         parts = shards(rows, self.packed.n_pairs[rows], self.size)
         # the shape must hold the largest part: all processes run the same graph
         budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
-        part = fitted_batch(self.packed, parts[self.rank], [budget], self.labels, self.dtype)
-        return Batch(part, rows, int(np.isfinite(self.labels[rows]).sum()))
+        part = fitted_batch(self.packed, parts[self.rank], [budget], self.targets, self.dtype)
+        values = targets_of(self.packed, rows, self.targets)
+        return Batch(part, rows, {name: int(np.isfinite(array).sum()) for name, array in values.items()})
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
         for budget in self.budgets:
-            yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.labels, self.dtype)
+            yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.targets, self.dtype)
 
     def names(self, rows: np.ndarray) -> str:
         """What a person calls the molecules of some rows."""
@@ -96,7 +99,7 @@ class TrainingBatches:
 def training_batches(
     packed: PackedGraphs,
     rows: np.ndarray,
-    labels: np.ndarray,
+    targets: dict[str, np.ndarray],
     batch_size: int,
     seed: int,
     epochs: int,
@@ -122,7 +125,7 @@ def training_batches(
     shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
     used = [shapes_used.count(budget) for budget in budgets]
     wasted = waste(sizes[:per_epoch], budgets)
-    return TrainingBatches(packed, rows, labels, batch_size, seed, rank, size, budgets, used, wasted, dtype)
+    return TrainingBatches(packed, rows, targets, batch_size, seed, rank, size, budgets, used, wasted, dtype)
 
 
 def evaluation_batches(
@@ -161,14 +164,24 @@ def fitted_batch(
     packed: PackedGraphs,
     rows: np.ndarray,
     budgets: list[Budget],
-    labels: np.ndarray | None = None,
+    targets: dict[str, np.ndarray] | None = None,
     dtype: type = np.float32,
 ) -> GraphBatch:
-    """The given rows at the smallest of the budgets that holds them; the label's name in ``targets`` is ``label``."""
+    """The given rows, with their targets, at the smallest of the budgets that holds them."""
     batch = take(packed, rows)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
-    targets = {} if labels is None else {"label": labels[rows]}
-    return pad(batch, budget, packed.cutoff, dtype, targets, rows)
+    return pad(batch, budget, packed.cutoff, dtype, targets_of(packed, rows, targets or {}), rows)
+
+
+def targets_of(packed: PackedGraphs, rows: np.ndarray, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The targets of some rows: (M,) arrays belong to structures, (A, 3) arrays to their atoms."""
+    atoms = atoms_of(packed, rows) if any(values.ndim > 1 for values in targets.values()) else rows
+    return {name: values[rows if values.ndim == 1 else atoms] for name, values in targets.items()}
+
+
+def atoms_of(packed: PackedGraphs, rows: np.ndarray) -> np.ndarray:
+    """Numbers of the atoms of some rows, one structure after the other."""
+    return ragged_range(packed.atom_starts[rows], packed.table.n_atoms[rows])
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:

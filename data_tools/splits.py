@@ -7,6 +7,7 @@
 | random    | sizes or fractions, by seed                                                                             |
 | sample    | the shipped molecules: 18,000 / 2,000 / 2,807 from default_rng(0)                                       |
 | labelled  | the file's own labels                                                                                   |
+| two_files | rows labelled test stay so, those labelled train are divided into train and valid, by seed              |
 | file      | an index file (npz of `save_split`, or csv with the header ``position,split``)                          |
 
 Results on different splits are not comparable: every table names its split.
@@ -26,11 +27,12 @@ import numpy as np
 from data_tools.graph import DataError, StructureTable
 from data_tools.source_files import one_line, read_arrays, read_text, require_file, shown, storable
 
-KINDS = ("cormorant", "110k", "random", "sample", "labelled", "file")
+KINDS = ("cormorant", "110k", "random", "sample", "labelled", "two_files", "file")
 CORMORANT_FILE = Path(__file__).parent / "samples" / "egnn_cormorant_split_gdb_index_1based.npz"
 QM9_RAW_SIZE = 133_885
 SAMPLE_SIZE, SAMPLE_TEST, SAMPLE_VALID = 22_807, 2_807, 2_000
 _SAMPLE_CHECKSUM = 3_886_175_329  # zlib.crc32 of the gdb indices as little-endian int64
+CHOOSE_SIZES = ("random", "two_files")
 _PARTS = ("train", "valid", "test")
 
 
@@ -93,9 +95,9 @@ def make_split(
         table: the structures to split.
         seed: of the permutation, for ``110k`` and ``random``.
         train_size: take the first so many training molecules (int), or this fraction (float, of the table for
-            ``random``, else of the training part).  None: all.
-        valid_size: only for ``random``, same meaning; None: a tenth.
-        test_size: only for ``random``, same meaning; None: a tenth.
+            ``random``, of the rows to learn from for ``two_files``, else of the training part).  None: all.
+        valid_size: only for ``random`` and ``two_files``, same meaning; None: a tenth (of the rows to learn from).
+        test_size: only for these, same meaning; None: a tenth, for ``two_files`` all.
         file: only for ``file``, the index file.
 
     Raises:
@@ -108,17 +110,18 @@ def make_split(
         "random": lambda: _random_split(table, seed, train_size, valid_size, test_size),
         "sample": lambda: _sample_split(table),
         "labelled": lambda: _labelled_split(table),
+        "two_files": lambda: _two_files_split(table, seed, train_size, valid_size, test_size),
         "file": lambda: load_split(str(file)),
     }
     if kind not in builders:
         raise DataError(f"unknown split '{kind}': one of {', '.join(KINDS)} expected")
     if (kind == "file") != (file is not None):
         raise DataError(f"an index file belongs to split 'file' and to no other: split '{kind}' with file {file}")
-    if kind != "random" and (valid_size is not None or test_size is not None):
+    if kind not in CHOOSE_SIZES and (valid_size is not None or test_size is not None):
         raise DataError(f"split '{kind}' fixes its valid and test molecules: remove valid_size and test_size")
     split = builders[kind]()
     _check_range(split, len(table), "" if file is None else f"{file}: ")
-    if kind == "random" or train_size is None:
+    if kind in CHOOSE_SIZES or train_size is None:
         return split
     return split.subset(_as_count(train_size, len(split.train), "train_size"))
 
@@ -222,6 +225,27 @@ def _random_split(
     used = n_test + n_valid
     name = f"random-{n_train}-{n_valid}-{n_test}-seed{seed}"
     return Split(order[used : used + n_train], order[n_test:used], order[:n_test], name)
+
+
+def _two_files_split(
+    table: StructureTable,
+    seed: int,
+    train_size: int | float | None,
+    valid_size: int | float | None,
+    test_size: int | float | None,
+) -> Split:
+    """Valid first, then train, as in `_random_split`; the test rows keep their order."""
+    whole = _labelled_split(table)
+    if len(whole.valid) or not len(whole.test):
+        raise DataError("split 'two_files' needs rows labelled train and test: give data.train_file and data.test_file")
+    learn = whole.train[np.random.default_rng(seed).permutation(len(whole.train))]
+    n_valid = _as_count(0.1 if valid_size is None else valid_size, len(learn), "valid_size")
+    n_train = len(learn) - n_valid if train_size is None else _as_count(train_size, len(learn), "train_size")
+    n_test = len(whole.test) if test_size is None else _as_count(test_size, len(whole.test), "test_size")
+    if n_train < 1 or n_train + n_valid > len(learn):
+        raise DataError(f"{n_train} train + {n_valid} valid structures do not fit into the {len(learn)} to learn from")
+    name = f"two_files-{n_train}-{n_valid}-{n_test}-seed{seed}"
+    return Split(learn[n_valid : n_valid + n_train], learn[:n_valid], whole.test[:n_test], name)
 
 
 def _sample_split(table: StructureTable) -> Split:

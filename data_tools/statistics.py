@@ -146,7 +146,11 @@ class Normalizer:
 
 
 def fit_normalizer(
-    values: np.ndarray, counts: np.ndarray, standardisation: str, references: np.ndarray | None = None
+    values: np.ndarray,
+    counts: np.ndarray,
+    standardisation: str,
+    references: np.ndarray | None = None,
+    forces: np.ndarray | None = None,
 ) -> Normalizer:
     """Constants of the law from the TRAINING molecules; the module ``targets`` says which standardisation fits what.
 
@@ -160,6 +164,9 @@ def fit_normalizer(
         standardisation: one of ``targets.STANDARDISATIONS``.
         references: (119,) by atomic number, subtracted before the fit; only for a network that learns atomisation
             energies while the label is the total energy.  None: zeros.
+        forces: (A, 3) of the training molecules in the unit of the label per Angstrom, NaN where unknown; their root
+            mean square then is the scale, so that what is learned of them is of size 1 (the standard deviation of the
+            energies of a few frames says little).
 
     Raises:
         DataError: an unknown standardisation, missing labels, or labels that do not vary.
@@ -179,6 +186,8 @@ def fit_normalizer(
     elif standardisation != "none":
         share = rest / counts.sum(axis=1) if standardisation == "per_atom" else rest
         shift, scale = float(share.mean()), float(share.std())
+    if forces is not None and np.isfinite(forces).any() and standardisation != "none":
+        scale = float(np.sqrt(np.nanmean(np.square(forces))))
     # Rounding leaves a constant label with a standard deviation of about 1e-16 of its size instead of 0.
     if scale <= 1e-12 * max(float(np.abs(rest).max()), 1e-300):
         raise DataError(

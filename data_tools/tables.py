@@ -101,6 +101,40 @@ def table_of_structures(
     return check_table(path, table)
 
 
+def join_tables(tables: Sequence[StructureTable], parts: Sequence[str]) -> StructureTable:
+    """Several tables as one; a label that only some of them have is NaN in the others.
+
+    Args:
+        tables: with structures of any kind.
+        parts: per table, ``train``, ``valid`` or ``test``: the label that all its rows get in ``split``.
+    """
+    labels = {}
+    for name in dict.fromkeys(name for table in tables for name in table.labels):
+        like = next(table.labels[name] for table in tables if name in table.labels)
+        of_atoms = any(len(t.labels[name]) != len(t) for t in tables if name in t.labels)
+        sizes = [len(table.numbers) if of_atoms else len(table) for table in tables]
+        missing = [np.full((size, *like.shape[1:]), np.nan) for size in sizes]
+        labels[name] = np.concatenate([t.labels.get(name, gap) for t, gap in zip(tables, missing, strict=True)])
+    cells = None
+    if any(table.cells is not None for table in tables):
+        cells = np.concatenate([np.zeros((len(t), 3, 3)) if t.cells is None else t.cells for t in tables])
+    return StructureTable(
+        numbers=np.concatenate([table.numbers for table in tables]),
+        positions=np.concatenate([table.positions for table in tables]),
+        n_atoms=np.concatenate([table.n_atoms for table in tables]),
+        labels=labels,
+        ids=np.concatenate([table.ids for table in tables]),
+        names=tuple(
+            f"{part}: {name_of_row(table, row)}"
+            for table, part in zip(tables, parts, strict=True)
+            for row in range(len(table))
+        ),
+        cells=cells,
+        split=np.repeat(parts, [len(table) for table in tables]),
+        source="; ".join(table.source for table in tables),
+    )
+
+
 def select_rows(table: StructureTable, rows: np.ndarray) -> StructureTable:
     """The structures ``rows`` of a table, in that order.
 

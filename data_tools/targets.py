@@ -62,6 +62,7 @@ class Target:
         references: label definitions.  ``total``: the energy as published; ``atomisation``: minus the energies of the
             free atoms; ``none``: the target has one definition only.
         description: what it is, in words.
+        has_forces: whether the label ``forces`` is its negative gradient.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Target:
     readouts: tuple[str, ...]
     references: tuple[str, ...]
     description: str
+    has_forces: bool = False
 
 
 _ENERGY = ("atomisation", "total")
@@ -91,6 +93,7 @@ TARGETS: dict[str, Target] = {
         Target("U", "eV", True, ("sum",), _ENERGY, "internal energy at 298.15 K"),
         Target("H", "eV", True, ("sum",), _ENERGY, "enthalpy at 298.15 K"),
         Target("G", "eV", True, ("sum",), _ENERGY, "free energy at 298.15 K"),
+        Target("energy", "eV", True, ("sum",), ("total",), "potential energy of a geometry", has_forces=True),
         Target("Cv", "cal/(mol K)", True, ("sum",), ("none",), "heat capacity at 298.15 K"),
     )
 }

@@ -34,6 +34,7 @@ from models.radial import CosineCutoff, GaussianBasis
 
 CONVENTIONS = ("pyg", "schnetpack", "2017")
 FILTERS = ("elementwise", "matrix")
+OUTPUT_INITS = ("glorot", "zeros")
 ELEMENTS = 100  # rows of the embedding, as in both originals; row 0 belongs to the ghosts
 SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
 
@@ -127,6 +128,8 @@ class SchNet(nn.Cell):
         readout: see ``models.heads.Readout``.
         convention: one of ``CONVENTIONS``.
         filter: one of ``FILTERS``.
+        output_init: one of ``OUTPUT_INITS``, of the last layer's weights; with ``zeros`` an untrained network predicts
+            0 everywhere instead of a large number that the first epochs must unlearn.
         dtype: float32 or float64 parameters and arithmetic.
 
     Raises:
@@ -143,6 +146,7 @@ class SchNet(nn.Cell):
         readout: str = "sum",
         convention: str = "pyg",
         filter: str = "elementwise",
+        output_init: str = "glorot",
         dtype: mstype.Type = mstype.float32,
     ):
         super().__init__()
@@ -159,6 +163,8 @@ class SchNet(nn.Cell):
         )
         self.head_hidden = Dense(features, features // 2, dtype)
         self.head_output = Dense(features // 2, 1, dtype)
+        if output_init == "zeros":
+            self.head_output.weight.set_data(initializer("zeros", (1, features // 2), dtype))
         self.head_activation = nn.SiLU() if convention == "schnetpack" else ShiftedSoftplus(dtype)
         self.readout = Readout(readout, dtype)
 
@@ -241,6 +247,7 @@ def _check(arguments: dict) -> None:
             raise ValueError(f"{name} {arguments[name]}: expected at least {smallest}")
     if not arguments["cutoff"] > 0:
         raise ValueError(f"cutoff {arguments['cutoff']} Angstrom: expected a positive number")
-    for name, allowed in (("convention", CONVENTIONS), ("filter", FILTERS)):
+    choices = (("convention", CONVENTIONS), ("filter", FILTERS), ("output_init", OUTPUT_INITS))
+    for name, allowed in choices:
         if arguments[name] not in allowed:
             raise ValueError(f"{name} {arguments[name]!r}: expected one of {', '.join(allowed)}")

@@ -56,13 +56,22 @@ class Compiled(nn.Cell):
         """
         if ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
-        if os.environ.get("MS_JIT") == "0":
-            raise DerivativeError("MS_JIT=0 switches compilation off, and eager derivatives are wrong: unset it")
+        require_compilation()
         return self.alone(*arguments)
 
     def construct(self, *arguments):
         """The function, as part of a graph."""
         return self.function(*arguments)
+
+
+def require_compilation() -> None:
+    """Make sure that compiled functions will be compiled.
+
+    Raises:
+        DerivativeError: MS_JIT=0 in the environment makes them eager.
+    """
+    if os.environ.get("MS_JIT") == "0":
+        raise DerivativeError("MS_JIT=0 switches compilation off, and eager derivatives of forces are wrong: unset it")
 
 
 def with_slope(energies: Callable[..., Any]) -> Callable[..., Any]:

@@ -35,7 +35,7 @@ from models import build_model
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import cores, set_up, versions
-from training.step import TrainStep, step_arguments, to_tensors
+from training.step import Objective, TrainStep, step_arguments, to_tensors
 
 PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
@@ -52,7 +52,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     packed = open_graphs("sample", CUTOFF)
     labels = packed.table.labels["gap"]
     budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4)
-    padded = [fitted_batch(packed, rows, budgets, labels) for rows in batches]
+    padded = [fitted_batch(packed, rows, budgets, {"label": labels}) for rows in batches]
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     if kind == "infer":
         arguments = [to_tensors(batch.inputs) for batch in padded]
@@ -61,11 +61,11 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
             model(*arguments[k % len(arguments)]).asnumpy()
     else:
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-        train = TrainStep(model, optimizer, "mse")
+        train = TrainStep(model, optimizer, Objective("mse"))
 
         def step(k: int) -> None:
             batch = padded[k % len(padded)]
-            train(*step_arguments(batch, len(batch.ids), 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+            train(*step_arguments(batch, {"label": len(batch.ids)}, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
 
     count = 0
 

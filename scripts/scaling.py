@@ -43,7 +43,7 @@ from scripts.benchmark import CUTOFF, LAW, PROFILES
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import set_up, versions
-from training.step import TrainStep, step_arguments
+from training.step import Objective, TrainStep, step_arguments
 
 MOLECULES, STEPS, SHAPES = 4096, 40, 4
 LENGTHS = (1_000, 45_000, 250_000, 1_000_000)  # numbers in an all-reduce
@@ -54,19 +54,19 @@ def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches
     """What one of several devices gets of each batch."""
     packed = open_graphs("sample", CUTOFF)
     rows, labels = np.arange(MOLECULES), packed.table.labels["gap"]
-    return training_batches(packed, rows, labels, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
+    return training_batches(packed, rows, {"label": labels}, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
 
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
     """Median over STEPS steps, after each shape has been seen."""
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-    step = TrainStep(model, optimizer, "mse", ranks)
+    step = TrainStep(model, optimizer, Objective("mse"), ranks)
     for ghosts in batches.ghost_batches():
-        step(*step_arguments(ghosts, 1, 1.0, (0.0, 1.0, 0.0)))
+        step(*step_arguments(ghosts, {"label": 1}, 1.0, (0.0, 1.0, 0.0)))
     seconds = []
     for number, batch in enumerate(batches.epoch(0)):
-        arguments = step_arguments(batch.part, batch.labelled, 1.0, operator_scalars(number + 1, **LAW))
+        arguments = step_arguments(batch.part, batch.known, 1.0, operator_scalars(number + 1, **LAW))
         started = time.perf_counter()
         step(*arguments)[0].asnumpy()
         seconds.append(time.perf_counter() - started)

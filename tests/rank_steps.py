@@ -23,7 +23,7 @@ from session import DTYPES
 from training.checkpoint import parameters_of
 from training.optimizer import AdamW, operator_scalars
 from training.platform import set_up
-from training.step import TrainStep, step_arguments
+from training.step import Objective, TrainStep, step_arguments
 
 STEPS = 20
 LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
@@ -37,18 +37,18 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
     task = resolve_task("U0")
     dataset = make_dataset(packed, make_split("random", packed.table, train_size=66, valid_size=4, test_size=4), task)
     batches = training_batches(
-        packed, dataset.split.train, dataset.standardised, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank,
-        ranks.size,
+        packed, dataset.split.train, {"label": dataset.standardised}, batch_size, 0, STEPS, 2, DTYPES[dtype],
+        ranks.rank, ranks.size,
     )  # fmt: skip
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)
-    step = TrainStep(model, optimizer, "mae", ranks.size)
+    step = TrainStep(model, optimizer, Objective("mae"), ranks.size)
     results, done, epoch = [], 0, 0
     while done < STEPS:
         for batch in batches.epoch(epoch):
             done += 1
             scalars = operator_scalars(done, 1e-3, **{**LAW, "epsilon": epsilon})
-            result = step(*step_arguments(batch.part, batch.labelled, 1.0, scalars))
-            results.append([float(value.asnumpy()) for value in result])
+            result = step(*step_arguments(batch.part, batch.known, 1.0, scalars))
+            results.append([float(value.asnumpy().item()) for value in result])
             if done == STEPS:
                 break
         epoch += 1

@@ -118,13 +118,15 @@ def test_the_law_of_the_scale():
 
 
 def results(*losses, finite=1.0):
-    return [(Tensor(np.float32(loss)), Tensor(np.float32(loss)), Tensor(np.float32(finite))) for loss in losses]
+    return [
+        (Tensor(np.float32(loss)), Tensor(np.array([loss], np.float32)), Tensor(np.float32(finite))) for loss in losses
+    ]
 
 
 def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
     said = []
     monkeypatch.setattr("training.meter.log.warning", lambda words, *values: said.append(words % values))
-    meter = Meter(1.0, "eV", lambda rows: f"rows {rows.tolist()}")
+    meter = Meter(1.0, 1, lambda rows: f"rows {rows.tolist()}")
     for loss in (*np.linspace(1.0, 2.0, FEWEST), 1.4 * EXPLOSION, 1.6 * EXPLOSION):
         meter.add(*results(loss), np.array([4, 7]))
     meter.collect(FEWEST + 2)
@@ -133,7 +135,7 @@ def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
 
 
 def test_a_loss_whose_gradient_is_not_finite_says_so():
-    meter = Meter(1.0, "eV", lambda rows: "gdb 1")
+    meter = Meter(1.0, 1, lambda rows: "gdb 1")
     meter.add(*results(1.0), np.array([0]))
     meter.add(*results(2.0, finite=0.0), np.array([1]))
     meter.add(*results(2.0, finite=0.0), np.array([2]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ from training.interruption import StopRequest
 from training.meter import LossError, Meter
 from training.optimizer import AdamW, evaluation_weights, learning_rate, moments_of, operator_scalars
 from training.precision import LossScale
-from training.progress import Batch, Batches, Progress
+from training.progress import Batch, Batches, Progress, Quantity, Score
 from training.step import TrainStep, step_arguments
 
 log = logging.getLogger("geospore")
@@ -51,10 +51,10 @@ class Trainer:
         optimizer: holds the moments and the moving average.
         step: one train step of this model.
         batches: training data.
-        validate: returns the validation MAE in the target's unit for the weights the model holds.
+        validate: measures the weights that the model holds on the validation molecules.
         recipe: numbers of the loop.
-        unit: of the target.
-        scale: unit per standardised unit.
+        quantities: whose errors the step and ``validate`` return.
+        scale: unit of the target per standardised unit.
         folder: the run folder.
         information: what goes into every checkpoint besides the progress.
         ranks: the processes of this run; the first alone writes.
@@ -66,19 +66,19 @@ class Trainer:
         optimizer: AdamW,
         step: TrainStep,
         batches: Batches,
-        validate: Callable[[], float],
+        validate: Callable[[], Score],
         recipe: Recipe,
-        unit: str,
+        quantities: Sequence[Quantity],
         scale: float,
         folder: Path,
         information: dict[str, Any],
         ranks: Ranks,
     ):
         self.model, self.optimizer, self.step, self.batches = model, optimizer, step, batches
-        self.validate, self.recipe, self.unit = validate, recipe, unit
+        self.validate, self.recipe, self.quantities = validate, recipe, quantities
         self.folder, self.information, self.ranks = folder, information, ranks
         self.loss_scale = LossScale() if step.goes_on else None
-        self.meter = Meter(scale, unit, batches.names)
+        self.meter = Meter(scale, len(quantities), batches.names)
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
         self.saved_at = time.perf_counter()
@@ -101,7 +101,7 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
-                log.info("early stop: no better validation MAE for %d epochs", recipe.early_stop)
+                log.info("early stop: nothing better on the validation molecules for %d epochs", recipe.early_stop)
                 break
             try:
                 self._train_epoch(stop)
@@ -141,11 +141,11 @@ class Trainer:
         started = time.perf_counter()
         shapes = 0
         for batch in self.batches.ghost_batches():
-            arguments = step_arguments(batch, 1, 1.0, (0.0, 1.0, 0.0))
+            arguments = step_arguments(batch, dict.fromkeys(batch.targets, 1), 1.0, (0.0, 1.0, 0.0))
             if self.step.compiled_whole:
                 self.step.compile(*arguments)
             else:
-                self.step.gradient_loss_error(*arguments[:-3])
+                self.step.gradient_loss_errors(*arguments[:-3])
             shapes += 1
         return shapes, time.perf_counter() - started
 
@@ -196,7 +196,7 @@ class Trainer:
         scalars = operator_scalars(
             updates, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
         )
-        result = self.step(*step_arguments(batch.part, batch.labelled, scale.value if scale else 1.0, scalars))
+        result = self.step(*step_arguments(batch.part, batch.known, scale.value if scale else 1.0, scalars))
         if scale:
             finite = bool(result[2].asnumpy())
             scale.update(finite)
@@ -218,26 +218,37 @@ class Trainer:
         since = self.meter.since_last_line(progress.step)
         bar.clear()
         log.info(
-            "epoch %d/%d  step %d/%d  loss %.5f  train MAE %.4f %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
-            progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss, since.mae, self.unit,
-            lr, since.seconds_per_step, since.molecules_per_second,
+            "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
+            progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss,
+            self._errors("train", since.errors), lr, since.seconds_per_step, since.molecules_per_second,
             clock(since.seconds_per_step * (self.total_steps - progress.step)), self._skipped(),
         )  # fmt: skip
+
+    def _errors(self, part: str, errors: Sequence[float]) -> str:
+        """``train MAE 0.0041 eV  train force MAE 0.0210 eV/A``."""
+        return "  ".join(
+            f"{part} {quantity.name}MAE {error * quantity.factor:.4f} {quantity.unit}"
+            for quantity, error in zip(self.quantities, errors, strict=True)
+        )
+
+    def _columns(self, part: str, errors: Sequence[float]) -> dict[str, float]:
+        """The same as columns of metrics.csv."""
+        return {f"{part}_{quantity.key}": error for quantity, error in zip(self.quantities, errors, strict=True)}
 
     def _skipped(self) -> str:
         """What a line of the log says about the loss scale."""
         scale = self.loss_scale
         return f"  loss scale {scale.value:g}, {scale.skipped} steps skipped" if scale else ""
 
-    def _finish_epoch(self, valid_mae: float) -> None:
+    def _finish_epoch(self, score: Score) -> None:
         """Compare with the best so far, keep the best model and log the epoch; the model holds evaluation weights."""
         progress, schedule, meter = self.progress, self.recipe.schedule, self.meter
         seconds, lr = progress.seconds, self.lr_at(progress.step - 1)
         progress.epoch += 1
         progress.begin_epoch()
-        better = valid_mae < progress.best_valid_mae
+        better = score.value < progress.best_score
         if better:
-            progress.best_valid_mae, progress.best_epoch = valid_mae, progress.epoch
+            progress.best_score, progress.best_epoch = score.value, progress.epoch
             progress.epochs_since_better = 0
         else:
             progress.epochs_since_better += 1
@@ -247,18 +258,18 @@ class Trainer:
             "epoch": progress.epoch,
             "step": progress.step,
             "train_loss": meter.loss,
-            "train_mae": meter.mae,
+            **self._columns("train", meter.errors),
             "lr": lr,
             "seconds": seconds,
             "molecules_per_second": meter.molecules / seconds,
-            "valid_mae": valid_mae,
+            **self._columns("valid", score.errors),
         }
         progress.history.append(row)
         self._write_history()
         log.info(
-            "epoch %d/%d  train loss %.5f  train MAE %.4f %s  valid MAE %.4f %s%s  lr %.2e  %.1f s  ETA %s%s",
-            progress.epoch, self.recipe.epochs, row["train_loss"], row["train_mae"], self.unit, valid_mae,
-            self.unit, " (best)" if better else "", lr, seconds,
+            "epoch %d/%d  train loss %.5f  %s  %s%s  lr %.2e  %.1f s  ETA %s%s",
+            progress.epoch, self.recipe.epochs, row["train_loss"], self._errors("train", meter.errors),
+            self._errors("valid", score.errors), " (best)" if better else "", lr, seconds,
             clock(seconds * (self.recipe.epochs - progress.epoch)), self._skipped(),
         )  # fmt: skip
         if better:

@@ -28,10 +28,10 @@ class LossError(ArithmeticError):
 
 
 class Rate(NamedTuple):
-    """Means since the last line of the log: loss (standardised), MAE in the target's unit, and speed."""
+    """Means since the last line of the log: loss (standardised), MAE of each quantity in its unit, and speed."""
 
     loss: float
-    mae: float
+    errors: list[float]
     seconds_per_step: float
     molecules_per_second: float
 
@@ -43,36 +43,36 @@ class Meter:
 
     Args:
         scale: unit of the target per standardised unit.
-        unit: of the target.
+        quantities: how many mean absolute errors a step returns.
         names: what the log calls the molecules of some rows.
     """
 
-    def __init__(self, scale: float, unit: str, names: Callable[[np.ndarray], str]):
-        self.scale, self.unit, self.names = scale, unit, names
+    def __init__(self, scale: float, quantities: int, names: Callable[[np.ndarray], str]):
+        self.scale, self.quantities, self.names = scale, quantities, names
         self.recent: deque[float] = deque(maxlen=RECENT)
-        self.begin_epoch((0.0, 0.0, 0.0, 0.0))
+        self.begin_epoch(())
 
     def begin_epoch(self, sums: Sequence[float]) -> None:
-        """Start at the sums of loss, error, molecules and steps that the epoch already has."""
+        """Start at the sums of steps, molecules, loss and errors that the epoch already has; empty means none."""
         self.waiting: list[tuple[tuple[Tensor, ...], np.ndarray]] = []
-        self.sums = np.array(sums, np.float64)
+        self.sums = np.array(sums or [0.0] * (3 + self.quantities), np.float64)
         self.at_last_line = self.sums.copy()
         self.time_of_last_line = time.perf_counter()
 
     @property
     def loss(self) -> float:
         """Mean loss over the molecules so far, standardised."""
-        return float(self.sums[0] / max(1.0, self.sums[2]))
+        return float(self.sums[2] / max(1.0, self.sums[1]))
 
     @property
-    def mae(self) -> float:
-        """Mean absolute error over the molecules so far, in the target's unit."""
-        return float(self.sums[1] / max(1.0, self.sums[2])) * self.scale
+    def errors(self) -> list[float]:
+        """Mean absolute error of each quantity so far, in its unit; batches weigh as much as they have molecules."""
+        return (self.sums[3:] / max(1.0, self.sums[1]) * self.scale).tolist()
 
     @property
     def molecules(self) -> int:
         """Molecules so far."""
-        return int(self.sums[2])
+        return int(self.sums[1])
 
     def add(self, result: tuple[Tensor, ...], rows: np.ndarray) -> None:
         """Keep what a step returned for a batch of rows; nothing waits for the device here."""
@@ -88,7 +88,7 @@ class Meter:
             LossError: a step was not finite.
         """
         waiting, self.waiting = self.waiting, []
-        for position, ((loss, error, finite), rows) in enumerate(waiting):
+        for position, ((loss, errors, finite), rows) in enumerate(waiting):
             value = float(loss.asnumpy())
             number = step - len(waiting) + position + 1
             if not float(finite.asnumpy()):
@@ -99,7 +99,7 @@ class Meter:
                     steps_back=len(waiting) - position,
                 )
             self._report_explosion(number, value, rows)
-            self.sums += (value * len(rows), float(error.asnumpy()) * len(rows), len(rows), 1)
+            self.sums += (1, len(rows), value * len(rows), *(errors.asnumpy().astype(np.float64) * len(rows)))
 
     def _report_explosion(self, step: int, value: float, rows: np.ndarray) -> None:
         usual = float(np.median(self.recent)) if len(self.recent) >= FEWEST else np.inf
@@ -114,7 +114,9 @@ class Meter:
         """Means since the last call, or since the start of the epoch."""
         self.collect(step)
         now = time.perf_counter()
-        loss, error, molecules, steps = np.maximum(self.sums - self.at_last_line, (0, 0, 1, 1))  # all may be skipped
+        steps, molecules, loss, *errors = (self.sums - self.at_last_line).tolist()
+        steps, molecules = max(steps, 1.0), max(molecules, 1.0)  # all of them may have been skipped
         seconds = now - self.time_of_last_line
         self.at_last_line, self.time_of_last_line = self.sums.copy(), now
-        return Rate(loss / molecules, error / molecules * self.scale, seconds / steps, molecules / seconds)
+        scaled = [error / molecules * self.scale for error in errors]
+        return Rate(loss / molecules, scaled, seconds / steps, molecules / seconds)

@@ -40,7 +40,12 @@ STYLE: dict[Any, Any] = {
 
 
 def plot_predictions(
-    labels: np.ndarray, predictions: np.ndarray, target_name: str, unit: str, path: str | Path
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    target_name: str,
+    unit: str,
+    path: str | Path,
+    counted: str = "structures",
 ) -> None:
     """Predictions against labels with the diagonal and MAE, RMSE, R2; beside it the histogram of the errors.
 
@@ -50,6 +55,7 @@ def plot_predictions(
         target_name: name of the target, for the axes.
         unit: unit of both.
         path: PNG to write.
+        counted: what a point is.
 
     Raises:
         ValueError: no points, or shapes that differ.
@@ -63,7 +69,7 @@ def plot_predictions(
         scatter, histogram = figure.subplots(1, 2, width_ratios=(1.4, 1.0))
         _draw_scatter(figure, scatter, labels, predictions)
         scatter.set(xlabel=f"{target_name}, reference ({unit})", ylabel=f"{target_name}, predicted ({unit})")
-        scatter.set_title(f"{target_name}: {len(labels):,} structures", loc="left")
+        scatter.set_title(f"{target_name}: {len(labels):,} {counted}", loc="left")
         scatter.text(0.04, 0.96, _metric_text(labels, predictions, unit), transform=scatter.transAxes, va="top",
                      bbox={"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#BBBBBB", "alpha": 0.9})
         _draw_errors(histogram, predictions - labels, unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class Batch(Protocol):
         """The rows of all its molecules."""
 
     @property
-    def labelled(self) -> int:
-        """How many of them have a label."""
+    def known(self) -> dict[str, int]:
+        """How many numbers of each target are known."""
 
 
 class Batches(Protocol):
@@ -43,6 +43,34 @@ class Batches(Protocol):
         """One batch without real graphs per shape."""
 
 
+class Quantity(NamedTuple):
+    """Something whose mean absolute error is watched.
+
+    Attributes:
+        name: what the log puts before MAE, empty or ``force ``.
+        key: what the columns of metrics.csv are called: ``mae`` or ``force_mae``, in eV and eV/Angstrom.
+        unit: that the log shows.
+        factor: so many of them in the project's unit.
+    """
+
+    name: str
+    key: str
+    unit: str
+    factor: float = 1.0
+
+
+class Score(NamedTuple):
+    """How good a model is on the validation molecules.
+
+    Attributes:
+        value: what the best model has least of: the MAE, with forces the sum of both weighted as in the loss.
+        errors: MAE of each quantity in its unit.
+    """
+
+    value: float
+    errors: tuple[float, ...]
+
+
 @dataclass
 class Progress:
     """Where a run stands; JSON-able, so that a resumed run continues from it.
@@ -52,9 +80,9 @@ class Progress:
         step: updates made.
         position: batches of the current epoch that are done; with ``epoch`` and the seed this is all that the order of
             molecules depends on.
-        sums: of the current epoch's ``Meter``.
+        sums: of the current epoch's ``Meter``; empty at its start.
         seconds: spent in the current epoch.
-        best_epoch, best_valid_mae: of the best model.
+        best_epoch, best_score: of the best model on the validation molecules; see ``Score``.
         reductions: how often the plateau schedule has lowered the rate.
         epochs_since_better: for the plateau and the early stop.
         loss_scale: fields of the ``LossScale``; empty without one.
@@ -64,10 +92,10 @@ class Progress:
     epoch: int = 0
     step: int = 0
     position: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * 4)
+    sums: list[float] = field(default_factory=list)
     seconds: float = 0.0
     best_epoch: int = -1
-    best_valid_mae: float = float("inf")
+    best_score: float = float("inf")
     reductions: int = 0
     epochs_since_better: int = 0
     loss_scale: dict[str, Any] = field(default_factory=dict)
@@ -75,4 +103,4 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Nothing of the current epoch is done yet."""
-        self.position, self.sums, self.seconds = 0, [0.0] * 4, 0.0
+        self.position, self.sums, self.seconds = 0, [], 0.0

@@ -68,6 +68,12 @@ def write_predictions(
     write_rows(path, rows)
 
 
+def draw_forces(folder: Path, published: np.ndarray, predicted: np.ndarray, unit: str) -> None:
+    """The picture of all known force components (A, 3) in a run folder."""
+    known = np.isfinite(published)
+    plot_predictions(published[known], predicted[known], "force component", unit, folder / "forces.png", "components")
+
+
 def draw(
     folder: Path,
     history: list[dict[str, float]],

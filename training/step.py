@@ -2,12 +2,14 @@
 
 The batch enters as separate tensors, because a tuple as one argument would be compiled anew at every call.  In GRAPH
 mode the whole step is one graph.  In PYNATIVE mode loss and gradients are one compiled function and the optimiser runs
-eagerly; ``MS_JIT=0`` in the environment makes everything eager, to step through it with a debugger.
+eagerly; ``MS_JIT=0`` in the environment makes everything eager, to step through it with a debugger, except a loss on
+forces, whose gradient would be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -15,9 +17,26 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs
+from physics.derivatives import EnergyAndForces, require_compilation, with_slope
 from training.distributed import SumOverRanks
 from training.losses import ERRORS, absolute_error, masked_sum
 from training.optimizer import AdamW, flatten
+
+
+class Objective(NamedTuple):
+    """What a train step makes small.
+
+        loss = energy_weight mean_molecules error(y - y0) + force_weight mean_components error(F - F0)
+
+    Attributes:
+        loss: the error, one of ``losses.LOSSES``.
+        energy_weight: of the labels of molecules, energies or any other.
+        force_weight: of the forces; 0 where the labels have none.
+    """
+
+    loss: str
+    energy_weight: float = 1.0
+    force_weight: float = 0.0
 
 
 class TrainStep(nn.Cell):
@@ -32,94 +51,148 @@ class TrainStep(nn.Cell):
     Args:
         model: graph inputs to (G,) values.
         optimizer: updates the model's weights.
-        loss: one of ``losses.LOSSES``.
+        objective: the loss.
         ranks: number of processes.
         goes_on: whether steps after one that is not finite are made; the host must then watch every step.
     """
 
-    def __init__(self, model: nn.Cell, optimizer: AdamW, loss: str, ranks: int = 1, goes_on: bool = False):
+    def __init__(self, model: nn.Cell, optimizer: AdamW, objective: Objective, ranks: int = 1, goes_on: bool = False):
         super().__init__(auto_prefix=False)
         self.model = model
         self.optimizer = optimizer
+        self.objective = objective
         self.goes_on = goes_on
         self.intact = Parameter(Tensor(1.0, mstype.float32), name="intact", requires_grad=False)
-        error = ERRORS[loss]
-
-        def forward(*arguments):
-            labels, mask, count, scale = arguments[-4], arguments[-3], arguments[-2], arguments[-1]
-            prediction = model(*arguments[:-4])  # (G,)
-            loss = masked_sum(error(prediction, labels), mask) / count
-            return loss * scale, loss, masked_sum(absolute_error(prediction, labels), mask) / count
-
+        forward = _with_forces(model, objective) if objective.force_weight else _without_forces(model, objective)
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
         sum_over_ranks = SumOverRanks(ranks)
 
-        def gradient_loss_error(*arguments):
-            (_, loss, absolute), gradients = value_and_gradients(*arguments)
+        def gradient_loss_errors(*arguments):
+            (_, results), gradients = value_and_gradients(*arguments)
             gradient = flatten(gradients) / arguments[-1]  # (K,)
-            return sum_over_ranks(ops.concat((gradient, loss.reshape(1), absolute.reshape(1)), 0))  # (K + 2,)
+            return sum_over_ranks(ops.concat((gradient, results), 0))  # (K + 1 + errors,)
 
         self.compiled_whole = ms.get_context("mode") == ms.GRAPH_MODE
-        self.gradient_loss_error = gradient_loss_error if self.compiled_whole else ms.jit(gradient_loss_error)
+        if objective.force_weight and not self.compiled_whole:
+            require_compilation()
+        self.gradient_loss_errors = gradient_loss_errors if self.compiled_whole else ms.jit(gradient_loss_errors)
+        self.weights = sum(weight.size for weight in optimizer.weights)
 
     def construct(self, *arguments):
         """One update.
 
         Args:
-            arguments: graph inputs, standardised labels (G,), their mask (G,), molecules in the whole batch, loss
-                scale, and the optimiser's three scalars.
+            arguments: as ``step_arguments`` makes them.
 
         Returns:
-            loss, mean absolute error, and 1 if the step was made, 0 if it changed nothing.
+            loss, mean absolute errors (1,) or (2,) of energies and forces, and 1 if the step was made, 0 if it changed
+            nothing.
         """
-        vector = self.gradient_loss_error(*arguments[:-3])
+        vector = self.gradient_loss_errors(*arguments[:-3])
         finite = ops.isfinite(ops.abs(vector).sum()).astype(mstype.float32)
         if not self.goes_on:
             finite = finite * self.intact
             finite = ops.depend(finite, ops.assign(self.intact, finite))
-        done = self.optimizer(vector[:-2], finite, arguments[-3], arguments[-2], arguments[-1])
-        return ops.depend(vector[-2], done), vector[-1], finite
+        done = self.optimizer(vector[: self.weights], finite, arguments[-3], arguments[-2], arguments[-1])
+        return ops.depend(vector[self.weights], done), vector[self.weights + 1 :], finite
 
 
-def step_arguments(batch: GraphBatch, molecules: int, scale: float, scalars: Sequence[float]) -> tuple[Tensor, ...]:
-    """What ``TrainStep`` takes.
+def _without_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:
+    """Arguments to the scaled loss and to (loss, absolute error)."""
+    error, weight = ERRORS[objective.loss], objective.energy_weight
+
+    def forward(*arguments):
+        labels, mask, count, scale = arguments[-4:]
+        prediction = model(*arguments[:-4])  # (G,)
+        loss = weight * masked_sum(error(prediction, labels), mask) / count
+        absolute = masked_sum(absolute_error(prediction, labels), mask) / count
+        return loss * scale, ops.stack((loss, absolute))
+
+    return forward
+
+
+def _with_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:
+    """Arguments to the scaled loss and to (loss, absolute error of energies, absolute error of force components)."""
+    error, energy_weight, force_weight = ERRORS[objective.loss], objective.energy_weight, objective.force_weight
+    derive = with_slope(model)
+
+    def forward(*arguments):
+        labels, mask, forces, force_mask, count, components, scale = arguments[-7:]
+        (prediction,), slope = derive(*arguments[:-7])  # (G,), (N, 3)
+        energy_loss = masked_sum(error(prediction, labels), mask) / count
+        force_loss = masked_sum(error(-slope, forces), force_mask) / components
+        loss = energy_weight * energy_loss + force_weight * force_loss
+        absolute = masked_sum(absolute_error(prediction, labels), mask) / count
+        absolute_forces = masked_sum(absolute_error(-slope, forces), force_mask) / components
+        return loss * scale, ops.stack((loss, absolute, absolute_forces))
+
+    return forward
+
+
+def step_arguments(
+    batch: GraphBatch, known: Mapping[str, int], scale: float, scalars: Sequence[float]
+) -> tuple[Tensor, ...]:
+    """What ``TrainStep`` takes: graph inputs; values and mask of each target; their counts, loss scale, lr', eps', wd'.
 
     Args:
-        batch: this process's part, with the label ``label``.
-        molecules: labelled molecules in the whole batch.
+        batch: this process's part, with the target ``label`` (G,) and, for a loss on forces, ``forces`` (N, 3).
+        known: how many numbers of each target the whole batch has.
         scale: the loss scale.
         scalars: lr', eps' and wd' of the optimiser.
     """
-    return (
-        *to_tensors(batch.inputs),
-        Tensor.from_numpy(batch.targets["label"]),
-        Tensor.from_numpy(batch.masks["label"]),
-        *(Tensor(value, mstype.float32) for value in (molecules, scale, *scalars)),
-    )
+    targets = [Tensor.from_numpy(part[name]) for name in batch.targets for part in (batch.targets, batch.masks)]
+    counts = [max(1, known[name]) for name in batch.targets]  # frames without forces have none to divide by
+    numbers = (Tensor(value, mstype.float32) for value in (*counts, scale, *scalars))
+    return (*to_tensors(batch.inputs), *targets, *numbers)
 
 
 class EvaluationStep(nn.Cell):
-    """Outputs (G,) and embeddings (G, F) of a batch."""
+    """Outputs (G,) and embeddings (G, F) of a batch; with ``forces`` also the forces (N, 3), after the outputs."""
 
-    def __init__(self, model: nn.Cell):
+    def __init__(self, model: nn.Cell, forces: bool = False):
         super().__init__(auto_prefix=False)
         self.model = model
+        self.derive = EnergyAndForces(model, model.embed) if forces else None
 
     def construct(self, *inputs):
-        """Graph inputs to output and embedding."""
-        return self.model.embed(*inputs)
+        """Graph inputs to output, forces where they are asked for, and embedding."""
+        if self.derive is None:
+            return self.model.embed(*inputs)
+        return self.derive(*inputs)
 
 
-def predict(step: EvaluationStep, batches: Iterable[GraphBatch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``ids``, standardised outputs (M,) and embeddings (M, F) of every real graph of the batches, in batch order."""
-    ids, outputs, embeddings = [np.zeros(0, np.int64)], [np.zeros(0)], []
+class Predicted(NamedTuple):
+    """What a model says of M structures, standardised, in batch order.
+
+    Attributes:
+        ids: (M,) positions in the data set.
+        outputs: (M,) float64.
+        embeddings: (M, F).
+        forces: (atoms of these structures, 3); without rows where they were not asked for.
+    """
+
+    ids: np.ndarray
+    outputs: np.ndarray
+    embeddings: np.ndarray
+    forces: np.ndarray
+
+
+def predict(step: EvaluationStep, batches: Iterable[GraphBatch]) -> Predicted:
+    """Evaluate every real graph of the batches."""
+    ids, outputs, embeddings, forces = [np.zeros(0, np.int64)], [np.zeros(0)], [], [np.zeros((0, 3))]
     for batch in batches:
-        output, embedding = step(*to_tensors(batch.inputs))
+        output, *slope, embedding = step(*to_tensors(batch.inputs))
         count = len(batch.ids)
         ids.append(batch.ids)
         outputs.append(output.asnumpy()[:count].astype(np.float64))
         embeddings.append(embedding.asnumpy()[:count])
-    return np.concatenate(ids), np.concatenate(outputs), np.concatenate(embeddings or [np.zeros((0, 0))])
+        forces += [one.asnumpy()[: int(batch.inputs.node_mask.sum())].astype(np.float64) for one in slope]
+    return Predicted(
+        np.concatenate(ids),
+        np.concatenate(outputs),
+        np.concatenate(embeddings or [np.zeros((0, 0))]),
+        np.concatenate(forces),
+    )
 
 
 def to_tensors(inputs: GraphInputs) -> tuple[Tensor, ...]:
