@@ -22,11 +22,11 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from data_tools.graph import GraphInputs
 
-POSITIONS = GraphInputs._fields.index("positions")
+POSITIONS, GRAPH_MASK = GraphInputs._fields.index("positions"), GraphInputs._fields.index("graph_mask")
 EDGES_AT_ONCE = 16384  # more replicas in one batch than fill the machine only cost memory
 
 
@@ -74,44 +74,43 @@ def require_compilation() -> None:
         raise DerivativeError("MS_JIT=0 switches compilation off, and eager derivatives of forces are wrong: unset it")
 
 
-def with_slope(energies: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that also returns dE/dr, for use inside a compiled function.
+def with_slope(model: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that returns energies and dE/dr, for use inside a compiled function.
+
+    The energies come out as the gradient of sum_g w_g E_g with respect to weights w of 1.  They then are part of the
+    same graph as dE/dr and can themselves be differentiated: the ``has_aux`` outputs of ``ms.value_and_grad`` pass no
+    gradient on, without a word, and a second call of the model costs a second backward pass in a train step.
 
     Args:
-        energies: graph inputs to (G,) energies, or to a tuple of these and other tensors.
+        model: graph inputs to (G,) energies.
 
     Returns:
-        graph inputs to ((energies, other tensors...), slope (N, 3)).
+        graph inputs to (energies (G,), slope (N, 3)).
     """
 
-    def total(*inputs):
-        result = energies(*inputs)
-        values = result if isinstance(result, tuple) else (result,)
-        return values[0].sum(), values
+    def weighted(*arguments):
+        return (model(*arguments[:-1]) * arguments[-1]).sum()
 
-    derive = ms.value_and_grad(total, POSITIONS, None, has_aux=True)
+    derive = ops.GradOperation(get_all=True)(weighted)
 
     def function(*inputs):
-        (_, values), slope = derive(*inputs)
-        return values, slope
+        mask = inputs[GRAPH_MASK]
+        ones = ops.cast(mask >= 0, mask.dtype)  # not ones_like: a constant would get no gradient, without a word
+        gradients = derive(*inputs, ones)
+        return gradients[-1], gradients[POSITIONS]
 
     return function
 
 
 class EnergyAndForces(Compiled):
-    """Energies (G,) and forces (N, 3), equation (1); ghosts have force 0.
+    """Energies (G,) and forces (N, 3), equation (1); ghosts have force 0."""
 
-    Args:
-        model: graph inputs to (G,) energies.
-        energies: the same with more outputs, ``model.embed`` for example; they are returned after the forces.
-    """
-
-    def __init__(self, model: nn.Cell, energies: Callable[..., Any] | None = None):
-        derive = with_slope(energies or model)
+    def __init__(self, model: nn.Cell):
+        derive = with_slope(model)
 
         def function(*inputs):
-            values, slope = derive(*inputs)
-            return (values[0], -slope, *values[1:])
+            energies, slope = derive(*inputs)
+            return energies, -slope
 
         super().__init__(model, function)
 

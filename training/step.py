@@ -118,7 +118,7 @@ def _with_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:
 
     def forward(*arguments):
         labels, mask, forces, force_mask, count, components, scale = arguments[-7:]
-        (prediction,), slope = derive(*arguments[:-7])  # (G,), (N, 3)
+        prediction, slope = derive(*arguments[:-7])  # (G,), (N, 3)
         energy_loss = masked_sum(error(prediction, labels), mask) / count
         force_loss = masked_sum(error(-slope, forces), force_mask) / components
         loss = energy_weight * energy_loss + force_weight * force_loss
@@ -152,13 +152,14 @@ class EvaluationStep(nn.Cell):
     def __init__(self, model: nn.Cell, forces: bool = False):
         super().__init__(auto_prefix=False)
         self.model = model
-        self.derive = EnergyAndForces(model, model.embed) if forces else None
+        self.derive = EnergyAndForces(model) if forces else None
 
     def construct(self, *inputs):
         """Graph inputs to output, forces where they are asked for, and embedding."""
+        output, embedding = self.model.embed(*inputs)
         if self.derive is None:
-            return self.model.embed(*inputs)
-        return self.derive(*inputs)
+            return output, embedding
+        return output, self.derive(*inputs)[1], embedding
 
 
 class Predicted(NamedTuple):
