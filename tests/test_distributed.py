@@ -15,6 +15,7 @@ import pytest
 from tiny_runs import MINI, REPOSITORY, column, light, options, read_rows, small_run, write_molecules
 
 import train
+from data_tools.md17 import SAMPLE_TRAIN
 from training import checkpoint as checkpoints
 from training.distributed import Ranks, SumOverRanks
 
@@ -66,6 +67,18 @@ def test_several_processes_train_what_one_trains(dtype, mode, counts, molecules,
                 np.testing.assert_array_equal(found[name], ranks[0][name], err_msg=f"{name} differs between processes")
             difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
             assert difference < TOLERANCE[dtype], (name, difference)
+
+
+def test_several_processes_learn_forces(tmp_path):
+    """As above; the components of the forces in the whole batch divide the sum over all processes."""
+    arguments = ("float64", "GRAPH", "16", str(SAMPLE_TRAIN), "1e-8")
+    (alone,) = steps_of(1, tmp_path, *arguments)
+    ranks = steps_of(2, tmp_path, *arguments)
+    assert alone["results"].shape[1] == 4  # loss, two errors, finite
+    for name, expected in alone.items():
+        np.testing.assert_array_equal(ranks[1][name], ranks[0][name])
+        difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
+        assert difference < TOLERANCE["float64"], (name, difference)
 
 
 def start(processes, log_folder, *words):
