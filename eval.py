@@ -3,11 +3,13 @@
     python eval.py --ckpt runs/RUN                                       the test molecules of the run
     python eval.py --ckpt runs/RUN --data FILE --split all --output FOLDER
     python eval.py --ckpt runs/RUN --input molecules.smi --output predictions.csv
+    python eval.py --ckpt runs/RUN --input frames.xyz --output predictions.xyz        energies with forces
 
 Metrics stand beside two trivial baselines; --output FOLDER keeps them as metrics.json and predictions.csv.  Predictions
 for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
-the unit.  A model of atomisation energies also gives total energies: plus the free atoms.  Weights are the moving
-average where the run kept one.  A mistake in the input is one line and exit code 2.
+the unit.  A model of atomisation energies also gives total energies: plus the free atoms.  A model of energies whose
+gradient is a force can write both as extended xyz, and its forces are measured where the data have some.  Weights are
+the moving average where the run kept one.  A mistake in the input is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -28,19 +30,24 @@ from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
+from data_tools.loader import atoms_of
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
 from data_tools.splits import Split, make_split
 from data_tools.statistics import element_counts
 from data_tools.tables import name_of_row, row_of_atom
 from data_tools.targets import atom_references, label_values
+from data_tools.writers import frames_text
 from job_options import enter_job, parse_options, use_for_evaluation
 from session import (
     CommandLine,
     Evaluator,
+    Predictions,
     Trained,
     baseline_predictions,
     exit_code,
+    force_metrics,
+    in_other_units,
     load_trained,
     log,
     metrics_of,
@@ -48,7 +55,7 @@ from session import (
     set_up_log,
     split_of,
 )
-from training.files import csv_text, write_rows
+from training.files import csv_text, write_rows, write_text
 from training.platform import versions
 from training.report import metrics_table, write_metrics, write_predictions
 
@@ -59,6 +66,7 @@ OPTIONS = {
     "device_target": "run.device_target",
     "device_id": "run.device_id",
 }
+FRAME_SUFFIXES = (".xyz", ".extxyz")
 SPLITS = ("train", "valid", "test", "all")
 BY_IDENTITY = ("sample", "cormorant")  # splits that find their molecules in any file, or refuse it
 LARGEST_ELEMENT = 99  # every model has an embedding for the elements up to here
@@ -203,7 +211,7 @@ def check_elements(file: str, table: StructureTable, known: list[int]) -> None:
         )
 
 
-def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, float]]]:
+def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Predictions, dict[str, dict[str, float]]]:
     """Rows that have a label, their predictions, and the metrics of model and baselines.
 
     Raises:
@@ -216,16 +224,39 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, np.ndarray
         raise DataError(f"no molecule has the label {trained.task.target.name}; to predict, give --input")
     table = chosen.packed.table
     counts = element_counts(table.numbers, table.n_atoms)[rows]
-    predictions = evaluator(trained, chosen.packed, chosen.sets)(rows).values
+    found = evaluator(trained, chosen.packed, chosen.sets, published_forces(trained, chosen.packed) is not None)(rows)
     baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts)
-    metrics = metrics_of(chosen.labels[rows], counts, {"model": predictions, **baselines}, trained.elements)
-    return rows, predictions, metrics
+    metrics = metrics_of(chosen.labels[rows], counts, {"model": found.values, **baselines}, trained.elements)
+    return rows, found, metrics
 
 
-def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray]) -> Evaluator:
+def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | None:
+    """(A, 3) in eV/Angstrom; None where the data have none or the model's target has no gradient."""
+    return packed.table.labels.get("forces") if trained.task.target.has_forces else None
+
+
+def measure_forces(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions) -> dict[str, Any]:
+    """Metrics of force components beside those of zero; empty without published forces."""
+    published = published_forces(trained, packed)
+    if published is None or found.forces is None:
+        return {}
+    published = published[atoms_of(packed, rows)]
+    if not np.isfinite(published).any():
+        return {}
+    unit = f"{trained.task.target.unit}/A"
+    predicted = {"model": found.forces, "zero": np.zeros_like(found.forces)}
+    metrics = {name: force_metrics(values, published) for name, values in predicted.items()}
+    log.info("components of the forces [%s]\n%s", unit, metrics_table(metrics, unit))
+    return {"force_metrics": metrics}
+
+
+def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], forces: bool = False) -> Evaluator:
     """The model's predictions in the target's unit."""
     config = trained.config
-    return Evaluator(trained.model, packed, sets, trained.normalizer, config.training.eval_batch_size, config.run.dtype)
+    return Evaluator(
+        trained.model, packed, sets, trained.normalizer, config.training.eval_batch_size, config.run.dtype,
+        forces=forces,
+    )  # fmt: skip
 
 
 def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
@@ -240,16 +271,19 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
         chosen = select_own(trained, options.split or "test")
     for words in unit_suspicions(chosen.packed.table):
         log.warning("warning: %s", words)
-    rows, predictions, metrics = measure(trained, chosen)
+    rows, found, metrics = measure(trained, chosen)
     log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
              metrics_table(metrics, task.target.unit))  # fmt: skip
+    of_forces = measure_forces(trained, chosen.packed, rows, found)
+    if of_forces:
+        log.info("%s", in_other_units(metrics["model"], of_forces["force_metrics"]["model"]))
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     table, unit = chosen.packed.table, task.target.unit
     names = [table.names[row] for row in rows] if table.names else []
     labels = chosen.labels[rows]
-    write_predictions(folder / "predictions.csv", table.ids[rows], names, predictions, labels, task.target.name, unit)
+    write_predictions(folder / "predictions.csv", table.ids[rows], names, found.values, labels, task.target.name, unit)
     progress = trained.information.get("progress", {})
     content = {
         "checkpoint": str(trained.file),
@@ -258,6 +292,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
         "data": table.source,
         "molecules": chosen.name,
         "metrics": metrics,
+        **of_forces,
         "versions": versions(),
     }
     write_metrics(folder / "metrics.json", content)
@@ -266,6 +301,11 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
 
 def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     """Predict every structure of --input; the CSV is all that goes to standard output."""
+    path = Path(options.output or "")
+    frames = path.suffix.lower() in FRAME_SUFFIXES
+    if frames and not trained.task.target.has_forces:
+        raise ConfigError(f"--output {path}: extended xyz holds energies and forces; the model predicts "
+                          f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
     table = read_table(options.input, progress=True)
     if GEOMETRY_WARNING in table.source:
         print(f"warning: {GEOMETRY_WARNING}", file=sys.stderr)
@@ -275,15 +315,18 @@ def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
-    rows = prediction_rows(trained, table, evaluator(trained, packed, [every])(every).values)
+    found = evaluator(trained, packed, [every], forces=frames)(every)
+    rows = prediction_rows(trained, table, found.values)
     if not options.output:
         sys.stdout.write(csv_text(rows))
         return
-    path = Path(options.output)
-    if path.suffix.lower() != ".csv":
+    if not frames and path.suffix.lower() != ".csv":
         path = path / "predictions.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(path, rows)
+    if found.forces is not None:
+        write_text(path, frames_text(table, found.values, found.forces))
+    else:
+        write_rows(path, rows)
     print(f"wrote {len(rows)} predictions to {path}")
 
 

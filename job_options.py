@@ -19,6 +19,7 @@ log = logging.getLogger("geospore")
 PROGRAM_FOLDER = Path(__file__).parent
 CHECKPOINT = f"run folder or .safetensors checkpoint ({checkpoints.BEST}, {checkpoints.LAST})"
 DATA_KEY, PRETRAINED_KEY = "data.file", "training.pretrained"
+PAIR_KEYS = ("data.train_file", "data.test_file")
 YES, NO = "true", "false"
 FOUND = ".found"
 SLIP = 0.85  # so similar to a known option is a slip of the pen rather than an option of the platform
@@ -98,12 +99,14 @@ def use_for_evaluation(options: argparse.Namespace, job: Job) -> None:
 
 
 def _use_data(options: argparse.Namespace, job: Job) -> None:
-    """The attached data set, or what --set data.file chooses from it, is the data of the run."""
-    wanted = _chosen(options, DATA_KEY)
-    if job.data and wanted != SAMPLE:
-        place = _attached(job.data, wanted)
-        if place is not None or not wanted or not Path(wanted).exists():
-            _set(options, DATA_KEY, _data(job, [place] if place else job.data, "" if place else wanted or ""))
+    """The attached data set, or what --set chooses from it, is the data of the run."""
+    pair = [key for key in PAIR_KEYS if _chosen(options, key)]
+    for key in pair or [DATA_KEY]:
+        wanted = _chosen(options, key)
+        if job.data and wanted != SAMPLE:
+            place = _attached(job.data, wanted)
+            if place is not None or not wanted or not Path(wanted).exists():
+                _set(options, key, _data(job, [place] if place else job.data, "" if place else wanted or ""))
 
 
 def _use_weights(options: argparse.Namespace, job: Job) -> None:

@@ -9,29 +9,24 @@ three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is on
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import time
-import zlib
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 import numpy as np
-from mindspore import ParameterTuple
 
-from configs.loading import ConfigError, config_to_dict, config_to_yaml, load_config
+from assembly import check_agreement, foresee, make_batches, make_trainer
+from configs.loading import ConfigError, config_to_yaml, load_config
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.loader import TrainingBatches, training_batches
 from data_tools.plausibility import unit_suspicions
-from data_tools.splits import Split, save_split
-from data_tools.statistics import regression_metrics
+from data_tools.splits import save_split
 from job_options import enter_job, parse_options, use_for_training
 from session import (
-    DTYPES,
     CommandLine,
     Evaluator,
     baseline_predictions,
@@ -49,14 +44,10 @@ from training import checkpoint as checkpoints
 from training.cloud_job import Job
 from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
-from training.forecast import Forecast, forecast, one_of_each_shape
-from training.loop import Recipe, Trainer
-from training.meter import LossError
-from training.optimizer import AdamW
+from training.loop import Trainer
 from training.platform import cores, set_up, versions
-from training.progress import Quantity, Score
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
-from training.step import Objective, TrainStep, compile_count
+from training.step import compile_count
 
 #: command-line options that stand for one key of the configuration
 OPTIONS = {
@@ -120,75 +111,6 @@ def configure(options: argparse.Namespace) -> tuple[Config, Path]:
     config = load_config(options.config, overrides_of(options))
     name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
     return config, Path(config.run.output or Path("runs") / name)
-
-
-def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
-    """The training batches of a run, at a few static shapes."""
-    targets = {"label": dataset.standardised}
-    if config.training.force_weight:
-        targets["forces"] = dataset.standardised_forces
-    batches = training_batches(
-        dataset.packed, dataset.split.train, targets, config.training.batch_size, config.run.seed,
-        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
-    )  # fmt: skip
-    log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
-    log.info("padding waste: %.1f %% of nodes, %.1f %% of edges", batches.waste["nodes"], batches.waste["edges"])
-    return batches
-
-
-def make_trainer(
-    config: Config,
-    dataset: data.Dataset,
-    task: data.Task,
-    model: Any,
-    batches: TrainingBatches,
-    evaluate: Evaluator,
-    folder: Path,
-    ranks: Ranks,
-) -> Trainer:
-    """Optimiser, compiled step and loop of a run."""
-    settings, training = config.optimizer, config.training
-    optimizer = AdamW(
-        ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm, settings.ema_decay
-    )
-    information = {
-        "config": config_to_dict(config),
-        "task": task.to_dict(),
-        "normalizer": dataset.normalizer.to_dict(),
-        "elements": dataset.train_elements,
-        "source": dataset.packed.table.source,
-        "split": dataset.split.name,
-        "versions": versions(),
-    }
-    valid, forces = dataset.split.valid, training.force_weight > 0
-    if training.energy_weight != 1 and not forces:
-        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
-
-    def validate() -> Score:
-        found = evaluate(valid)
-        bad = valid[~np.isfinite(found.values)]
-        if len(bad):
-            raise LossError(
-                f"the model predicts NaN or infinity for {len(bad)} of {len(valid)} validation molecules: "
-                f"{batches.names(bad[:10])}; lower the learning rate or set optimizer.clip_norm"
-            )
-        errors = [regression_metrics(found.values, dataset.labels[valid])["mae"]]
-        if forces:
-            errors.append(force_metrics(found.forces, dataset.forces_of(valid))["mae"])
-        weights = (training.energy_weight, training.force_weight) if forces else (1.0,)
-        return Score(sum(weight * error for weight, error in zip(weights, errors, strict=True)), tuple(errors))
-
-    recipe = Recipe(
-        training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
-        dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
-    )  # fmt: skip
-    objective = Objective(training.loss, training.energy_weight, training.force_weight)
-    step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")
-    quantities = [Quantity("", "mae", task.target.unit)]
-    if forces:
-        quantities = [Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000)]
-    scale = dataset.normalizer.scale
-    return Trainer(model, optimizer, step, batches, validate, recipe, quantities, scale, folder, information, ranks)
 
 
 def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
@@ -256,32 +178,6 @@ def open_folder(folder: Path, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.tidy(folder, keep=resume)
     set_up_log(folder)
-
-
-def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
-    """All processes of a run must start from the same: another file on one server would go unnoticed for hours.
-
-    Raises:
-        RankError: they do not.
-    """
-    if trainer.ranks.size == 1:
-        return
-    split = dataset.split
-    about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
-    rows = np.concatenate((split.train, split.valid, split.test))
-    trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
-    weights = checkpoints.parameters_of(trainer.model)
-    trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
-
-
-def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:
-    """What the run would take, from a few steps of it."""
-    samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
-    part = split.valid[: config.training.eval_batch_size * trainer.ranks.size]
-    return forecast(
-        trainer, samples, [count for count in batches.used if count], lambda: evaluate(part),
-        len(part) / len(split.valid), config.run.device_target == "CPU",
-    )  # fmt: skip
 
 
 def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None:

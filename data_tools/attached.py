@@ -11,6 +11,8 @@ from pathlib import Path
 
 from data_tools.cache import is_packed
 from data_tools.graph import DataError
+from data_tools.iso17 import REFERENCE
+from data_tools.md17 import layout_of
 from data_tools.npz_format import STRUCTURE_KEYS
 from data_tools.qm9_formats import CSV_NAME, RAW_NAME, SDF_NAME
 from data_tools.readers import KINDS, SUPPORTED, kind_of
@@ -83,13 +85,14 @@ def is_data(path: Path) -> bool:
     SMILES are none: they have no labels.  A table of properties goes with its SDF file.
     """
     if path.is_dir():
-        return is_packed(path) or (path / SDF_NAME).is_file() or any(RAW_NAME.fullmatch(p.name) for p in path.iterdir())
+        single = any((path / name).is_file() for name in (SDF_NAME, REFERENCE))
+        return single or is_packed(path) or any(RAW_NAME.fullmatch(p.name) for p in path.iterdir())
     kind = None if path.suffix.lower() == ".zip" else kind_of(path)
     if kind == "npz":
         return _holds_structures(path)
     if kind == "archive":
         return _is_published(path)
-    return kind in ("sdf", "xyz")
+    return kind in ("sdf", "xyz", "database")
 
 
 def _search(
@@ -111,10 +114,10 @@ def _holds_structures(path: Path) -> bool:
     """Whether an npz file holds molecules and not, say, a stored split; a damaged one is left to its reader."""
     try:
         with zipfile.ZipFile(path) as file:
-            names = set(file.namelist())
+            names = {name.removesuffix(".npy") for name in file.namelist()}
     except (OSError, zipfile.BadZipFile):
         return path.suffix.lower() == ".npz"
-    return bool(names & {f"{key}.npy" for key in STRUCTURE_KEYS[1:]})
+    return bool(names & set(STRUCTURE_KEYS[1:])) or layout_of(names) is not None
 
 
 def _is_published(path: Path) -> bool:

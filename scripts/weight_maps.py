@@ -182,7 +182,7 @@ def _pyg_sizes(state: State, blocks: int) -> Sizes:
     filters, gaussians = _matrix(state, "interactions.0.mlp.0.weight").shape
     offsets = state["distance_expansion.offset"].astype(np.float64)
     even = np.linspace(0.0, offsets[-1], len(offsets)) if offsets.ndim == 1 and offsets.size > 1 else None
-    if even is None or not np.allclose(offsets, even, rtol=0, atol=1e-5 * abs(offsets[-1])):
+    if even is None or not offsets[-1] > 0 or not np.allclose(offsets, even, rtol=0, atol=1e-5 * abs(offsets[-1])):
         raise WeightError(
             "distance_expansion.offset: expected even steps from 0 to the cutoff; this is not PyG's SchNet"
         )

@@ -13,6 +13,7 @@ from mindspore import Tensor, nn
 from data_tools.batching import build_graph, join, pad
 from data_tools.graph import Budget, GraphBatch, Structure
 from models import build_model
+from physics.derivatives import Compiled, EnergyAndForces, with_slope
 from training.step import to_tensors
 
 #: Largest difference, relative to the largest value of the compared array.  Nothing here may exceed 1e-2.
@@ -94,51 +95,23 @@ def make_batch(
     return pad(join([build_graph(structure, cutoff) for structure in structures]), budget, cutoff, dtype)
 
 
-class Physics(nn.Cell):
-    """Outputs (G,) and forces (N, 3), the negative derivative of the sum of the outputs, in one compiled graph."""
+class ForceLossGradient(Compiled):
+    """Loss on outputs and forces, and its gradients with respect to every parameter: a second derivative."""
 
     def __init__(self, model: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.model = model
-
-        def total(*inputs):
-            outputs = model(*inputs)
-            return outputs.sum(), outputs
-
-        self.derive = ms.value_and_grad(total, 1, None, has_aux=True)
-
-    def construct(self, *inputs):
-        (_, outputs), slope = self.derive(*inputs)
-        return outputs, -slope
-
-
-class ForceLossGradient(nn.Cell):
-    """Gradients with respect to every parameter of a loss on outputs and forces: a second derivative.
-
-    Always called in GRAPH mode: nested gradients are silently wrong in PYNATIVE mode.
-    """
-
-    def __init__(self, model: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.model = model
-        self.weights = ms.ParameterTuple(model.trainable_params())
-
-        def total(*inputs):
-            return model(*inputs).sum()
-
-        slope = ms.grad(total, 1)
+        weights = ms.ParameterTuple(model.trainable_params())
+        derive = with_slope(model)
 
         def loss(*arguments):
             inputs, outputs, forces = arguments[:-2], arguments[-2], arguments[-1]
             node_mask, graph_mask = inputs[8], inputs[9]
-            wrong_outputs = (model(*inputs) - outputs) * graph_mask
-            wrong_forces = (slope(*inputs) + forces) * node_mask.reshape(-1, 1)
+            found, slope = derive(*inputs)
+            wrong_outputs = (found - outputs) * graph_mask
+            wrong_forces = (slope + forces) * node_mask.reshape(-1, 1)
             return (wrong_outputs * wrong_outputs).sum() + (wrong_forces * wrong_forces).sum()
 
-        self.derive = ms.value_and_grad(loss, None, self.weights)
-
-    def construct(self, *arguments):
-        return self.derive(*arguments)
+        super().__init__(model, ms.value_and_grad(loss, None, weights))
+        self.weights = weights
 
 
 class Bench:
@@ -147,7 +120,7 @@ class Bench:
     def __init__(self, case: Case):
         self.case = case
         self.model = build(case)
-        self.physics = Physics(self.model)
+        self.physics = EnergyAndForces(self.model)
         self.gradient = ForceLossGradient(self.model)
 
     def run(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[np.ndarray, np.ndarray]:

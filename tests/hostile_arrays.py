@@ -60,8 +60,10 @@ def other_type(random: Random, array: np.ndarray) -> np.ndarray:
 
 
 def other_shape(random: Random, array: np.ndarray) -> np.ndarray:
+    if not array.ndim:
+        return array[None]
     shapes = (array[:-1], array[None], array[..., None], array.T, array[:0], array.reshape(-1), array[..., :1])
-    return shapes[random.integers(len(shapes))] if array.ndim else array[None]
+    return shapes[random.integers(len(shapes))]
 
 
 def no_dimension(random: Random, array: np.ndarray) -> np.ndarray:

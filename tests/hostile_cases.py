@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,6 +168,41 @@ def checkpoint_harms(good: Seeds) -> tuple[Harm, ...]:
     return description, description, description, parameters, stranger
 
 
+def database_harms(whole: bytes) -> list[Harm]:
+    """One column of one row, or of all, becomes something else; the schema stays."""
+    columns = ("numbers", "positions", "pbc", "energy", "forces", "key_value_pairs", "data")
+    entry = '{"atomic_forces": {"__ndarray__": [[6, 3], "%s", %s]}}'
+    values = (
+        None, b"", b"\x00" * 7, b"\xff" * 144, bytes(10_000_000), "", "nan", "{", "[" * 100_000,
+        '{"total_energy": 1e999}', '{"total_energy": "low"}', '{"total_energy": ' + "9" * 5000 + "}",
+        "[]", 7, -1, 1e308, float("inf"),
+        pickle.dumps(Payload()), entry % ("float64", "[0]"), entry % ("object", "0"), entry % ("U9", '["x"]'),
+        (8).to_bytes(8, "little") + (entry % ("float64", "1000000000000")).encode(),
+        (8).to_bytes(8, "little") + (entry % ("object", "0")).encode(),
+        (8).to_bytes(8, "little") + (entry.replace("6", "1e9") % ("float64", "0")).encode(), (2**63).to_bytes(8, "big"),
+    )  # fmt: skip
+
+    def column(random: Random, path: Path) -> None:
+        path.write_bytes(whole)
+        with closing(sqlite3.connect(path)) as database:
+            some = "" if random.random() < 0.5 else " WHERE id=2"
+            value = one_of(random, values)
+            database.execute(f"UPDATE systems SET {one_of(random, columns)}=?{some}", (value,))
+            database.commit()
+
+    def schema(random: Random, path: Path) -> None:
+        path.write_bytes(whole)
+        statements = (
+            "DROP TABLE systems", "DELETE FROM systems", "ALTER TABLE systems RENAME COLUMN data TO others",
+            "ALTER TABLE systems DROP COLUMN positions", "UPDATE systems SET id=id+9223372036854775000",
+        )  # fmt: skip
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(one_of(random, statements))
+            database.commit()
+
+    return [*[_named(column, "column")] * 20, *[_named(schema, "schema")] * 5]
+
+
 def torch_file(random: Random, path: Path) -> None:
     content = pickle.dumps(Payload(), protocol=2)
     whole = zip_of({"archive/data.pkl": content, "archive/version": b"3\n", "archive/byteorder": b"little"})
@@ -204,6 +241,9 @@ def formats(good: Seeds) -> dict[str, Format]:
         "tar.gz": archive_format("tar.gz", published),
         "tar": archive_format("tar", good.raw),
         "npz": npz_file("molecules.npz", read_graphs),
+        "rMD17 npz": npz_file("rmd17.npz", read_graphs),
+        "MD17 npz": npz_file("md17.npz", read_graphs),
+        "ASE database": text("iso17.db", read_graphs, *database_harms(files["iso17.db"]), damages=BYTES),
         "xyz": text("molecules.xyz", read_graphs, *[geometries] * 8),
         "extended xyz": text("molecules.extxyz", read_graphs, *[comment_lines] * 15),
         "sdf": text("gdb9.sdf", read_graphs, *[sdf_counts] * 10),

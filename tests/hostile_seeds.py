@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ase.build
+import ase.db
 import numpy as np
 from published_files import RAW_FILES, write_gdb9
 from safetensors.numpy import save
@@ -17,6 +19,7 @@ from tiny_runs import LIGHT, MINI, write_molecules
 import session
 from configs.loading import config_to_dict, load_config
 from data_tools.cache import pack
+from data_tools.md17 import SAMPLE_TRAIN
 from data_tools.readers import read_table
 from data_tools.statistics import Normalizer
 from data_tools.tables import ELEMENTS
@@ -35,7 +38,7 @@ class Seeds:
     Attributes:
         files: whole files.
         raw: the dsgdb9nsd_*.xyz files.
-        arrays: of ``molecules.npz``, ``split.npz`` and ``weights.npz``.
+        arrays: of ``molecules.npz``, ``rmd17.npz``, ``md17.npz``, ``split.npz`` and ``weights.npz``.
         packed: a packed graph folder.
         information: what the checkpoint says about itself.
         trained: its parameters.
@@ -60,10 +63,12 @@ def seeds(folder: Path) -> Seeds:
     plain, extended = xyz_of(table)
     state = {key[3:]: value for key, value in np.load(GOLDEN).items() if key.startswith("sd/")}
     information, trained = a_checkpoint(folder / "best.safetensors")
+    frames = dict(np.load(SAMPLE_TRAIN))
     positions = np.random.default_rng(0).permutation(MOLECULES)
     rows = "".join(f"{place},{'train' if row < 8 else 'valid'}\n" for row, place in enumerate(positions))
     files = {
         "molecules.npz": molecules.read_bytes(),
+        "iso17.db": a_database(folder / "iso17.db"),
         "gdb9.sdf": sdf.read_bytes(),
         "gdb9.sdf.csv": labels.read_bytes(),
         "molecules.xyz": plain,
@@ -77,6 +82,8 @@ def seeds(folder: Path) -> Seeds:
     files["last.safetensors"] = files["best.safetensors"]
     arrays = {
         "molecules.npz": dict(np.load(molecules)),
+        "rmd17.npz": {name: array[:4] if array.ndim and len(array) > 9 else array for name, array in frames.items()},
+        "md17.npz": md17_of(frames),
         "weights.npz": {f"sd/{key}": value for key, value in state.items()},
         "split.npz": {
             "train": positions[:8], "valid": positions[8:10], "test": positions[10:], "name": np.array("mine")
@@ -98,6 +105,28 @@ def xyz_of(table: Any) -> tuple[bytes, bytes]:
             print(line, file=plain)
             print(line, file=extended)
     return plain.getvalue().encode(), extended.getvalue().encode()
+
+
+def md17_of(frames: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first frames of rMD17 under the names of MD17."""
+    return {
+        "z": frames["nuclear_charges"],
+        "R": frames["coords"][:4],
+        "E": frames["energies"][:4, None],
+        "F": frames["forces"][:4],
+        "e_unit": np.array("kcal/mol"),
+        "theory": np.array("PBE"),
+    }
+
+
+def a_database(path: Path) -> bytes:
+    """A few molecules as ISO17 has them, without the indices of ASE, which nobody reads here."""
+    with ase.db.connect(path, create_indices=False) as database:
+        for name in ("CH3OH", "CH4", "H2O"):
+            atoms = ase.build.molecule(name)
+            forces = np.random.default_rng(0).normal(size=atoms.positions.shape)
+            database.write(atoms, total_energy=-1.5, data={"atomic_forces": forces})
+    return path.read_bytes()
 
 
 def a_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from models import MODELS, heads, schnet
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("models", "physics", "training", "data_tools", "configs", "scripts", "examples", "tests")
-PAGES = ("train", "eval", "session", "job_options")
+PAGES = ("train", "eval", "session", "assembly", "job_options")
 OURS = {*ROOMS, *PAGES}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ANYTHING = None
@@ -42,6 +42,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "train.py": (ANYTHING, ANYTHING),
     "eval.py": (ANYTHING, ANYTHING),
     "session.py": (ANYTHING, ANYTHING),
+    "assembly.py": (ANYTHING, ANYTHING),
     "job_options.py": (ANYTHING, ANYTHING),
 }
 

@@ -14,7 +14,6 @@ from helpers import (
     BUDGET,
     CASES,
     TOLERANCES,
-    Physics,
     assert_close,
     build,
     make_batch,
@@ -26,6 +25,7 @@ from helpers import (
 from data_tools.batching import build_graph
 from data_tools.graph import Budget, GraphInputs, Structure
 from models import MODELS, build_model
+from physics.derivatives import EnergyAndForces
 from training import checkpoint
 from training.step import compile_count, to_tensors
 
@@ -207,7 +207,7 @@ def test_one_compilation_for_each_shape(case):
 def test_the_two_modes_agree(bench):
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    eager = Physics(bench.model)(*to_tensors(make_batch(molecules(), bench.case.cutoff).inputs))
+    eager = EnergyAndForces(bench.model)(*to_tensors(make_batch(molecules(), bench.case.cutoff).inputs))
     assert_close(eager[0].asnumpy()[:3], outputs, "modes")
     assert_close(eager[1].asnumpy()[: len(forces)], forces, "modes")
 
@@ -215,7 +215,7 @@ def test_the_two_modes_agree(bench):
 def test_float32_agrees_with_float64(bench):
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    single = Physics(build(bench.case, "float32"))
+    single = EnergyAndForces(build(bench.case, "float32"))
     found = single(*to_tensors(make_batch(molecules(), bench.case.cutoff, BUDGET, np.float32).inputs))
     assert found[0].dtype == found[1].dtype == ms.float32
     assert_close(found[0].asnumpy()[:3], outputs, "precision")

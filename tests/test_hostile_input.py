@@ -25,7 +25,7 @@ from scripts import convert_weights, prepare_qm9
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
-CASES, SEED = 1150, 0
+CASES, SEED = 1300, 0
 OUTCOMES = ("accepted", "refused", "FAILED")
 RUNNER = Path(__file__).with_name("hostile_run.py")
 
@@ -81,7 +81,7 @@ def write(table, format_name: str, harm: str, place: Path) -> Path:
 
 PREPARED = {
     ("npz", "npz_pickle"): "expected arrays", ("npz", "npz_bomb"): "inflates", ("npz", "truncate"): "cut short",
-    ("npz", "pipe"): "a pipe or a device", ("tar.gz", "bomb"): "name or header of",
+    ("npz", "pipe"): "a pipe or a device", ("tar.gz", "bomb"): "bytes",
     ("tar.gz", "trailing_bomb"): "inflates", ("tar.bz2", "empty"): "empty file",
     ("tar", "nothing_inside"): "found nothing", ("xyz", "first_token"): "expected",
     ("xyz", "in_utf16"): "UTF-8", ("sdf", "device"): "a pipe or a device", ("smiles", "loop"): "expected",

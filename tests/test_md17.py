@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hostile_arrays import Payload
 
 from data_tools.graph import DataError, StructureTable
 from data_tools.md17 import SAMPLE_TEST, SAMPLE_TRAIN
+from data_tools.plausibility import FRAME_ENERGIES, FRAME_FORCES, unit_suspicions
 from data_tools.readers import read_table
-from data_tools.tables import name_of_row
+from data_tools.tables import name_of_row, select_rows
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 
 FRAMES, ATOMS = 1000, 9
@@ -93,6 +95,46 @@ def test_forces_are_the_negative_gradient(sample):
     work, change = np.array(pairs).T
     assert np.corrcoef(work, change)[0, 1] > 0.95
     assert np.polyfit(work, change, 1)[0] == pytest.approx(1.0, abs=0.08)
+
+
+# ---- suspicions ------------------------------------------------------------------------------------------------------
+
+
+def relabelled(table: StructureTable, **factors: float) -> StructureTable:
+    labels = {name: values * factors.get(name, 1.0) for name, values in table.labels.items()}
+    return dataclasses.replace(table, labels=labels)
+
+
+def test_right_frames_raise_no_suspicion(sample):
+    table, file = sample
+    assert unit_suspicions(table) == []
+    old = {"energy": file["old_energies"], "forces": file["old_forces"].reshape(-1, 3)}
+    assert unit_suspicions(relabelled(dataclasses.replace(table, labels=old), energy=0.04336, forces=0.04336)) == []
+    for size in (1, 2, 10, 30, 100):
+        assert unit_suspicions(select_rows(table, np.arange(size))) == []
+
+
+@pytest.mark.parametrize("unit", [*FRAME_ENERGIES, *FRAME_FORCES])
+def test_one_label_in_another_unit(sample, unit):
+    label, units = ("energy", FRAME_ENERGIES) if unit in FRAME_ENERGIES else ("forces", FRAME_FORCES)
+    (line,) = unit_suspicions(relabelled(sample[0], **{label: 1 / units[unit]}))
+    assert f"{unit} (then multiply by {units[unit]:.6g})" in line
+
+
+def test_gradients_for_forces(sample):
+    (line,) = unit_suspicions(relabelled(sample[0], forces=-1.0))
+    assert line.startswith("forces: ") and "the energy rises along the forces" in line and "multiply by -1)" in line
+
+
+def test_frames_that_cannot_tell_raise_no_suspicion(sample):
+    """One frame many times, forces of other frames, energies of nearly no frame."""
+    table = relabelled(sample[0], forces=1 / FRAME_FORCES["Hartree/Bohr"])
+    assert len(unit_suspicions(table)) == 1
+    assert unit_suspicions(select_rows(table, np.zeros(300, int))) == []
+    others = np.roll(table.labels["forces"], 7 * ATOMS, axis=0)
+    assert unit_suspicions(dataclasses.replace(table, labels=table.labels | {"forces": others})) == []
+    energy = np.where(np.arange(FRAMES) == 3, table.labels["energy"], np.nan)
+    assert unit_suspicions(dataclasses.replace(table, labels=table.labels | {"energy": energy})) == []
 
 
 # ---- MD17 ------------------------------------------------------------------------------------------------------------

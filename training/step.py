@@ -30,8 +30,8 @@ class Objective(NamedTuple):
 
     Attributes:
         loss: the error, one of ``losses.LOSSES``.
-        energy_weight: of the labels of molecules, energies or any other.
-        force_weight: of the forces; 0 where the labels have none.
+        energy_weight: of the energies; without forces it would only scale the loss, and is not used.
+        force_weight: of the forces; 0 means that nothing but the labels of molecules is learned.
     """
 
     loss: str
@@ -63,7 +63,8 @@ class TrainStep(nn.Cell):
         self.objective = objective
         self.goes_on = goes_on
         self.intact = Parameter(Tensor(1.0, mstype.float32), name="intact", requires_grad=False)
-        forward = _with_forces(model, objective) if objective.force_weight else _without_forces(model, objective)
+        dtype = optimizer.weights[0].dtype
+        forward = _with_forces(model, objective, dtype) if objective.force_weight else _without_forces(model, objective)
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
         sum_over_ranks = SumOverRanks(ranks)
 
@@ -99,21 +100,23 @@ class TrainStep(nn.Cell):
 
 def _without_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:
     """Arguments to the scaled loss and to (loss, absolute error)."""
-    error, weight = ERRORS[objective.loss], objective.energy_weight
+    error = ERRORS[objective.loss]
 
     def forward(*arguments):
         labels, mask, count, scale = arguments[-4:]
         prediction = model(*arguments[:-4])  # (G,)
-        loss = weight * masked_sum(error(prediction, labels), mask) / count
+        loss = masked_sum(error(prediction, labels), mask) / count
         absolute = masked_sum(absolute_error(prediction, labels), mask) / count
         return loss * scale, ops.stack((loss, absolute))
 
     return forward
 
 
-def _with_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:
+def _with_forces(model: nn.Cell, objective: Objective, dtype: mstype.Type) -> Callable[..., Any]:
     """Arguments to the scaled loss and to (loss, absolute error of energies, absolute error of force components)."""
-    error, energy_weight, force_weight = ERRORS[objective.loss], objective.energy_weight, objective.force_weight
+    error = ERRORS[objective.loss]
+    # tensors, because a Python float is rounded to float32 even beside float64 tensors
+    energy_weight, force_weight = Tensor(objective.energy_weight, dtype), Tensor(objective.force_weight, dtype)
     derive = with_slope(model)
 
     def forward(*arguments):

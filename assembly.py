@@ -1,0 +1,141 @@
+"""The parts of a training run, made from its configuration and its data."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore import ParameterTuple
+
+from configs.loading import ConfigError, config_to_dict, config_to_yaml
+from configs.schema import Config
+from data_tools import dataset as data
+from data_tools.loader import TrainingBatches, training_batches
+from data_tools.splits import Split
+from data_tools.statistics import regression_metrics
+from data_tools.tables import name_of_row
+from session import DTYPES, Evaluator, force_metrics
+from training import checkpoint as checkpoints
+from training.distributed import Ranks
+from training.forecast import Forecast, forecast, one_of_each_shape
+from training.loop import Recipe, Trainer
+from training.meter import LossError
+from training.optimizer import AdamW
+from training.platform import versions
+from training.progress import Quantity, Score
+from training.step import Objective, TrainStep
+
+log = logging.getLogger("geospore")
+
+
+def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
+    """The training batches of a run, at a few static shapes."""
+    targets = {"label": dataset.standardised}
+    if config.training.force_weight:
+        targets["forces"] = dataset.standardised_forces
+    batches = training_batches(
+        dataset.packed, dataset.split.train, targets, config.training.batch_size, config.run.seed,
+        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
+    )  # fmt: skip
+    log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
+    log.info("padding waste: %.1f %% of nodes, %.1f %% of edges", batches.waste["nodes"], batches.waste["edges"])
+    return batches
+
+
+def make_trainer(
+    config: Config,
+    dataset: data.Dataset,
+    task: data.Task,
+    model: Any,
+    batches: TrainingBatches,
+    evaluate: Evaluator,
+    folder: Path,
+    ranks: Ranks,
+) -> Trainer:
+    """Optimiser, compiled step and loop of a run."""
+    settings, training = config.optimizer, config.training
+    optimizer = AdamW(
+        ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm, settings.ema_decay
+    )
+    information = {
+        "config": config_to_dict(config),
+        "task": task.to_dict(),
+        "normalizer": dataset.normalizer.to_dict(),
+        "elements": dataset.train_elements,
+        "source": dataset.packed.table.source,
+        "split": dataset.split.name,
+        "versions": versions(),
+    }
+    forces = training.force_weight > 0
+    if training.energy_weight != 1 and not forces:
+        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
+
+    recipe = Recipe(
+        training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
+        dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
+    )  # fmt: skip
+    objective = Objective(training.loss, training.energy_weight, training.force_weight)
+    step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")
+    quantities = [Quantity("", "mae", task.target.unit)]
+    if forces:
+        quantities = [Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000)]
+    scale = dataset.normalizer.scale
+    return Trainer(
+        model, optimizer, step, batches, lambda: validate(dataset, evaluate, objective), recipe, quantities, scale,
+        folder, information, ranks,
+    )  # fmt: skip
+
+
+def validate(dataset: data.Dataset, evaluate: Evaluator, objective: Objective) -> Score:
+    """How good the weights are that the model holds, on the validation molecules.
+
+    Raises:
+        LossError: a prediction is NaN or infinite.
+    """
+    valid, with_forces = dataset.split.valid, objective.force_weight > 0
+    found = evaluate(valid)
+    bad = ~np.isfinite(found.values)
+    if with_forces and found.forces is not None:
+        owner = np.repeat(np.arange(len(valid)), dataset.packed.table.n_atoms[valid])
+        bad[owner[~np.isfinite(found.forces).all(axis=1)]] = True
+    if bad.any():
+        raise LossError(
+            f"the model predicts NaN or infinity for {bad.sum()} of {len(valid)} validation molecules: "
+            f"{', '.join(name_of_row(dataset.packed.table, int(row)) for row in valid[bad][:10])}; lower the learning "
+            "rate or set optimizer.clip_norm"
+        )
+    energy = regression_metrics(found.values, dataset.labels[valid])["mae"]
+    if not with_forces:
+        return Score(energy, (energy,))
+    force = force_metrics(found.forces, dataset.forces_of(valid))["mae"]
+    return Score(objective.energy_weight * energy + objective.force_weight * force, (energy, force))
+
+
+def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
+    """All processes of a run must start from the same: another file on one server would go unnoticed for hours.
+
+    Raises:
+        RankError: they do not.
+    """
+    if trainer.ranks.size == 1:
+        return
+    split = dataset.split
+    about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
+    rows = np.concatenate((split.train, split.valid, split.test))
+    trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
+    weights = checkpoints.parameters_of(trainer.model)
+    trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
+
+
+def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:
+    """What the run would take, from a few steps of it."""
+    samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
+    part = split.valid[: config.training.eval_batch_size * trainer.ranks.size]
+    return forecast(
+        trainer, samples, [count for count in batches.used if count], lambda: evaluate(part),
+        len(part) / len(split.valid), config.run.device_target == "CPU",
+    )  # fmt: skip
