@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a molecule is too small for sev
 import numpy as np
 from ase import Atoms, units
 from ase.io import Trajectory
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
 from examples.molecule import Progress, open_molecule, parser, run
@@ -33,7 +33,8 @@ FRAMES = 1000  # of a trajectory
 
 def start_moving(atoms: Atoms, temperature: float, seed: int = 0) -> None:
     """Velocities at a temperature (K), without drift or rotation of the whole."""
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=np.random.default_rng(seed))
+    widths = np.sqrt(atoms.get_masses() * units.kB * temperature)  # of the distribution of Maxwell and Boltzmann
+    atoms.set_momenta(np.random.default_rng(seed).normal(size=(len(atoms), 3)) * widths[:, None])
     Stationary(atoms)
     ZeroRotation(atoms)
 

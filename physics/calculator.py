@@ -97,7 +97,7 @@ class Calculator(AseCalculator):
     Molecules (pbc all False) and crystals (pbc all True).  ``energy`` and ``free_energy`` (the same number) in eV and
     ``forces`` (N, 3) in eV/Angstrom come from one compiled call.  ``hessian``, by ``get_hessian`` or
     ``get_property("hessian")``, is (3N, 3N) in eV/Angstrom^2, row 3 i + a for axis a of atom i, exact for the model and
-    symmetric to rounding: in float64 about 1e-12 of its largest element, in float32 about 1e-5.  There is no stress.
+    symmetric to rounding; for ethanol, float32 is off by 1e-6 of the largest element.  There is no stress.
 
     Args:
         model: graph inputs to (G,) outputs; its parameters decide whether it computes in float32 or float64.
@@ -198,7 +198,8 @@ class Calculator(AseCalculator):
                 f"of {self.cutoff:g} Angstrom"
             )
         cell = np.array(atoms.cell) if atoms.pbc.all() else None
-        return Structure(atoms.numbers.astype(np.int32), atoms.get_positions(), cell, str(atoms.symbols))
+        name = f"structure of {len(atoms)} atoms"  # a formula would take longer than the list of pairs
+        return Structure(atoms.numbers.astype(np.int32), atoms.get_positions(), cell, name)
 
     def _budget(self, atoms: int, edges: int) -> Budget:
         """The shape for a graph: one for each rounded number of atoms, enlarged when a graph does not fit."""
