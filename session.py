@@ -28,6 +28,7 @@ from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts, linear_baseline, mean_baseline, regression_metrics
 from data_tools.units import KCAL_PER_MOL
 from models import build_model
+from physics.calculator import SKIN, Calculator
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 from training.cloud_job import JobError
@@ -220,6 +221,31 @@ def known_elements(numbers: list[int]) -> list[int]:
     if not isinstance(numbers, list) or not all(type(number) is int and 0 < number <= 118 for number in numbers):
         raise ValueError("elements: expected atomic numbers")
     return numbers
+
+
+def load_calculator(
+    path: str | Path, dtype: str = "", skin: float = SKIN, overrides: Iterable[tuple[str, str]] = ()
+) -> Calculator:
+    """An ASE calculator of a checkpoint, or of the best one of a run folder.
+
+    Args:
+        path: file or folder.
+        dtype: float32 or float64 arithmetic with the same weights; empty: that of the run.
+        skin: of the neighbour lists, Angstrom.
+        overrides: as of ``load_trained``.
+
+    Raises:
+        DataError: the model predicts something else than the energy of a geometry.
+        CheckpointError, ConfigError, DeviceError: as ``load_trained``.
+    """
+    trained = load_trained(path, [*overrides, *([("run.dtype", dtype)] if dtype else [])])
+    target = trained.task.target
+    if not target.has_forces:
+        raise DataError(
+            f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
+            "forces; use a model that was trained on the target energy"
+        )
+    return Calculator(trained.model, trained.normalizer, trained.elements, trained.config.model.cutoff, skin)
 
 
 class Predictions(NamedTuple):

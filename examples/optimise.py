@@ -1,0 +1,75 @@
+"""Find the nearest minimum of a trained potential: geometry optimisation by ASE's BFGS.
+
+python examples/optimise.py
+python examples/optimise.py --ckpt runs/RUN --input molecule.xyz --fmax 0.01 --output minimum.xyz
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("GLOG_v", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a molecule is too small for several threads: they are 4 times slower
+
+import numpy as np
+from ase import Atoms
+from ase.optimize import BFGS
+
+from configs.loading import ConfigError
+from examples.molecule import open_molecule, parser, run
+
+STEPS = 500
+
+
+def largest_force(atoms: Atoms) -> float:
+    """The length of the largest force on an atom, eV/Angstrom."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+
+
+def minimise(atoms: Atoms, fmax: float, steps: int = STEPS) -> int:
+    """Move the atoms to a minimum, with a line for each step.
+
+    Args:
+        atoms: with a calculator.
+        fmax: largest force on an atom at the end, eV/Angstrom.
+        steps: the most steps.
+
+    Returns:
+        steps made.
+
+    Raises:
+        ConfigError: the forces are still larger after so many steps.
+    """
+    optimiser = BFGS(atoms, logfile=None)
+
+    def report() -> None:
+        energy, force = atoms.get_potential_energy(), largest_force(atoms)
+        print(f"step {optimiser.nsteps:3d}  energy {energy:.6f} eV  largest force {force:.6f} eV/A", flush=True)
+
+    optimiser.attach(report)
+    if not optimiser.run(fmax=fmax, steps=steps):
+        raise ConfigError(
+            f"largest force {largest_force(atoms):.3g} eV/A after {steps} steps, expected {fmax:g} or less"
+        )
+    return optimiser.nsteps
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Optimise and write the geometry."""
+    options = parser(__doc__)
+    options.add_argument("--fmax", type=float, default=0.01, help="largest force at the end, eV/A; default %(default)s")
+    chosen = options.parse_args(arguments)
+    atoms = open_molecule(chosen.input, chosen.ckpt, chosen.dtype)
+    steps = minimise(atoms, chosen.fmax)
+    energy, force = atoms.get_potential_energy(), largest_force(atoms)
+    print(f"minimum after {steps} steps: energy {energy:.6f} eV, largest force {force:.6f} eV/A")
+    if chosen.output:
+        atoms.write(chosen.output)
+        print(f"wrote {chosen.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
