@@ -4,7 +4,8 @@
 
 PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
 a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
-prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.
+prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.  The kinds
+``forces_train`` and ``forces_infer`` use the shipped frames of ethanol with energies and forces, the others QM9.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from data_tools.batching import chunks
 from data_tools.budgets import batch_sizes, choose_budgets
 from data_tools.dataset import open_graphs
 from data_tools.loader import fitted_batch
+from data_tools.md17 import SAMPLE_TRAIN
 from models import build_model
+from physics.derivatives import EnergyAndForces
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import cores, set_up, versions
@@ -41,6 +44,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
     "full": {"features": 128, "filters": 128, "blocks": 3, "gaussians": 50},
 }
+KINDS = ("train", "infer", "forces_train", "forces_infer")
 CUTOFF = 5.0  # Angstrom
 BATCHES = 24
 LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
@@ -49,23 +53,33 @@ LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay"
 def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> Callable[[int], list[float]]:
     """A function that runs K steps over the batches and returns the seconds of each."""
     set_up(mode, "CPU", 0, seed=0)
-    packed = open_graphs("sample", CUTOFF)
-    labels = packed.table.labels["gap"]
+    with_forces = kind.startswith("forces_")
+    packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", CUTOFF)
+    values = packed.table.labels
+    if with_forces:
+        targets = {"label": values["energy"] - values["energy"].mean(), "forces": values["forces"]}
+    else:
+        targets = {"label": values["gap"]}
     budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4)
-    padded = [fitted_batch(packed, rows, budgets, {"label": labels}) for rows in batches]
+    padded = [fitted_batch(packed, rows, budgets, targets) for rows in batches]
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
-    if kind == "infer":
+    if kind.endswith("infer"):
         arguments = [to_tensors(batch.inputs) for batch in padded]
+        derive = EnergyAndForces(model)
 
         def step(k: int) -> None:
-            model(*arguments[k % len(arguments)]).asnumpy()
+            if with_forces:
+                derive(*arguments[k % len(arguments)])[1].asnumpy()
+            else:
+                model(*arguments[k % len(arguments)]).asnumpy()
     else:
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-        train = TrainStep(model, optimizer, Objective("mse"))
+        train = TrainStep(model, optimizer, Objective("mse", 1.0, float(with_forces)))
 
         def step(k: int) -> None:
             batch = padded[k % len(padded)]
-            train(*step_arguments(batch, {"label": len(batch.ids)}, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+            known = {name: int(mask.sum()) for name, mask in batch.masks.items()}
+            train(*step_arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
 
     count = 0
 
@@ -121,9 +135,12 @@ class Peer:
 
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of ours and of the peer for one case."""
-    order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + BATCHES * batch_size]
+    if kind.startswith("forces_"):
+        order = np.resize(np.random.default_rng(0).permutation(1000), BATCHES * batch_size)
+    else:
+        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + BATCHES * batch_size]
     batches = chunks(order, batch_size)
-    ids = folder / f"ids_{batch_size}.npz"
+    ids = folder / f"ids_{kind}_{batch_size}.npz"
     np.savez(ids, ids=np.stack(batches))
     ours = our_steps(profile, batches, kind, options.mode)
     peer = Peer(options.peer_python, profile, batch_size, kind, ids, options.threads)
@@ -159,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peer_python", required=True, help="interpreter with torch and torch_geometric")
     parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=list(PROFILES))
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
-    parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=["train", "infer"])
+    parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=KINDS)
     parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
     parser.add_argument("--steps", type=int, default=26, help="steps of a block; the first two do not count")
     parser.add_argument("--threads", type=int, default=2, help="threads of the peer")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data_tools" / "samples"
-HARTREE = 27.211386246  # eV
+HARTREE, KCAL_PER_MOL = 27.211386246, 0.04336414  # eV
 N_TEST, N_VALID = 2807, 2000  # the `sample` split; the other 18,000 molecules are for training
 ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 
@@ -27,6 +27,7 @@ class PeerBatch(NamedTuple):
     node_graph: Tensor  # (N,) int64
     edge_index: Tensor  # (2, E) int64
     labels: Tensor  # (G,) float32, eV
+    forces: Tensor  # (N, 3) float32, eV/Angstrom; (0, 3) where the data have none
 
 
 class GivenEdges(nn.Module):
@@ -65,7 +66,69 @@ def read_u0_references(path: Path = SAMPLES / "atomref.txt") -> dict[int, float]
     return references
 
 
-class PeerMolecules:
+class PeerStructures:
+    """Structures as flat tensors.
+
+    Args:
+        numbers: (A,) atomic numbers of all structures, one after the other.
+        positions: (A, 3) float32, Angstrom.
+        n_atoms: (M,) atoms per structure.
+        labels: (M,) float64, eV.
+        cutoff: Angstrom.
+        forces: (A, 3) eV/Angstrom, or None.
+    """
+
+    def __init__(
+        self,
+        numbers: np.ndarray,
+        positions: np.ndarray,
+        n_atoms: np.ndarray,
+        labels: np.ndarray,
+        cutoff: float,
+        forces: np.ndarray | None = None,
+    ) -> None:
+        self.n_atoms, self.labels = n_atoms, labels
+        starts = np.concatenate([[0], np.cumsum(n_atoms)])
+        source, centre, n_edges = find_edges(positions, n_atoms, cutoff)
+        self._numbers, self._positions = torch.from_numpy(numbers), torch.from_numpy(positions)
+        self._labels = torch.from_numpy(labels.astype(np.float32))
+        self._forces = None if forces is None else torch.from_numpy(forces.astype(np.float32))
+        self._local_edges = torch.from_numpy(np.stack([source, centre]))
+        self._node_starts, self._node_counts = torch.from_numpy(starts), torch.from_numpy(n_atoms)
+        self._edge_starts = torch.from_numpy(np.concatenate([[0], np.cumsum(n_edges)]))
+        self._edge_counts = torch.from_numpy(n_edges)
+
+    def collate(self, rows: np.ndarray) -> PeerBatch:
+        """Gather the structures of `rows`, in this order, into one batch."""
+        chosen = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        node_counts, edge_counts = self._node_counts[chosen], self._edge_counts[chosen]
+        nodes, first_nodes = _ranges(self._node_starts[chosen], node_counts)
+        edges, _ = _ranges(self._edge_starts[chosen], edge_counts)
+        edge_index = self._local_edges[:, edges] + torch.repeat_interleave(first_nodes, edge_counts)
+        node_graph = torch.repeat_interleave(torch.arange(len(chosen)), node_counts)
+        forces = torch.zeros((0, 3)) if self._forces is None else self._forces[nodes]
+        return PeerBatch(
+            self._numbers[nodes], self._positions[nodes], node_graph, edge_index, self._labels[chosen], forces
+        )
+
+
+class PeerFrames(PeerStructures):
+    """The shipped training frames of ethanol (rMD17): energies from their mean, and forces."""
+
+    def __init__(self, cutoff: float, path: Path = SAMPLES / "rmd17_ethanol_train_01.npz") -> None:
+        with np.load(path) as data:
+            count, size = data["coords"].shape[:2]
+            super().__init__(
+                np.tile(data["nuclear_charges"].astype(np.int64), count),
+                data["coords"].reshape(-1, 3).astype(np.float32),
+                np.full(count, size),
+                (data["energies"] - data["energies"].mean()) * KCAL_PER_MOL,
+                cutoff,
+                data["forces"].reshape(-1, 3) * KCAL_PER_MOL,
+            )
+
+
+class PeerMolecules(PeerStructures):
     """All shipped molecules as flat tensors.
 
     Attributes:
@@ -78,32 +141,14 @@ class PeerMolecules:
         """Read the molecules, the labels of `target` (gap or U0, the latter as atomisation energy) and find edges."""
         with np.load(path) as data:
             numbers, positions = data["Z"].astype(np.int64), data["R"].astype(np.float32)
-            self.gdb_index, self.n_atoms = data["gdb_index"], data["n_atoms"].astype(np.int64)
+            self.gdb_index, n_atoms = data["gdb_index"], data["n_atoms"].astype(np.int64)
             raw = data[target].astype(np.float64)
-        starts = np.concatenate([[0], np.cumsum(self.n_atoms)])
         if target == "U0":
             table = np.zeros(numbers.max() + 1)
             for number, energy in read_u0_references().items():
                 table[number] = energy
-            raw = raw - np.add.reduceat(table[numbers], starts[:-1])
-        self.labels = raw * HARTREE
-        source, centre, n_edges = find_edges(positions, self.n_atoms, cutoff)
-        self._numbers, self._positions = torch.from_numpy(numbers), torch.from_numpy(positions)
-        self._labels = torch.from_numpy(self.labels.astype(np.float32))
-        self._local_edges = torch.from_numpy(np.stack([source, centre]))
-        self._node_starts, self._node_counts = torch.from_numpy(starts), torch.from_numpy(self.n_atoms)
-        self._edge_starts = torch.from_numpy(np.concatenate([[0], np.cumsum(n_edges)]))
-        self._edge_counts = torch.from_numpy(n_edges)
-
-    def collate(self, rows: np.ndarray) -> PeerBatch:
-        """Gather the molecules of `rows`, in this order, into one batch."""
-        chosen = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-        node_counts, edge_counts = self._node_counts[chosen], self._edge_counts[chosen]
-        nodes, first_nodes = _ranges(self._node_starts[chosen], node_counts)
-        edges, _ = _ranges(self._edge_starts[chosen], edge_counts)
-        edge_index = self._local_edges[:, edges] + torch.repeat_interleave(first_nodes, edge_counts)
-        node_graph = torch.repeat_interleave(torch.arange(len(chosen)), node_counts)
-        return PeerBatch(self._numbers[nodes], self._positions[nodes], node_graph, edge_index, self._labels[chosen])
+            raw = raw - np.add.reduceat(table[numbers], np.cumsum(n_atoms) - n_atoms)
+        super().__init__(numbers, positions, n_atoms, raw * HARTREE, cutoff)
 
 
 def _ranges(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

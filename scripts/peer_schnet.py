@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_geometric
-from peer_data import GivenEdges, PeerBatch, PeerMolecules, epoch_order, sample_split
+from peer_data import GivenEdges, PeerBatch, PeerFrames, PeerMolecules, epoch_order, sample_split
 from peer_golden import add_golden_arguments, run_golden
 from torch import Tensor, nn
 from torch.nn import functional
@@ -226,11 +226,20 @@ def versions() -> dict[str, str]:
     }
 
 
+def predict_with_forces(model: SchNet, batch: PeerBatch, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """Return energies (G,) and forces (N, 3); with ``create_graph`` the forces can be differentiated again."""
+    model.interaction_graph.edge_index = batch.edge_index
+    positions = batch.positions.detach().requires_grad_()
+    energies = model(batch.numbers, positions, batch.node_graph).squeeze(-1)
+    return energies, -torch.autograd.grad(energies.sum(), positions, create_graph=create_graph)[0]
+
+
 class PeerBench:
     """A prepared model and batches; one call is one timed step."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        molecules = PeerMolecules("gap", args.cutoff)
+        self.with_forces = args.kind.startswith("forces_")
+        molecules = PeerFrames(args.cutoff) if self.with_forces else PeerMolecules("gap", args.cutoff)
         with np.load(args.ids_file) as arrays:
             rows = arrays[args.ids_key or arrays.files[0]]
         if rows.ndim != 2 or rows.shape[1] != args.batch_size:
@@ -242,18 +251,24 @@ class PeerBench:
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.loss, self.kind, self.count = LOSSES[args.loss], args.kind, 0
-        self.model.train(self.kind == "train")
+        self.model.train(self.kind.endswith("train"))
 
     def step(self) -> float:
         """Run one step on the next batch and return its seconds."""
         batch = self.batches[self.count % len(self.batches)]
         self.count += 1
         start = time.perf_counter()
-        if self.kind == "train":
+        if self.kind.endswith("train"):
             self.optimizer.zero_grad()
-            loss = self.loss(predict(self.model, batch), batch.labels)
+            if self.with_forces:
+                energies, forces = predict_with_forces(self.model, batch, create_graph=True)
+                loss = self.loss(energies, batch.labels) + self.loss(forces, batch.forces)
+            else:
+                loss = self.loss(predict(self.model, batch), batch.labels)
             loss.backward()
             self.optimizer.step()
+        elif self.with_forces:
+            predict_with_forces(self.model, batch, create_graph=False)
         else:
             with torch.inference_mode():
                 predict(self.model, batch)
@@ -294,7 +309,7 @@ def parse_arguments() -> argparse.Namespace:
     for name, default in {"features": 64, "blocks": 2, "gaussians": 25, "batch_size": 32, "threads": 2}.items():
         bench.add_argument(f"--{name}", type=int, default=default)
     bench.add_argument("--cutoff", type=float, default=CUTOFF)
-    bench.add_argument("--kind", choices=["train", "infer"], default="train")
+    bench.add_argument("--kind", choices=["train", "infer", "forces_train", "forces_infer"], default="train")
     bench.add_argument("--loss", choices=sorted(LOSSES), default="mse")
     bench.add_argument("--ids_file", type=Path, required=True, help=".npz with (n_batches, batch_size) row numbers")
     bench.add_argument("--ids_key", help="name of the array in ids_file; default: the first")
