@@ -60,7 +60,7 @@ class CommandLine(argparse.ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (-[^\s=]*)", message)
         if unknown:
             message = f"unknown option {unknown[1]}: {self.nearest(unknown[1])}"
-        raise ConfigError(f"{message.rstrip('; ')}; --help lists the options")
+        raise ConfigError(f"{message.rstrip('; :')}; --help lists the options")
 
     def nearest(self, option: str, similarity: float = 0.5) -> str:
         """A question whether a known option was meant; nothing where none is as similar (1: the same)."""
