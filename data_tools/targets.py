@@ -93,8 +93,8 @@ TARGETS: dict[str, Target] = {
         Target("U", "eV", True, ("sum",), _ENERGY, "internal energy at 298.15 K"),
         Target("H", "eV", True, ("sum",), _ENERGY, "enthalpy at 298.15 K"),
         Target("G", "eV", True, ("sum",), _ENERGY, "free energy at 298.15 K"),
-        Target("energy", "eV", True, ("sum",), ("total",), "potential energy of a geometry", has_forces=True),
         Target("Cv", "cal/(mol K)", True, ("sum",), ("none",), "heat capacity at 298.15 K"),
+        Target("energy", "eV", True, ("sum",), ("none",), "potential energy of a geometry", has_forces=True),
     )
 }
 
@@ -150,7 +150,8 @@ def allowed_standardisations(target: Target, readout: str, reference: str) -> tu
         return ("scale", "none")
     extensive = target.extensive and readout == "sum"
     allowed = ("per_element", "per_atom", "per_molecule") if extensive else ("per_molecule",)
-    return allowed if reference == "total" else (*allowed, "none")
+    # an energy with forces is a total one too
+    return allowed if reference == "total" or target.has_forces else (*allowed, "none")
 
 
 def check_combination(target: Target, readout: str, reference: str, standardisation: str) -> None:

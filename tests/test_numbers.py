@@ -10,6 +10,7 @@ from mindspore import Tensor
 from tiny_runs import MINI, light, options, read_rows, small_run, write_molecules
 
 import train
+from session import Predictions
 from training import checkpoint as checkpoints
 from training import loop
 from training.meter import EXPLOSION, FEWEST, LossError, Meter
@@ -152,7 +153,8 @@ def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_writte
     folder, settings = tmp_path / "run", light(training__epochs=EPOCHS)
     whole = small_run(molecules, tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(train.Evaluator, "__call__", lambda self, rows: (np.full(len(rows), np.nan), None))
+        nothing = Predictions(np.full(12, np.nan), np.zeros((12, 0)), None)
+        patch.setattr(train.Evaluator, "__call__", lambda self, rows: nothing)
         assert train.main(options(molecules, folder, "--config", str(MINI), **settings)) == 3
     assert "12 of 12 validation molecules: structure" in capsys.readouterr().err
     assert not (folder / "metrics.csv").exists()

@@ -112,7 +112,7 @@ def test_predicted_forces_are_written_and_are_the_gradient(finished, tmp_path, c
     assert first.get_forces()[2, 1] == pytest.approx(-slope, rel=0.02, abs=0.02)  # float32 energies of -4,000 eV
     assert evaluation.main(["--ckpt", str(finished), "--input", str(source)]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()[1:]))
-    assert float(rows[0]["energy total [eV]"]) == pytest.approx(first.get_potential_energy(), abs=1e-4)
+    assert float(rows[0]["energy [eV]"]) == pytest.approx(first.get_potential_energy(), abs=1e-4)
 
 
 def test_a_resumed_run_repeats_itself_and_modes_agree(tmp_path):
