@@ -30,7 +30,6 @@ from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
-from data_tools.loader import atoms_of
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
 from data_tools.splits import Split, make_split
@@ -240,7 +239,7 @@ def measure_forces(trained: Trained, packed: PackedGraphs, rows: np.ndarray, fou
     published = published_forces(trained, packed)
     if published is None or found.forces is None:
         return {}
-    published = published[atoms_of(packed, rows)]
+    published = published[packed.atoms_of(rows)]
     if not np.isfinite(published).any():
         return {}
     unit = f"{trained.task.target.unit}/A"

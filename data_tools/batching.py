@@ -87,7 +87,7 @@ def take(packed: PackedGraphs, rows: np.ndarray) -> RaggedBatch:
     """The graphs of the given rows of a packed data set, in that order (no Python loop over molecules)."""
     table = packed.table
     n_atoms, n_pairs = table.n_atoms[rows], packed.n_pairs[rows]
-    atoms = ragged_range(packed.atom_starts[rows], n_atoms)
+    atoms = packed.atoms_of(rows)
     pairs = ragged_range(packed.pair_starts[rows], n_pairs)
     before = np.repeat(np.cumsum(n_atoms) - n_atoms, n_pairs)
     return RaggedBatch(

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.graph import DataError, StructureTable
-from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs
+from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs, ragged_range
 from data_tools.source_files import one_line, shown
 from data_tools.tables import check_table, name_of_row
 
@@ -68,6 +68,10 @@ class PackedGraphs:
     def atom_starts(self) -> np.ndarray:
         """(M,) int64 first atom of each structure."""
         return np.concatenate(([0], np.cumsum(self.table.n_atoms)[:-1])).astype(np.int64)
+
+    def atoms_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the atoms of some rows in the flat arrays, one structure after the other."""
+        return ragged_range(self.atom_starts[rows], self.table.n_atoms[rows])
 
     @cached_property
     def pair_starts(self) -> np.ndarray:

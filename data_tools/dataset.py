@@ -10,7 +10,6 @@ import numpy as np
 from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
-from data_tools.loader import atoms_of
 from data_tools.readers import read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer
@@ -134,8 +133,8 @@ class Dataset:
         Raises:
             DataError: no training row has forces.
         """
-        rows = self.split.train
-        if self.forces is None or not np.isfinite(self.forces[atoms_of(self.packed, rows)]).any():
+        known = self.forces_of(self.split.train)
+        if self.forces is None or known is None or not np.isfinite(known).any():
             raise DataError(
                 f"{self.packed.table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found "
                 "none; give data with forces, or learn energies alone with training.force_weight=0"
@@ -144,7 +143,7 @@ class Dataset:
 
     def forces_of(self, rows: np.ndarray) -> np.ndarray | None:
         """(atoms of these rows, 3) published forces, NaN where unknown; None where the data have none."""
-        return None if self.forces is None else self.forces[atoms_of(self.packed, rows)]
+        return None if self.forces is None else self.forces[self.packed.atoms_of(rows)]
 
     @property
     def train_elements(self) -> list[int]:
@@ -167,7 +166,7 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
     forces = packed.table.labels.get("forces") if task.target.has_forces else None
-    known = None if forces is None else forces[atoms_of(packed, split.train)]
+    known = None if forces is None else forces[packed.atoms_of(split.train)]
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
     return Dataset(packed, split, labels, counts, normalizer, forces)
 

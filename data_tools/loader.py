@@ -16,7 +16,6 @@ from data_tools.batching import balanced_chunks, chunks, epoch_order, pad, shard
 from data_tools.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, GraphBatch
-from data_tools.neighbors import ragged_range
 from data_tools.tables import name_of_row
 
 Item = TypeVar("Item")
@@ -175,13 +174,8 @@ def fitted_batch(
 
 def targets_of(packed: PackedGraphs, rows: np.ndarray, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The targets of some rows: (M,) arrays belong to structures, (A, 3) arrays to their atoms."""
-    atoms = atoms_of(packed, rows) if any(values.ndim > 1 for values in targets.values()) else rows
+    atoms = packed.atoms_of(rows) if any(values.ndim > 1 for values in targets.values()) else rows
     return {name: values[rows if values.ndim == 1 else atoms] for name, values in targets.items()}
-
-
-def atoms_of(packed: PackedGraphs, rows: np.ndarray) -> np.ndarray:
-    """Numbers of the atoms of some rows, one structure after the other."""
-    return ragged_range(packed.atom_starts[rows], packed.table.n_atoms[rows])
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
