@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,11 @@ def open_two_files(train_file: str, test_file: str, cutoff: float, progress: boo
     """
     files = (train_file, md17.SAMPLE_TRAIN), (test_file, md17.SAMPLE_TEST)
     tables = [read_table(shipped if file == SAMPLE else file, progress) for file, shipped in files]
-    return cache.pack(join_tables(tables, ("train", "test")), cutoff, progress)
+    parts = [
+        dataclasses.replace(table, split=np.full(len(table), part))
+        for table, part in zip(tables, ("train", "test"), strict=True)
+    ]
+    return cache.pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
 def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> PackedGraphs:

@@ -32,7 +32,7 @@ import numpy as np
 from data_tools.graph import DataError, StructureTable
 from data_tools.progress import track
 from data_tools.source_files import describe_source, one_line, read_text, require_file
-from data_tools.tables import check_table, select_rows
+from data_tools.tables import check_table, join_tables, select_rows
 
 REFERENCE, TEST_WITHIN = "reference.db", "test_within.db"
 ID_FILES = {"train": "train_ids.txt", "valid": "validation_ids.txt"}
@@ -86,7 +86,9 @@ def read_folder(folder: Path, progress: bool = False) -> StructureTable:
     left_out = f"; {int((~named).sum()):,} rows in neither list" if not named.all() else ""
     reference = dataclasses.replace(reference, split=split, source=reference.source + left_out)
     within = dataclasses.replace(within, split=np.full(len(within), "test"))
-    return _join([(REFERENCE, select_rows(reference, named) if left_out else reference), (TEST_WITHIN, within)])
+    tables = (select_rows(reference, named) if left_out else reference, within)
+    joined = join_tables(tables, (REFERENCE, TEST_WITHIN))
+    return dataclasses.replace(joined, ids=np.arange(len(joined)))
 
 
 def read_database(path: Path, progress: bool = False) -> StructureTable:
@@ -212,25 +214,3 @@ def _read_ids(path: Path) -> np.ndarray:
         return np.array([int(word) for word in words], np.int64)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: expected whole numbers, {one_line(error)[:200]}; fetch it again") from None
-
-
-def _join(parts: list[tuple[str, StructureTable]]) -> StructureTable:
-    """Tables one after the other, each named; a label that only some have is NaN in the others."""
-    tables = [table for _, table in parts]
-    labels = {}
-    for name in {name: None for table in tables for name in table.labels}:
-        width = next(table.labels[name].shape[1:] for table in tables if name in table.labels)
-        labels[name] = np.concatenate([
-            table.labels.get(name, np.full((len(table.numbers) if width else len(table), *width), np.nan))
-            for table in tables
-        ])  # fmt: skip
-    return StructureTable(
-        numbers=np.concatenate([table.numbers for table in tables]),
-        positions=np.concatenate([table.positions for table in tables]),
-        n_atoms=np.concatenate([table.n_atoms for table in tables]),
-        labels=labels,
-        ids=np.arange(sum(map(len, tables))),
-        names=tuple(f"{name} {row}" for name, table in parts for row in table.names),
-        split=np.concatenate([table.split for table in tables if table.split is not None]),
-        source=", ".join(table.source for table in tables),
-    )

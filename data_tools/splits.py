@@ -93,7 +93,7 @@ def make_split(
     Args:
         kind: one of `KINDS`.
         table: the structures to split.
-        seed: of the permutation, for ``110k`` and ``random``.
+        seed: of the permutation, for ``110k``, ``random`` and ``two_files``.
         train_size: take the first so many training molecules (int), or this fraction (float, of the table for
             ``random``, of the rows to learn from for ``two_files``, else of the training part).  None: all.
         valid_size: only for ``random`` and ``two_files``, same meaning; None: a tenth (of the rows to learn from).

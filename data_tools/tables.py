@@ -101,12 +101,12 @@ def table_of_structures(
     return check_table(path, table)
 
 
-def join_tables(tables: Sequence[StructureTable], parts: Sequence[str]) -> StructureTable:
+def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> StructureTable:
     """Several tables as one; a label that only some of them have is NaN in the others.
 
     Args:
-        tables: with structures of any kind.
-        parts: per table, ``train``, ``valid`` or ``test``: the label that all its rows get in ``split``.
+        tables: with structures of any kind; their rows are labelled in ``split``, or those of none are.
+        names: per table, what the names of its structures begin with.
     """
     labels = {}
     for name in dict.fromkeys(name for table in tables for name in table.labels):
@@ -115,6 +115,7 @@ def join_tables(tables: Sequence[StructureTable], parts: Sequence[str]) -> Struc
         sizes = [len(table.numbers) if of_atoms else len(table) for table in tables]
         missing = [np.full((size, *like.shape[1:]), np.nan) for size in sizes]
         labels[name] = np.concatenate([t.labels.get(name, gap) for t, gap in zip(tables, missing, strict=True)])
+    labelled = any(table.split is not None for table in tables)
     cells = None
     if any(table.cells is not None for table in tables):
         cells = np.concatenate([np.zeros((len(t), 3, 3)) if t.cells is None else t.cells for t in tables])
@@ -125,13 +126,13 @@ def join_tables(tables: Sequence[StructureTable], parts: Sequence[str]) -> Struc
         labels=labels,
         ids=np.concatenate([table.ids for table in tables]),
         names=tuple(
-            f"{part}: {name_of_row(table, row)}"
-            for table, part in zip(tables, parts, strict=True)
+            f"{name} {name_of_row(table, row)}"
+            for table, name in zip(tables, names, strict=True)
             for row in range(len(table))
         ),
         cells=cells,
-        split=np.repeat(parts, [len(table) for table in tables]),
-        source="; ".join(table.source for table in tables),
+        split=np.concatenate([table.split for table in tables if table.split is not None]) if labelled else None,
+        source=", ".join(table.source for table in tables),
     )
 
 
