@@ -45,10 +45,9 @@ from session import (
     Trained,
     baseline_predictions,
     exit_code,
-    force_metrics,
-    in_other_units,
     load_trained,
     log,
+    measure_forces,
     metrics_of,
     open_dataset,
     set_up_log,
@@ -234,19 +233,14 @@ def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | Non
     return packed.table.labels.get("forces") if trained.task.target.has_forces else None
 
 
-def measure_forces(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions) -> dict[str, Any]:
+def forces_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions, energies: dict) -> dict:
     """Metrics of force components beside those of zero; empty without published forces."""
     published = published_forces(trained, packed)
     if published is None or found.forces is None:
         return {}
-    published = published[packed.atoms_of(rows)]
-    if not np.isfinite(published).any():
-        return {}
-    unit = f"{trained.task.target.unit}/A"
-    predicted = {"model": found.forces, "zero": np.zeros_like(found.forces)}
-    metrics = {name: force_metrics(values, published) for name, values in predicted.items()}
-    log.info("components of the forces [%s]\n%s", unit, metrics_table(metrics, unit))
-    return {"force_metrics": metrics}
+    atoms, unit = packed.atoms_of(rows), f"{trained.task.target.unit}/A"
+    metrics = measure_forces(energies, {"model": found.forces}, published[atoms], unit)
+    return {"force_metrics": metrics} if metrics else {}
 
 
 def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], forces: bool = False) -> Evaluator:
@@ -273,9 +267,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
     rows, found, metrics = measure(trained, chosen)
     log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
              metrics_table(metrics, task.target.unit))  # fmt: skip
-    of_forces = measure_forces(trained, chosen.packed, rows, found)
-    if of_forces:
-        log.info("%s", in_other_units(metrics["model"], of_forces["force_metrics"]["model"]))
+    of_forces = forces_found(trained, chosen.packed, rows, found, metrics["model"])
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

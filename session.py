@@ -36,6 +36,7 @@ from training.distributed import RankError, Ranks
 from training.interruption import Stopped
 from training.meter import LossError
 from training.platform import DeviceError, set_up
+from training.report import metrics_table
 from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
@@ -347,6 +348,28 @@ def force_metrics(predicted: np.ndarray | None, published: np.ndarray | None) ->
     assert predicted is not None and published is not None
     known = np.isfinite(published)
     return regression_metrics(predicted[known], published[known])
+
+
+def measure_forces(
+    energies: dict[str, float], models: dict[str, np.ndarray], published: np.ndarray | None, unit: str
+) -> dict[str, dict[str, float]]:
+    """Metrics of force components beside those of zero, logged; empty where no force is known.
+
+    Args:
+        energies: metrics in eV of the first of ``models``.
+        models: name to (A, 3) predicted forces.
+        published: (A, 3), NaN where unknown.
+        unit: of the forces.
+    """
+    if published is None or not np.isfinite(published).any():
+        return {}
+    metrics = {
+        name: force_metrics(values, published) for name, values in {**models, "zero": np.zeros_like(published)}.items()
+    }
+    log.info("components of the forces [%s]:\n%s", unit, metrics_table(metrics, unit))
+    first = next(iter(models))
+    log.info("%s: %s", first, in_other_units(energies, metrics[first]))
+    return metrics
 
 
 def in_other_units(energies: dict[str, float], forces: dict[str, float]) -> str:

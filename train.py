@@ -17,8 +17,6 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
-import numpy as np
-
 from assembly import check_agreement, foresee, make_batches, make_trainer
 from configs.loading import ConfigError, config_to_yaml, load_config
 from configs.schema import Config
@@ -32,9 +30,8 @@ from session import (
     baseline_predictions,
     build,
     exit_code,
-    force_metrics,
-    in_other_units,
     log,
+    measure_forces,
     metrics_of,
     open_dataset,
     resolve_task,
@@ -150,11 +147,10 @@ def report(
              metrics_table(table, unit))  # fmt: skip
     content: dict[str, Any] = {"test": table}
     true_forces = dataset.forces_of(rows)
-    if found.forces is not None and last.forces is not None and true_forces is not None:
-        models = {"best model": found.forces, "last model": last.forces, "zero": np.zeros_like(true_forces)}
-        content["test_forces"] = {name: force_metrics(values, true_forces) for name, values in models.items()}
-        log.info("test, components of the forces [%s/A]:\n%s", unit, metrics_table(content["test_forces"], f"{unit}/A"))
-        log.info("best model: %s", in_other_units(table["best model"], content["test_forces"]["best model"]))
+    if true_forces is not None and found.forces is not None and last.forces is not None:
+        models = {"best model": found.forces, "last model": last.forces}
+        of_forces = measure_forces(table["best model"], models, true_forces, f"{unit}/A")
+        content |= {"test_forces": of_forces} if of_forces else {}
     structures = dataset.packed.table
     names = [structures.names[row] for row in rows] if structures.names else []
     if ranks.is_main:
@@ -166,7 +162,7 @@ def report(
         draw(
             folder, trainer.progress.history, labels, found.values, found.embeddings, task.target.name, unit, trivial
         )  # fmt: skip
-        if true_forces is not None and found.forces is not None:
+        if "test_forces" in content and true_forces is not None and found.forces is not None:
             draw_forces(folder, true_forces, found.forces, f"{unit}/A")
     best_row = trainer.progress.history[trainer.progress.best_epoch - 1]
     validation = {key: value for key, value in best_row.items() if key.startswith("valid_")}

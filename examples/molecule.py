@@ -13,6 +13,7 @@ from ase import Atoms
 
 from data_tools.graph import DataError
 from session import CommandLine, exit_code, load_calculator
+from training.files import clock
 
 #: a small SchNet trained on 950 frames of ethanol; see the README beside it
 SHIPPED = Path(__file__).resolve().parents[1] / "data_tools" / "samples" / "ethanol_schnet.safetensors"
@@ -74,8 +75,14 @@ class Progress:
         if not done:
             return "starting"
         rate = done / max(time.perf_counter() - self.start, 1e-9)
-        left = round((self.total - done) / max(rate, 1e-9))
-        return f"{rate:.0f} steps/s  ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        return f"{rate:.0f} steps/s  ETA {clock((self.total - done) / max(rate, 1e-9))}"
+
+
+def write_geometry(atoms: Atoms, file: str | None) -> None:
+    """What --output asks for."""
+    if file:
+        atoms.write(file)
+        print(f"wrote {file}")
 
 
 def run(program: Callable[[list[str] | None], None], arguments: list[str] | None = None) -> int:

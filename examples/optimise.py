@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.optimize import BFGS
 
 from configs.loading import ConfigError
-from examples.molecule import open_molecule, parser, run
+from examples.molecule import open_molecule, parser, run, write_geometry
 
 STEPS = 500
 
@@ -66,9 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     steps = minimise(atoms, chosen.fmax)
     energy, force = atoms.get_potential_energy(), largest_force(atoms)
     print(f"minimum after {steps} steps: energy {energy:.6f} eV, largest force {force:.6f} eV/A")
-    if chosen.output:
-        atoms.write(chosen.output)
-        print(f"wrote {chosen.output}")
+    write_geometry(atoms, chosen.output)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.vibrations import Vibrations
 
-from examples.molecule import open_molecule, parser, run
+from examples.molecule import open_molecule, parser, run, write_geometry
 from examples.optimise import minimise
 
 FMAX = 1e-4  # eV/Angstrom
@@ -102,9 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"largest difference {np.abs(exact - differences).max():.3f} 1/cm; {(exact < 0).sum()} imaginary frequencies")
     print(f"translations and rotations up to {np.abs(rigid).max():.2f} 1/cm, 0 at an exact minimum")
     print(f"zero-point energy {exact[exact > 0].sum() * units.invcm / 2:.4f} eV")
-    if chosen.output:
-        atoms.write(chosen.output)
-        print(f"wrote {chosen.output}")
+    write_geometry(atoms, chosen.output)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     else:
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
         train = TrainStep(model, optimizer, Objective("mse", 1.0, float(with_forces)))
+        known = [{name: int(mask.sum()) for name, mask in batch.masks.items()} for batch in padded]
 
         def step(k: int) -> None:
-            batch = padded[k % len(padded)]
-            known = {name: int(mask.sum()) for name, mask in batch.masks.items()}
-            train(*step_arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+            batch = k % len(padded)
+            train(*step_arguments(padded[batch], known[batch], 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
 
     count = 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mindspore as ms
 import pytest
+from cloud_jobs import server
 from helpers import CASES, Bench
+from tiny_runs import write_molecules
 
 
 @pytest.fixture
@@ -31,3 +33,15 @@ def case(request):
 def bench(case):
     """The model of a line with its compiled functions, kept for all laws."""
     return Bench(case)
+
+
+@pytest.fixture(scope="session")
+def molecules(tmp_path_factory):
+    """A file of 80 molecules that small runs train on."""
+    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch, molecules):
+    """A server of a platform whose bucket holds those molecules."""
+    return server(tmp_path, monkeypatch, molecules)

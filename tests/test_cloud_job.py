@@ -8,8 +8,8 @@ import shutil
 import zipfile
 
 import pytest
-from cloud_jobs import CONFIG, FOREIGN, RESULTS, error_of, names, server, words
-from tiny_runs import MINI, small_run, write_molecules
+from cloud_jobs import CONFIG, FOREIGN, RESULTS, error_of, names, words
+from tiny_runs import MINI, small_run
 
 import eval as evaluation
 import job_options
@@ -23,19 +23,9 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 
 
 @pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
-
-
-@pytest.fixture(scope="module")
 def run(molecules, tmp_path_factory):
     """A finished run of an earlier job."""
     return small_run(molecules, tmp_path_factory.mktemp("runs") / "earlier")
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch, molecules):
-    return server(tmp_path, monkeypatch, molecules)
 
 
 # --- what a job is ----------------------------------------------------------------------------------------------------

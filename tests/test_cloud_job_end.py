@@ -13,8 +13,8 @@ import zipfile
 
 import pytest
 import yaml
-from cloud_jobs import CONFIG, RESULTS, error_of, names, server, start, words
-from tiny_runs import REPOSITORY, small_run, write_molecules
+from cloud_jobs import CONFIG, RESULTS, error_of, names, start, words
+from tiny_runs import REPOSITORY, small_run
 
 import train
 from scripts.soak_resume import differences
@@ -25,19 +25,9 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 
 
 @pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
-
-
-@pytest.fixture(scope="module")
 def run(molecules, tmp_path_factory):
     """A finished run of an earlier job."""
     return small_run(molecules, tmp_path_factory.mktemp("runs") / "earlier")
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch, molecules):
-    return server(tmp_path, monkeypatch, molecules)
 
 
 # --- the end of a job, and its continuation ---------------------------------------------------------------------------

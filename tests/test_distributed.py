@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, REPOSITORY, column, light, options, read_rows, small_run, write_molecules
+from tiny_runs import MINI, REPOSITORY, column, light, options, read_rows, small_run
 
 import train
 from data_tools.md17 import SAMPLE_TRAIN
@@ -29,11 +29,6 @@ ENVIRONMENT = {
     "PYTHON": sys.executable,
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
-
-
-@pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
 
 
 def steps_of(processes, folder, *arguments):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from mindspore import Tensor
-from tiny_runs import MINI, light, options, read_rows, small_run, write_molecules
+from tiny_runs import MINI, light, options, read_rows, small_run
 
 import train
 from session import Predictions
@@ -18,11 +18,6 @@ from training.precision import LossScale
 
 MODES = ("GRAPH", "PYNATIVE")
 EPOCHS = 2  # of two steps each
-
-
-@pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
 
 
 def poison(monkeypatch, bad_step, last=None):

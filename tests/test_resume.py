@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import MINI, REPOSITORY, light, options, small_run, write_molecules
+from tiny_runs import MINI, REPOSITORY, light, options, small_run
 
 import train
 from scripts.soak_resume import differences
@@ -52,11 +52,6 @@ elif place == "after the best":
     loop.save = deadly(loop.save, lambda path, *rest: Path(path).name == checkpoint.BEST, after=True)
 sys.exit(train.main(arguments))
 """
-
-
-@pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
 
 
 @pytest.fixture(scope="module")

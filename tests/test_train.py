@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, small_run, write_molecules
+from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, small_run
 
 import train
 from configs.loading import config_to_yaml, load_config
@@ -31,11 +31,6 @@ EXPECTED_LINES = (
     "  train MAE ", " eV  lr ", " s/step  ", " molecules/s  ETA 0:", "  valid MAE ", "mean of the training labels",
     "linear in element counts", "compilations: 1 training",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def molecules(tmp_path_factory):
-    return write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
 
 
 @pytest.fixture(scope="module")
