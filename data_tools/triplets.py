@@ -6,7 +6,7 @@ molecule that means k != i.  In a crystal the image counts: i and k may be one a
 neighbour its own images.  A structure therefore has the sum over its atoms of degree (degree - 1) triplets.
 
 The lists are made again for each batch, for those of QM9 at 5 Angstrom would take 4 GB (540 million triplets) and a
-batch of 32 of its molecules (134,000) takes 2 ms.
+batch of 32 of its molecules (132,000) takes 2 ms.
 """
 
 from __future__ import annotations
