@@ -42,7 +42,7 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
-    log.info("padding waste: %.1f %% of nodes, %.1f %% of edges", batches.waste["nodes"], batches.waste["edges"])
+    log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))
     return batches
 
 

@@ -45,6 +45,7 @@ from session import (
     Trained,
     baseline_predictions,
     exit_code,
+    for_model,
     load_trained,
     log,
     measure_forces,
@@ -247,8 +248,8 @@ def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], fo
     """The model's predictions in the target's unit."""
     config = trained.config
     return Evaluator(
-        trained.model, packed, sets, trained.normalizer, config.training.eval_batch_size, config.run.dtype,
-        forces=forces,
+        trained.model, for_model(packed, config), sets, trained.normalizer, config.training.eval_batch_size,
+        config.run.dtype, forces=forces,
     )  # fmt: skip
 
 

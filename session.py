@@ -27,7 +27,7 @@ from data_tools.source_files import one_line
 from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts, linear_baseline, mean_baseline, regression_metrics
 from data_tools.units import KCAL_PER_MOL
-from models import build_model
+from models import NEEDS_TRIPLETS, build_model
 from physics.calculator import SKIN, Calculator
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
@@ -121,7 +121,12 @@ def open_dataset(config: Config, task: data.Task) -> data.Dataset:
         packed = data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True)
     else:
         packed = data.open_graphs(settings.file, cutoff, progress=True)
-    return data.make_dataset(packed, split_of(config, packed.table), task)
+    return data.make_dataset(for_model(packed, config), split_of(config, packed.table), task)
+
+
+def for_model(packed: PackedGraphs, config: Config) -> PackedGraphs:
+    """The graphs, with triplets in their batches where the model of a configuration uses them."""
+    return dataclasses.replace(packed, triplets=config.model.name in NEEDS_TRIPLETS)
 
 
 def split_of(config: Config, table: StructureTable) -> Split:
@@ -246,7 +251,10 @@ def load_calculator(
             f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
             "forces; use a model that was trained on the target energy"
         )
-    return Calculator(trained.model, trained.normalizer, trained.elements, trained.config.model.cutoff, skin)
+    settings = trained.config.model
+    return Calculator(
+        trained.model, trained.normalizer, trained.elements, settings.cutoff, skin, settings.name in NEEDS_TRIPLETS
+    )
 
 
 class Predictions(NamedTuple):
@@ -268,7 +276,7 @@ class Evaluator:
 
     Args:
         model: the network.
-        packed: graphs with the model's cutoff.
+        packed: graphs with the model's cutoff, and triplets if it uses them; see ``for_model``.
         sets: the rows it will be asked for.
         normalizer: takes outputs to the target's unit.
         batch_size: the most molecules in a batch.

@@ -6,6 +6,7 @@ and without a NaN in any derivative of any order.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from data_tools.cache import PackedGraphs
 from data_tools.graph import AtomGraph, Budget, DataError, GraphBatch, GraphInputs, Structure
 from data_tools.neighbors import molecule_pairs, periodic_pairs, ragged_range
+from data_tools.triplets import pair_triplets
 
 
 class RaggedBatch(NamedTuple):
@@ -27,14 +29,20 @@ class RaggedBatch(NamedTuple):
     shifts: np.ndarray | None  # (P, 3) Angstrom; None means zero
     n_pairs: np.ndarray  # (G,)
     triplet_in: np.ndarray  # (T,) edges in the paired order of the batch: e < P, and its reverse e + P
-    triplet_out: np.ndarray  # (T,)
+    triplet_out: np.ndarray  # (T,) ascending
 
 
 NO_TRIPLETS = np.zeros(0, np.int32)
+GHOST_EDGES = 4  # that ghost triplets need: a pair along x and a pair along y
 
 
-def build_graph(structure: Structure, cutoff: float) -> AtomGraph:
+def build_graph(structure: Structure, cutoff: float, triplets: bool = False) -> AtomGraph:
     """The graph of one structure: every edge shorter than ``cutoff`` (Angstrom), both directions, no cap.
+
+    Args:
+        structure: a molecule or a crystal.
+        cutoff: Angstrom.
+        triplets: whether to list them, for models that use them.
 
     Raises:
         DataError: two atoms coincide.
@@ -45,7 +53,7 @@ def build_graph(structure: Structure, cutoff: float) -> AtomGraph:
         receivers, senders, shifts = pairs[0], pairs[1], np.zeros((len(pairs[0]), 3))
     else:
         receivers, senders, shifts = periodic_pairs(structure.positions, structure.cell, cutoff, structure.name)
-    return AtomGraph(
+    graph = AtomGraph(
         numbers=np.asarray(structure.numbers, np.int32),
         positions=np.asarray(structure.positions, np.float64),
         senders=np.concatenate((senders, receivers)).astype(np.int32),
@@ -54,6 +62,14 @@ def build_graph(structure: Structure, cutoff: float) -> AtomGraph:
         triplet_in=NO_TRIPLETS,
         triplet_out=NO_TRIPLETS,
     )
+    return with_triplets(graph) if triplets else graph
+
+
+def with_triplets(graph: AtomGraph) -> AtomGraph:
+    """The same graph with all triplets between its edges."""
+    half = len(graph.senders) // 2
+    into, out = pair_triplets(graph.receivers[:half], graph.senders[:half], len(graph.numbers))
+    return dataclasses.replace(graph, triplet_in=into, triplet_out=out)
 
 
 def join(graphs: Sequence[AtomGraph]) -> RaggedBatch:
@@ -70,6 +86,9 @@ def join(graphs: Sequence[AtomGraph]) -> RaggedBatch:
         own = n_pairs[graph]
         return np.where(edges < own, edges, edges - own + total) + pairs_before[graph]
 
+    triplet_in = np.concatenate([edges_of_batch(k, graph.triplet_in) for k, graph in enumerate(graphs)])
+    triplet_out = np.concatenate([edges_of_batch(k, graph.triplet_out) for k, graph in enumerate(graphs)])
+    order = np.argsort(triplet_out, kind="stable")  # the reverse halves of all graphs stand behind the first halves
     return RaggedBatch(
         numbers=np.concatenate([graph.numbers for graph in graphs]),
         positions=np.concatenate([graph.positions for graph in graphs]),
@@ -78,28 +97,33 @@ def join(graphs: Sequence[AtomGraph]) -> RaggedBatch:
         senders=np.concatenate([g.senders[h] + a for g, h, a in zip(graphs, halves, atoms_before, strict=True)]),
         shifts=np.concatenate([g.shifts[h] for g, h in zip(graphs, halves, strict=True)]),
         n_pairs=n_pairs,
-        triplet_in=np.concatenate([edges_of_batch(k, graph.triplet_in) for k, graph in enumerate(graphs)]),
-        triplet_out=np.concatenate([edges_of_batch(k, graph.triplet_out) for k, graph in enumerate(graphs)]),
+        triplet_in=triplet_in[order],
+        triplet_out=triplet_out[order],
     )
 
 
 def take(packed: PackedGraphs, rows: np.ndarray) -> RaggedBatch:
-    """The graphs of the given rows of a packed data set, in that order (no Python loop over molecules)."""
+    """The graphs of the given rows of a packed data set, in that order (no Python loop over molecules).
+
+    Triplets are made here, where the data set's batches carry them.
+    """
     table = packed.table
     n_atoms, n_pairs = table.n_atoms[rows], packed.n_pairs[rows]
     atoms = packed.atoms_of(rows)
     pairs = ragged_range(packed.pair_starts[rows], n_pairs)
     before = np.repeat(np.cumsum(n_atoms) - n_atoms, n_pairs)
+    receivers, senders = packed.pair_receivers[pairs] + before, packed.pair_senders[pairs] + before
+    into, out = pair_triplets(receivers, senders, len(atoms)) if packed.triplets else (NO_TRIPLETS, NO_TRIPLETS)
     return RaggedBatch(
         numbers=table.numbers[atoms],
         positions=table.positions[atoms],
         n_atoms=n_atoms,
-        receivers=packed.pair_receivers[pairs] + before,
-        senders=packed.pair_senders[pairs] + before,
+        receivers=receivers,
+        senders=senders,
         shifts=None if packed.pair_shifts is None else packed.pair_shifts[pairs],
         n_pairs=n_pairs,
-        triplet_in=NO_TRIPLETS,
-        triplet_out=NO_TRIPLETS,
+        triplet_in=into,
+        triplet_out=out,
     )
 
 
@@ -115,7 +139,8 @@ def pad(
 
     All ghost nodes belong to the last graph.  Ghost edges are self-loops of the last node (the sink) with shifts of one
     cutoff along x, y, z in turn, so every envelope is exactly 0 there; ghost triplets pair an x edge with a y edge, so
-    every angle is 90 degrees.  No message reaches a real node and every derivative stays finite.
+    every angle is 90 degrees.  No message reaches a real node and every derivative stays finite.  Out edges still
+    ascend.
 
     Args:
         batch: real graphs.
@@ -154,8 +179,8 @@ def pad(
         receivers=receivers,
         shifts=shifts,
         # the first ghost pair lies along x, the second along y; a real edge of the reverse half moves with that half
-        triplet_in=_filled(_moved(batch.triplet_in, pairs, half), budget.triplets, pairs, np.int32),
-        triplet_out=_filled(_moved(batch.triplet_out, pairs, half), budget.triplets, pairs + 1, np.int32),
+        triplet_in=_filled(_moved(batch.triplet_in, pairs, half), budget.triplets, half + pairs, np.int32),
+        triplet_out=_filled(_moved(batch.triplet_out, pairs, half), budget.triplets, half + pairs + 1, np.int32),
         node_graph=node_graph,
         node_mask=_filled(np.ones(nodes), budget.nodes, 0, dtype),
         graph_mask=_filled(np.ones(graphs), budget.graphs, 0, dtype),
@@ -166,10 +191,10 @@ def pad(
 
 def _check_fits(needed: Budget, budget: Budget) -> None:
     """One node and one graph stay free for the ghosts; ghost triplets need an x and a y ghost pair."""
-    ghost_pairs = 2 if budget.triplets > needed.triplets else 0
+    ghost_edges = GHOST_EDGES if budget.triplets > needed.triplets else 0
     over = Budget(
         needed.nodes + 1 - budget.nodes,
-        needed.edges + 2 * ghost_pairs - budget.edges,
+        needed.edges + ghost_edges - budget.edges,
         needed.triplets - budget.triplets,
         needed.graphs + 1 - budget.graphs,
     )

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.batching import chunks, epoch_order, shards
+from data_tools.batching import GHOST_EDGES, chunks, epoch_order, shards
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError
 
-ROUND_NODES, ROUND_EDGES = 8, 32
+ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 32, 256
 CANDIDATES = 160  # quantiles between which the shapes are placed
 SIMULATED_ROWS = 20_000_000  # epochs x molecules looked at in advance; beyond it a margin stands for the rest
 MARGIN = 1.05
@@ -24,7 +24,7 @@ def batch_sizes(packed: PackedGraphs, batches: Sequence[np.ndarray]) -> np.ndarr
     """(number of batches, 3) int64: atoms, edges and triplets of each batch of rows."""
     rows = np.concatenate(batches)
     counts = np.zeros((len(rows) + 1, 3), np.int64)  # one row more: an empty batch may begin behind the last
-    counts[:-1, 0], counts[:-1, 1] = packed.table.n_atoms[rows], 2 * packed.n_pairs[rows]
+    counts[:-1] = np.stack((packed.table.n_atoms[rows], 2 * packed.n_pairs[rows], packed.n_triplets[rows]), axis=1)
     lengths = np.array([len(batch) for batch in batches])
     sums = np.add.reduceat(counts, np.cumsum(lengths) - lengths, axis=0)
     return sums * (lengths > 0)[:, None]  # reduceat gives an empty batch the row where it begins
@@ -41,7 +41,7 @@ def run_sizes(
     looked_at = int(min(epochs, max(1, SIMULATED_ROWS // max(1, len(rows)))))
     sizes = np.concatenate(
         [
-            batch_sizes(packed, [part for batch in batches for part in shards(batch, packed.n_pairs[batch], parts)])
+            batch_sizes(packed, [part for batch in batches for part in shards(batch, packed.costs[batch], parts)])
             for batches in (chunks(rows[epoch_order(len(rows), seed, e)], batch_size) for e in range(looked_at))
         ]
     ).reshape(-1, parts, 3)
@@ -51,16 +51,17 @@ def run_sizes(
     return sizes
 
 
-def choose_budgets(sizes: np.ndarray, graphs: int, max_shapes: int) -> list[Budget]:
+def choose_budgets(sizes: np.ndarray, graphs: int, max_shapes: int, triplets: bool = False) -> list[Budget]:
     """At most ``max_shapes`` budgets, smallest first, that hold every batch and minimise the padded total.
 
-    Batches sorted by edges are cut into runs; each run's budget is its largest batch.  The best cuts among
+    Batches sorted by edges and triplets are cut into runs; each run's budget is its largest batch.  The best cuts among
     ``CANDIDATES`` quantiles are found by dynamic programming.
 
     Args:
         sizes: (B, 3) atoms, edges, triplets of each batch.
         graphs: real graphs in a full batch; the ghost graph is added here.
         max_shapes: 1 or more.
+        triplets: whether batches carry triplets; then no shape is without any, for tensors must not be empty.
     """
     if max_shapes < 1:
         raise DataError(f"shapes {max_shapes}: expected 1 or more")
@@ -74,7 +75,7 @@ def choose_budgets(sizes: np.ndarray, graphs: int, max_shapes: int) -> list[Budg
     for shapes in range(best, 0, -1):
         chosen.append(at)
         at = previous[shapes - 1][at]
-    return [_rounded(largest[cuts[k] - 1], graphs) for k in sorted(chosen)]
+    return [_rounded(largest[cuts[k] - 1], graphs, triplets) for k in sorted(chosen)]
 
 
 def _best_cuts(cuts: np.ndarray, cost: np.ndarray, max_shapes: int) -> tuple[int, list[np.ndarray]]:
@@ -91,21 +92,23 @@ def _best_cuts(cuts: np.ndarray, cost: np.ndarray, max_shapes: int) -> tuple[int
     return best + 1, previous
 
 
-def _rounded(size: np.ndarray, graphs: int) -> Budget:
+def _rounded(size: np.ndarray, graphs: int, triplets: bool) -> Budget:
     """Room for the sink and for two ghost pairs, rounded up so that near-equal budgets coincide."""
     nodes = -(-(int(size[0]) + 1) // ROUND_NODES) * ROUND_NODES
-    edges = -(-(int(size[1]) + 4) // ROUND_EDGES) * ROUND_EDGES
-    return Budget(nodes, edges, int(size[2]), graphs + 1)
+    edges = -(-(int(size[1]) + GHOST_EDGES) // ROUND_EDGES) * ROUND_EDGES
+    of_triplets = -(-max(int(size[2]), int(triplets)) // ROUND_TRIPLETS) * ROUND_TRIPLETS
+    return Budget(nodes, edges, of_triplets, graphs + 1)
 
 
 def fitting(size: Sequence[int] | np.ndarray, budgets: Sequence[Budget]) -> Budget:
-    """The smallest budget that holds a batch of (atoms, edges, triplets).
+    """The smallest budget that holds a batch of (atoms, edges, triplets), with the edges of its ghost triplets.
 
     Raises:
         DataError: none does.
     """
     for budget in budgets:
-        if size[0] < budget.nodes and size[1] <= budget.edges and size[2] <= budget.triplets:
+        ghosts = GHOST_EDGES if budget.triplets else 0
+        if size[0] < budget.nodes and size[1] + ghosts <= budget.edges and size[2] <= budget.triplets:
             return budget
     raise DataError(
         f"a batch of {size[0]} atoms, {size[1]} edges and {size[2]} triplets exceeds the largest budget "
@@ -114,13 +117,13 @@ def fitting(size: Sequence[int] | np.ndarray, budgets: Sequence[Budget]) -> Budg
 
 
 def waste(sizes: np.ndarray, budgets: Sequence[Budget]) -> dict[str, float]:
-    """Share of padded nodes and edges that are ghosts, in percent.
+    """Share of padded nodes, edges and, where there are any, triplets that are ghosts, in percent.
 
     Args:
         sizes: (B, parts, 3) of batches whose parts are padded to one shape.
         budgets: the shapes.
     """
-    shapes = np.array([fitting(size, budgets)[:2] for size in sizes.max(axis=1)], np.float64)
-    padded = sizes.shape[1] * shapes.sum(axis=0)
-    real = sizes[:, :, :2].sum(axis=(0, 1))
-    return {name: 100.0 * (1.0 - real[k] / padded[k]) for k, name in enumerate(("nodes", "edges"))}
+    shapes = np.array([fitting(size, budgets)[:3] for size in sizes.max(axis=1)], np.float64)
+    padded, real = sizes.shape[1] * shapes.sum(axis=0), sizes.sum(axis=(0, 1))
+    names = ("nodes", "edges", "triplets")
+    return {name: 100.0 * (1.0 - real[k] / padded[k]) for k, name in enumerate(names) if padded[k]}

@@ -21,6 +21,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs, ragged_range
 from data_tools.source_files import one_line, shown
 from data_tools.tables import check_table, name_of_row
+from data_tools.triplets import count_triplets
 
 FORMAT = "geospore-packed-graphs-1"
 MANIFEST = "manifest.json"
@@ -51,6 +52,8 @@ class PackedGraphs:
         n_pairs: (M,) int64 pairs per structure.
         pair_receivers, pair_senders: (P,) unsigned integers, atom numbers inside the structure; receivers ascend.
         pair_shifts: (P, 3) float64 Angstrom, image offset of the sender; None when no structure is periodic.
+        notes: what else the manifest says.
+        triplets: whether batches carry triplets; whoever opens the graphs for a model says so, no file does.
     """
 
     table: StructureTable
@@ -60,6 +63,7 @@ class PackedGraphs:
     pair_senders: np.ndarray
     pair_shifts: np.ndarray | None = None
     notes: dict[str, object] = field(default_factory=dict)
+    triplets: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -77,6 +81,18 @@ class PackedGraphs:
     def pair_starts(self) -> np.ndarray:
         """(M,) int64 first pair of each structure."""
         return np.concatenate(([0], np.cumsum(self.n_pairs)[:-1])).astype(np.int64)
+
+    @cached_property
+    def n_triplets(self) -> np.ndarray:
+        """(M,) int64 triplets that each structure brings into a batch: 0 where batches carry none."""
+        if not self.triplets:
+            return np.zeros(len(self), np.int64)
+        return count_triplets(self.table.n_atoms, self.n_pairs, self.pair_receivers, self.pair_senders)
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """(M,) int64 edges and triplets of each structure, nearly all of its work; batches are balanced by it."""
+        return 2 * self.n_pairs + self.n_triplets
 
     def save(self, folder: str | Path) -> None:
         """Write the folder: first under a temporary name, then renamed, so that it is there whole or not at all.

@@ -18,6 +18,8 @@ The law of pairs: E is even, and edge e + E/2 is the reverse of edge e (senders 
 A neighbour list without a cap on neighbours is symmetric, so every graph can be stored this way; what depends on the
 distance alone (radial basis, filters) is then computed once per pair, on the first half.  In the first half of a single
 structure the receivers ascend.
+
+A triplet is any edge k -> j followed by any edge j -> i but its own reverse; see ``data_tools.triplets``.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class TrainingBatches:
         rank, size: this process, and how many share a batch.
         budgets: static shapes, smallest first; every batch of the run fits one.
         used: how many batches of the first epoch have each of these shapes.
-        waste: percent of padded ``nodes`` and ``edges`` that are ghosts, over the first epoch.
+        waste: percent of padded ``nodes``, ``edges`` and, if any, ``triplets`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
     """
 
@@ -78,7 +78,7 @@ class TrainingBatches:
         return prefetch(self._batch(rows) for rows in chunks(order, self.batch_size)[start:])
 
     def _batch(self, rows: np.ndarray) -> Batch:
-        parts = shards(rows, self.packed.n_pairs[rows], self.size)
+        parts = shards(rows, self.packed.costs[rows], self.size)
         # the shape must hold the largest part: all processes run the same graph
         budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
         part = fitted_batch(self.packed, parts[self.rank], [budget], self.targets, self.dtype)
@@ -119,7 +119,7 @@ def training_batches(
         )
     sizes = run_sizes(packed, rows, batch_size, seed, epochs, size)
     largest = sizes.max(axis=1)
-    budgets = choose_budgets(largest, math.ceil(min(batch_size, len(rows)) / size), shapes)
+    budgets = choose_budgets(largest, math.ceil(min(batch_size, len(rows)) / size), shapes, packed.triplets)
     per_epoch = math.ceil(len(rows) / batch_size)
     shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
     used = [shapes_used.count(budget) for budget in budgets]
@@ -149,14 +149,14 @@ def evaluation_batches(
     if not len(rows):
         return
     budget = budget or evaluation_budget(packed, [rows], batch_size)
-    for places in balanced_chunks(np.arange(len(rows)), packed.n_pairs[rows], batch_size)[rank::size]:
+    for places in balanced_chunks(np.arange(len(rows)), packed.costs[rows], batch_size)[rank::size]:
         yield dataclasses.replace(fitted_batch(packed, rows[places], [budget], None, dtype), ids=places)
 
 
 def evaluation_budget(packed: PackedGraphs, sets: Iterable[np.ndarray], batch_size: int) -> Budget:
     """One shape that holds every batch of several sets of rows, so that all of them are evaluated by one graph."""
-    batches = [batch for rows in sets for batch in balanced_chunks(rows, packed.n_pairs[rows], batch_size)]
-    return choose_budgets(batch_sizes(packed, batches), max(len(batch) for batch in batches), 1)[0]
+    batches = [batch for rows in sets for batch in balanced_chunks(rows, packed.costs[rows], batch_size)]
+    return choose_budgets(batch_sizes(packed, batches), max(len(batch) for batch in batches), 1, packed.triplets)[0]
 
 
 def fitted_batch(

@@ -8,6 +8,7 @@ from mindspore import nn
 from models.schnet import SchNet
 
 MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet}
+NEEDS_TRIPLETS: frozenset[str] = frozenset()  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 

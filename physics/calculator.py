@@ -22,15 +22,15 @@ from ase.calculators.calculator import all_changes
 from ase.data import chemical_symbols
 from mindspore import Tensor, nn
 
-from data_tools.batching import build_graph, join, pad
+from data_tools.batching import GHOST_EDGES, build_graph, join, pad, with_triplets
 from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
 from data_tools.statistics import Normalizer, element_counts
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 
 log = logging.getLogger("geospore")
 SKIN = 0.4  # Angstrom
-ROOM = 1.1  # edges of a shape over the edges it was made for
-ROUND_NODES, ROUND_EDGES = 8, 64
+ROOM = 1.1  # edges of a shape over the edges it was made for; triplets grow as the square of the neighbours
+ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 64, 256
 
 
 class SkinList:
@@ -39,6 +39,7 @@ class SkinList:
     Args:
         cutoff: Angstrom.
         skin: Angstrom; more means fewer searches, and more pairs to look through at each call.
+        triplets: whether the model uses them; they are listed at each call, from the edges shorter than the cutoff.
 
     Attributes:
         searches: how many times the neighbours were searched for.
@@ -47,10 +48,10 @@ class SkinList:
         ValueError: a negative skin.
     """
 
-    def __init__(self, cutoff: float, skin: float):
+    def __init__(self, cutoff: float, skin: float, triplets: bool = False):
         if not 0 <= skin < np.inf:
             raise ValueError(f"skin {skin}: expected 0 Angstrom or more")
-        self.cutoff, self.skin = cutoff, skin
+        self.cutoff, self.skin, self.triplets = cutoff, skin, triplets
         self.searches = 0
         self.origin: Structure | None = None
         self.candidates: AtomGraph | None = None
@@ -70,13 +71,14 @@ class SkinList:
         vectors = positions[found.senders[:half]] + found.shifts[:half] - positions[found.receivers[:half]]  # (P, 3)
         near = np.flatnonzero((vectors * vectors).sum(-1) < self.cutoff**2)
         edges = np.concatenate((near, near + half))  # the reverse of an edge stands half the list behind it
-        return dataclasses.replace(
+        graph = dataclasses.replace(
             found,
             positions=positions,
             senders=found.senders[edges],
             receivers=found.receivers[edges],
             shifts=found.shifts[edges],
         )
+        return with_triplets(graph) if self.triplets else graph
 
     def _still_holds(self, structure: Structure) -> bool:
         """Whether the candidates are all pairs that can be within the cutoff: two atoms may each use half the skin."""
@@ -105,6 +107,7 @@ class Calculator(AseCalculator):
         elements: atomic numbers that the model has learned.
         cutoff: of the model, Angstrom.
         skin: of the neighbour lists, Angstrom; 0 makes a list at every call.
+        triplets: whether the model uses them.
 
     Attributes:
         neighbors: the list in use; ``neighbors.searches`` counts how many were made.
@@ -118,14 +121,20 @@ class Calculator(AseCalculator):
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
-        self, model: nn.Cell, normalizer: Normalizer, elements: Sequence[int], cutoff: float, skin: float = SKIN
+        self,
+        model: nn.Cell,
+        normalizer: Normalizer,
+        elements: Sequence[int],
+        cutoff: float,
+        skin: float = SKIN,
+        triplets: bool = False,
     ):
         super().__init__()
         model.set_train(False)
         self.normalizer, self.cutoff = normalizer, cutoff
         self.elements = [number for number in elements if np.isfinite(normalizer.references[number])]
         self.dtype = model.trainable_params()[0].asnumpy().dtype.type
-        self.neighbors = SkinList(cutoff, skin)
+        self.neighbors = SkinList(cutoff, skin, triplets)
         self.energy_and_forces = EnergyAndForces(model)
         self.product = HessianProduct(model)
         self.budgets: dict[int, Budget] = {}
@@ -175,7 +184,7 @@ class Calculator(AseCalculator):
         graph = self.neighbors(self._structure(atoms))
         # far from the origin float32 would lose digits, and energies do not depend on where a structure is
         centred = dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
-        return pad(join([centred]), self._budget(len(atoms), len(graph.senders)), self.cutoff, self.dtype).inputs
+        return pad(join([centred]), self._budget(graph), self.cutoff, self.dtype).inputs
 
     def _structure(self, atoms: Atoms) -> Structure:
         """The atoms as the rest of the project knows them.
@@ -201,12 +210,21 @@ class Calculator(AseCalculator):
         name = f"structure of {len(atoms)} atoms"  # a formula would take longer than the list of pairs
         return Structure(atoms.numbers.astype(np.int32), atoms.get_positions(), cell, name)
 
-    def _budget(self, atoms: int, edges: int) -> Budget:
+    def _budget(self, graph: AtomGraph) -> Budget:
         """The shape for a graph: one for each rounded number of atoms, enlarged when a graph does not fit."""
-        nodes = _round_up(atoms + 1, ROUND_NODES)  # one more: the ghosts need a node
-        budget = self.budgets.get(nodes)
-        if budget is None or edges > budget.edges:
-            enlarged = Budget(nodes, _round_up(max(1, ROOM * edges), ROUND_EDGES), 0, 2)
+        nodes = _round_up(len(graph.numbers) + 1, ROUND_NODES)  # one more: the ghosts need a node
+        edges, triplets = max(1, len(graph.senders)), len(graph.triplet_in)  # tensors must not be empty
+        if self.neighbors.triplets:
+            edges, triplets = edges + GHOST_EDGES, max(1, triplets)
+        budget = self.budgets.get(nodes, Budget(nodes, 0, 0, 2))
+        if edges > budget.edges or triplets > budget.triplets:
+            enlarged = Budget(
+                nodes,
+                max(budget.edges, _round_up(ROOM * edges, ROUND_EDGES)),
+                max(budget.triplets, _round_up(ROOM**2 * triplets, ROUND_TRIPLETS)),
+                2,
+            )
+            atoms = len(graph.numbers)
             log.debug("calculator: %d atoms with %d edges: from shape %s to %s", atoms, edges, budget, enlarged)
             budget = self.budgets[nodes] = enlarged
         return budget

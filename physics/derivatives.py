@@ -27,7 +27,7 @@ from mindspore import Tensor, nn, ops
 from data_tools.graph import GraphInputs
 
 POSITIONS, GRAPH_MASK = GraphInputs._fields.index("positions"), GraphInputs._fields.index("graph_mask")
-EDGES_AT_ONCE = 16384  # more replicas in one batch than fill the machine only cost memory
+EDGES_AT_ONCE = 16384  # or triplets; more replicas in one batch than fill the machine only cost memory
 
 
 class DerivativeError(RuntimeError):
@@ -188,7 +188,7 @@ def hessian(
     if rows.size and not (0 <= rows.min() and rows.max() < count):
         raise DerivativeError(f"rows of atoms 0 to {count - 1} expected, got {rows.min()} to {rows.max()}")
     probes = [(atom, axis) for atom in rows for axis in range(3)]
-    most = replicas or max(1, EDGES_AT_ONCE // max(1, len(inputs.senders)))
+    most = replicas or max(1, EDGES_AT_ONCE // max(1, len(inputs.senders), len(inputs.triplet_in)))
     calls = -(-len(probes) // most)
     at_once = -(-len(probes) // max(1, calls))
     fixed = tuple(Tensor(array) for array in replicate(inputs, at_once)) if calls else ()

@@ -31,6 +31,7 @@ from configs.schema import Config
 from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
 from data_tools.targets import get_target
+from models import NEEDS_TRIPLETS
 from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, not_compared, table
 from scripts.weight_files import read_weights
 from scripts.weight_maps import SOURCES, Source, State, WeightError, check_keys, convert
@@ -159,7 +160,7 @@ def check(
     path: Path, config: Config, source: Source, parameters: State, normalizer: Normalizer, modes: tuple[str, ...]
 ) -> list[Difference]:
     """Compare the converted model with a parity file, in float64 and float32 and in each mode."""
-    golden = Golden(path, config.model.cutoff)
+    golden = Golden(path, config.model.cutoff, config.model.name in NEEDS_TRIPLETS)
     rows, before = [], ms.get_context("mode")
     try:
         for bits, dtype in BITS.items():

@@ -18,7 +18,7 @@ from configs.schema import MODEL_CONFIGS
 from data_tools import md17
 from data_tools.batching import build_graph, join, pad
 from data_tools.graph import Budget, GraphBatch, Structure
-from models import build_model
+from models import NEEDS_TRIPLETS, build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 from scripts.doctor_checks import Row, below, guarded, judged, largest_difference
 from training.optimizer import AdamW, operator_scalars
@@ -75,16 +75,19 @@ def sizes(name: str) -> dict:
     return {key: value for key, value in dataclasses.asdict(MODEL_CONFIGS[name]()).items() if key != "name"}
 
 
-def ethanol(cutoff: float, dtype: str, frames: int, forces: bool) -> GraphBatch:
-    """Frames of the shipped sample with energies (eV, relative to their mean) and perhaps forces (eV/Angstrom)."""
+def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
+    """Frames of the shipped sample for a model: energies (eV, relative to their mean), perhaps forces (eV/Angstrom)."""
+    cutoff, triplets = sizes(name)["cutoff"], name in NEEDS_TRIPLETS
     table = md17.read_frames(md17.SAMPLE_TRAIN, md17.RMD17)
     atoms = int(table.n_atoms[0])
     graphs = []
     for k in range(frames):
         rows = slice(k * atoms, (k + 1) * atoms)
-        graphs.append(build_graph(Structure(table.numbers[rows], table.positions[rows], name=table.names[k]), cutoff))
+        frame = Structure(table.numbers[rows], table.positions[rows], name=table.names[k])
+        graphs.append(build_graph(frame, cutoff, triplets))
     ragged = join(graphs)
-    budget = Budget(frames * atoms + 3, 2 * len(ragged.senders) + 6, 0, frames + 1)
+    most = len(ragged.triplet_in) + 2 * triplets
+    budget = Budget(frames * atoms + 3, 2 * len(ragged.senders) + 6, most, frames + 1)
     targets = {"label": table.labels["energy"][:frames] - table.labels["energy"].mean()}
     if forces:
         targets["forces"] = table.labels["forces"][: frames * atoms]
@@ -95,7 +98,7 @@ def try_training(name: str, mode: str, objective: Objective) -> Trial:
     """Two updates, a step that overflows, and measurements of the loss beside the start; float32."""
     ms.set_context(mode=MODES[mode])
     model = model_of(name, "float32")
-    batch = ethanol(sizes(name)["cutoff"], "float32", FRAMES, objective.force_weight > 0)
+    batch = ethanol(name, "float32", FRAMES, objective.force_weight > 0)
     known = {target: int(mask.sum()) for target, mask in batch.masks.items()}
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, objective, goes_on=True)
@@ -178,7 +181,7 @@ def derivative_rows(name: str, mode: str, dtype: str) -> list[Row]:
     """Against central differences of energies for forces, of forces for the Hessian."""
     ms.set_context(mode=MODES[mode])
     model = model_of(name, dtype)
-    inputs = ethanol(sizes(name)["cutoff"], dtype, 1, forces=False).inputs
+    inputs = ethanol(name, dtype, 1, forces=False).inputs
     atoms = int(inputs.node_mask.sum())
     physics, product = EnergyAndForces(model), HessianProduct(model)
 

@@ -87,13 +87,14 @@ class Golden:
     Args:
         path: the .npz file.
         cutoff: Angstrom, of the model.
+        triplets: whether the model uses them.
 
     Raises:
         WeightError: not a parity file, or its edges are not those of this cutoff.
     """
 
-    def __init__(self, path: Path, cutoff: float):
-        self.path, self.cutoff = path, cutoff
+    def __init__(self, path: Path, cutoff: float, triplets: bool = False):
+        self.path, self.cutoff, self.triplets = path, cutoff, triplets
         self.arrays = read_arrays(path)
         missing = [key for key in ("z", "pos", "batch", "out64") if key not in self.arrays]
         if missing or not {"edge_index", "idx_i"} & self.arrays.keys():
@@ -106,7 +107,8 @@ class Golden:
         self.counts = element_counts(self.arrays["z"], self.n_atoms)
         first = np.cumsum(self.n_atoms)[:-1]
         numbers, positions = np.split(self.arrays["z"], first), np.split(self.arrays["pos"], first)
-        self.graphs = join([build_graph(Structure(z, x), cutoff) for z, x in zip(numbers, positions, strict=True)])
+        molecules = zip(numbers, positions, strict=True)
+        self.graphs = join([build_graph(Structure(z, x), cutoff, triplets) for z, x in molecules])
         self.edge_of_pair = self._match_edges()
 
     def _check_arrays(self) -> None:
@@ -126,7 +128,8 @@ class Golden:
     def batch(self, dtype: type) -> GraphBatch:
         """The molecules with a few ghosts: a converted model must not feel them."""
         nodes, pairs, graphs = len(self.graphs.numbers), len(self.graphs.senders), len(self.n_atoms)
-        return pad(self.graphs, Budget(nodes + 3, 2 * pairs + 8, 0, graphs + 1), self.cutoff, dtype)
+        triplets = len(self.graphs.triplet_in) + 5 * self.triplets
+        return pad(self.graphs, Budget(nodes + 3, 2 * pairs + 8, triplets, graphs + 1), self.cutoff, dtype)
 
     def cotangent(self) -> np.ndarray:
         """The weights of the outputs whose sum the parameter gradients belong to."""

@@ -92,7 +92,8 @@ def build(case: Case, dtype: str = "float64", seed: int = 0) -> nn.Cell:
 def make_batch(
     structures: Iterable[Structure], cutoff: float, budget: Budget = BUDGET, dtype: type = np.float64
 ) -> GraphBatch:
-    return pad(join([build_graph(structure, cutoff) for structure in structures]), budget, cutoff, dtype)
+    graphs = [build_graph(structure, cutoff, triplets=budget.triplets > 0) for structure in structures]
+    return pad(join(graphs), budget, cutoff, dtype)
 
 
 class ForceLossGradient(Compiled):

@@ -6,7 +6,7 @@ import pytest
 
 from data_tools.batching import balanced_chunks, build_graph, chunks, epoch_order, join, pad, take
 from data_tools.cache import pack
-from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure, StructureTable
+from data_tools.graph import Budget, DataError, GraphInputs, Structure, StructureTable
 
 CUTOFF = 3.0
 BUDGET = Budget(nodes=40, edges=300, triplets=0, graphs=6)
@@ -137,40 +137,6 @@ def test_a_batch_of_ghosts_alone():
     assert (inputs.senders == BUDGET.nodes - 1).all() and (np.linalg.norm(inputs.shifts, axis=1) == CUTOFF).all()
 
 
-def with_triplets(structure):
-    """A graph with every triplet k -> j -> i, k != i, from its edge list (the slow way)."""
-    graph = build_graph(structure, CUTOFF)
-    pairs = [
-        (first, second)
-        for first in range(len(graph.senders))
-        for second in range(len(graph.senders))
-        if graph.receivers[first] == graph.senders[second] and graph.senders[first] != graph.receivers[second]
-    ]
-    into, out = np.array(pairs, np.int32).reshape(-1, 2).T
-    return AtomGraph(graph.numbers, graph.positions, graph.senders, graph.receivers, graph.shifts, into, out)
-
-
-def test_triplets_keep_their_edges():
-    graphs = [with_triplets(one) for one in structures()[1::2]] + [with_triplets(structures()[0])]
-    batch = join(graphs)
-    count = len(batch.triplet_in)
-    budget = Budget(30, 200, count + 11, 5)
-    inputs = pad(batch, budget, CUTOFF, np.float64).inputs
-    vectors = inputs.positions[inputs.senders] + inputs.shifts - inputs.positions[inputs.receivers]
-    start = nodes = 0
-    for graph in graphs:
-        own = graph.positions[graph.senders] + graph.shifts - graph.positions[graph.receivers]
-        part = slice(start, start + len(graph.triplet_in))
-        for mine, theirs in ((inputs.triplet_in, graph.triplet_in), (inputs.triplet_out, graph.triplet_out)):
-            assert np.array_equal(vectors[mine[part]], own[theirs])
-            assert np.array_equal(inputs.senders[mine[part]] - nodes, graph.senders[theirs])
-        start, nodes = start + len(graph.triplet_in), nodes + len(graph.numbers)
-    assert np.array_equal(inputs.receivers[inputs.triplet_in], inputs.senders[inputs.triplet_out])
-    ghost_in, ghost_out = vectors[inputs.triplet_in[count:]], vectors[inputs.triplet_out[count:]]
-    assert len(ghost_in) == 11 and (ghost_in * ghost_out).sum() == 0  # right angles, one cutoff long
-    assert (np.linalg.norm(ghost_in, axis=1) == CUTOFF).all() and (np.linalg.norm(ghost_out, axis=1) == CUTOFF).all()
-
-
 def test_exact_fit_and_overflow():
     batch = joined()
     nodes, edges, graphs = len(batch.numbers), 2 * len(batch.senders), len(batch.n_atoms)
@@ -184,7 +150,7 @@ def test_exact_fit_and_overflow():
     ):
         with pytest.raises(DataError, match=words):
             pad(batch, changed, CUTOFF)
-    triplets = join([with_triplets(structures()[1])])
+    triplets = join([build_graph(structures()[1], CUTOFF, triplets=True)])
     count = len(triplets.triplet_in)
     with pytest.raises(DataError, match="lacks 0 nodes, 4 edges"):  # ghost triplets need an x and a y ghost pair
         pad(triplets, Budget(8, 2 * len(triplets.senders), count + 1, 2), CUTOFF)

@@ -11,7 +11,8 @@ import pytest
 from ase import Atoms
 from helpers import ONE_BLOCK, Case, assert_close, build, rotations
 
-from data_tools.graph import DataError
+from data_tools.batching import build_graph
+from data_tools.graph import DataError, Structure
 from data_tools.statistics import WIDTH, Normalizer
 from physics.calculator import Calculator, SkinList
 from training.step import compile_count
@@ -29,12 +30,12 @@ def graph_mode_here():
     ms.set_context(mode=before)
 
 
-def make_calculator(dtype: str = "float64", skin: float = 0.4) -> Calculator:
+def make_calculator(dtype: str = "float64", skin: float = 0.4, triplets: bool = False) -> Calculator:
     """A model with random weights, energies of which have a scale and a reference per atom."""
     references = np.full(WIDTH, np.nan)
     references[ELEMENTS] = REFERENCE
     normalizer = Normalizer(SCALE, 0.0, references=references)
-    return Calculator(build(CASE, dtype), normalizer, [*ELEMENTS, 9], CASE.cutoff, skin)
+    return Calculator(build(CASE, dtype), normalizer, [*ELEMENTS, 9], CASE.cutoff, skin, triplets)
 
 
 def distorted_ethanol(seed: int) -> Atoms:
@@ -168,6 +169,37 @@ def test_a_list_ends_with_its_cell_and_its_elements(calculator):
     assert neighbors.searches == 4
     with pytest.raises(ValueError, match="skin -1"):
         SkinList(3.0, -1.0)
+
+
+@pytest.mark.parametrize("crystal", [False, True])
+def test_triplets_follow_from_the_edges_within_the_cutoff(crystal):
+    """Not from those of the skin, which the model does not see."""
+    atoms = ase.build.bulk("NaCl", "rocksalt", 5.64) if crystal else distorted_ethanol(4)
+    cell = np.array(atoms.cell) if crystal else None
+    neighbors = SkinList(2.95, 0.6, triplets=True)
+    for step in range(3):
+        atoms.rattle(0.05, seed=step)
+        structure = Structure(atoms.numbers, atoms.positions.copy(), cell)
+        graph, expected = neighbors(structure), build_graph(structure, 2.95, triplets=True)
+        degrees = np.bincount(graph.receivers, minlength=len(atoms))
+        assert len(graph.triplet_in) == len(expected.triplet_in) == (degrees * (degrees - 1)).sum() > 0
+        assert np.array_equal(graph.receivers[graph.triplet_in], graph.senders[graph.triplet_out])
+    assert neighbors.searches == 1
+
+
+def test_one_shape_for_moving_atoms_with_triplets():
+    """A model that does not look at them says the same; no shape is without any."""
+    plain, calculator = make_calculator(), make_calculator(triplets=True)
+    for seed in range(4):
+        atoms = distorted_ethanol(seed)
+        if seed < 2:
+            assert calculator.get_potential_energy(atoms) == pytest.approx(plain.get_potential_energy(atoms), abs=1e-9)
+        inputs = calculator._inputs(atoms)
+        graph = calculator.neighbors(calculator._structure(atoms))
+        assert 0 < len(graph.triplet_in) < len(inputs.triplet_in)
+    assert compile_count(calculator.energy_and_forces) == len(calculator.budgets) == 1
+    for atoms in (Atoms("H"), Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])):
+        assert len(calculator._inputs(atoms).triplet_in) > 0
 
 
 def test_no_compilation_for_another_structure_of_the_same_size(caplog):

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
 from data_tools.batching import build_graph, join, pad
-from data_tools.graph import AtomGraph, Budget, Structure
+from data_tools.graph import Budget, Structure
 from models import build_model
 from physics.derivatives import (
     Compiled,
@@ -183,23 +183,21 @@ def test_structures_of_a_batch_do_not_see_each_other(bench, product):
 
 def test_replicas_are_what_pad_makes_of_copies():
     """Also the triplets, whose edges move with the halves."""
-    one = build_graph(molecule("H2O", 2), CASE.cutoff)
-    graph = AtomGraph(
-        one.numbers, one.positions, one.senders, one.receivers, one.shifts, np.array([0, 4], np.int32),
-        np.array([3, 1], np.int32),
-    )  # fmt: skip
-    single = pad(join([graph]), Budget(3 + 1, 6, 2, 2), CASE.cutoff, np.float64).inputs
+    graph = build_graph(molecule("H2O", 2), CASE.cutoff, triplets=True)
+    nodes, triplets = 3 + 2, 6 + 3
+    single = pad(join([graph]), Budget(nodes, 6 + 8, triplets, 2), CASE.cutoff, np.float64).inputs
     copies = replicate(single, 3)
     assert [len(array) for array in copies] == [3 * len(array) for array in single]
     half = len(copies.senders) // 2
     assert np.array_equal(copies.senders[:half], copies.receivers[half:])
     assert np.array_equal(copies.receivers[:half], copies.senders[half:])
     for edges in ("triplet_in", "triplet_out"):
-        numbers, first = getattr(copies, edges).reshape(3, 2), getattr(single, edges)
+        numbers, first = getattr(copies, edges).reshape(3, triplets), getattr(single, edges)
         for copy in range(3):
             for found, expected in zip(numbers[copy], first, strict=True):
-                assert copies.senders[found] == single.senders[expected] + 4 * copy
-                assert copies.receivers[found] == single.receivers[expected] + 4 * copy
+                assert copies.senders[found] == single.senders[expected] + nodes * copy
+                assert copies.receivers[found] == single.receivers[expected] + nodes * copy
+                assert np.array_equal(copies.shifts[found], single.shifts[expected])
 
 
 def test_two_models_do_not_share_what_is_compiled():
