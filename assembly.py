@@ -59,8 +59,9 @@ def make_trainer(
     """Optimiser, compiled step and loop of a run."""
     settings, training = config.optimizer, config.training
     optimizer = AdamW(
-        ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm, settings.ema_decay
-    )
+        ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm,
+        settings.ema_decay, settings.amsgrad,
+    )  # fmt: skip
     information = {
         "config": config_to_dict(config),
         "task": task.to_dict(),

@@ -41,6 +41,8 @@ from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
+#: targets for which the original DimeNet++ starts from zero
+ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
 INTERRUPTED = SIGNAL + 2
@@ -150,6 +152,8 @@ def build(config: Config, task: data.Task) -> nn.Cell:
         ConfigError: the constructor refuses a hyperparameter.
     """
     hyperparameters = dataclasses.asdict(config.model)
+    if hyperparameters.get("output_init") == data.AUTO:
+        hyperparameters["output_init"] = "zeros" if task.target.name in ZERO_OUTPUT else "orthogonal"
     name = hyperparameters.pop("name")
     try:
         return build_model(name, dtype=config.run.dtype, readout=task.readout, **hyperparameters)

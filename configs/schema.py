@@ -40,6 +40,44 @@ class SchNetConfig:
 
 
 @dataclass(frozen=True)
+class DimeNetPlusPlusConfig:
+    """Hyperparameters of ``models.dimenetpp.DimeNetPlusPlus``; the original's name stands in parentheses."""
+
+    name: str = "dimenetpp"
+    """The model."""
+    features: int = bounded(128, least=1)
+    """Size of a message (hidden_channels, emb_size)."""
+    blocks: int = bounded(4, least=1)
+    """Number of interaction blocks (num_blocks)."""
+    interaction_features: int = bounded(64, least=1)
+    """Size of a message while it is multiplied with the spherical basis (int_emb_size)."""
+    basis_features: int = bounded(8, least=1)
+    """Size between the two layers that a basis passes through (basis_emb_size)."""
+    output_features: int = bounded(256, least=1)
+    """Size of the hidden layers of an output block (out_emb_channels, out_emb_size)."""
+    spherical: int = bounded(7, least=1)
+    """Number of degrees of the spherical basis (num_spherical)."""
+    radial: int = bounded(6, least=1)
+    """Number of radial functions, also for each degree (num_radial)."""
+    cutoff: float = bounded(5.0, above=0)
+    """Neighbours closer than this interact, Angstrom."""
+    envelope_exponent: int = bounded(5, least=1)
+    """Exponent of the polynomial that falls to zero at the cutoff."""
+    layers_before_skip: int = bounded(1, least=0)
+    """Residual layers of a block before its skip connection (num_before_skip)."""
+    layers_after_skip: int = bounded(2, least=0)
+    """Residual layers of a block after its skip connection (num_after_skip)."""
+    output_layers: int = bounded(3, least=0)
+    """Hidden layers of an output block (num_output_layers, num_dense_output)."""
+    outputs: int = bounded(1, least=1)
+    """Values for each molecule (out_channels, num_targets); a run trains one."""
+    output_init: str = field(default="auto", metadata={"choices": ("auto", "zeros", "orthogonal")})
+    """Initial weights of the last layers; ``auto``: zeros for mu, homo, lumo and zpve, as in the original."""
+    reference_bugs: bool = False
+    """The faults of the original's bases, which its published weights have learned with."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What is learned from."""
 
@@ -105,6 +143,8 @@ class OptimizerConfig:
     """Largest norm of the whole gradient; 0 means no clipping."""
     ema_decay: float = bounded(0.0, least=0, below=1)
     """Decay of the exponential moving average of the weights, used for evaluation; 0 means no average."""
+    amsgrad: bool = False
+    """Divide by the root of the largest second moment so far (Reddi et al., ICLR 2018)."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +226,7 @@ class RunConfig:
 class Config:
     """A whole run."""
 
-    model: SchNetConfig = field(default_factory=SchNetConfig)
+    model: SchNetConfig | DimeNetPlusPlusConfig = field(default_factory=SchNetConfig)
     """The network."""
     data: DataConfig = field(default_factory=DataConfig)
     """The molecules."""
@@ -203,4 +243,4 @@ class Config:
 
 
 #: The dataclass of each model's section; a later model adds a line.
-MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig}
+MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig}

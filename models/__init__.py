@@ -5,10 +5,11 @@ from __future__ import annotations
 from mindspore import dtype as mstype
 from mindspore import nn
 
+from models.dimenetpp import DimeNetPlusPlus
 from models.schnet import SchNet
 
-MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet}
-NEEDS_TRIPLETS: frozenset[str] = frozenset()  # models whose messages pass between edges; the others get none
+MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus}
+NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 

@@ -40,11 +40,13 @@ class Readout(nn.Cell):
         node_mask: Tensor,
         graph_mask: Tensor,
     ) -> Tensor:
-        """(N, 1) atom values and the graph inputs of the same names to (G,)."""
-        if self.kind == "sum":
-            return segment_sum(values, node_graph, graph_mask).reshape(-1)
-        if self.kind == "mean":
-            return segment_mean(values, node_graph, node_mask, graph_mask).reshape(-1)
+        """(N, 1) atom values and the graph inputs of the same names to (G,); sum and mean also (N, C) to (G, C)."""
+        if self.kind in ("sum", "mean"):
+            if self.kind == "sum":
+                result = segment_sum(values, node_graph, graph_mask)
+            else:
+                result = segment_mean(values, node_graph, node_mask, graph_mask)
+            return result.reshape(-1) if values.shape[1] == 1 else result
         masses = gather(self.masses, numbers).reshape(-1, 1)
         # the ghost graph has no mass: give it 1 so that its centre is finite
         total_mass = segment_sum(masses, node_graph, graph_mask) + (1 - graph_mask).reshape(-1, 1)  # (G, 1)

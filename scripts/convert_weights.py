@@ -34,7 +34,8 @@ from data_tools.targets import get_target
 from models import NEEDS_TRIPLETS
 from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, not_compared, table
 from scripts.weight_files import read_weights
-from scripts.weight_maps import SOURCES, Source, State, WeightError, check_keys, convert
+from scripts.weight_maps import SOURCES, check_keys, convert
+from scripts.weight_source import Source, State, WeightError
 from training.checkpoint import Checkpoint, assign, save
 from training.platform import MODES, versions
 
@@ -73,7 +74,7 @@ def check_config(config: Config, source: Source, state: State) -> None:
         raise ConfigError(f"these weights are those of the model {source.model!r}; use --set model.name={source.model}")
     changes = [
         f"--set model.{key}={value}"
-        for key, value in source.sizes(state, source.blocks(state)).items()
+        for key, value in (source.sizes(state) | source.counts(state)).items()
         if not _same(getattr(config.model, key), value)
     ]
     target = get_target(config.target.name)
@@ -161,6 +162,7 @@ def check(
 ) -> list[Difference]:
     """Compare the converted model with a parity file, in float64 and float32 and in each mode."""
     golden = Golden(path, config.model.cutoff, config.model.name in NEEDS_TRIPLETS)
+    counts = {name: getattr(config.model, name) for name in source.repeated}
     rows, before = [], ms.get_context("mode")
     try:
         for bits, dtype in BITS.items():
@@ -169,7 +171,7 @@ def check(
             for mode in modes:
                 ms.set_context(mode=MODES[mode])
                 found = evaluate(model, golden, normalizer, source, dtype)
-                rows += compare(found, golden, source, config.model.blocks, mode, bits)
+                rows += compare(found, golden, source, counts, mode, bits)
     finally:
         ms.set_context(mode=before)
     return rows

@@ -71,8 +71,9 @@ def model_of(name: str, dtype: str) -> nn.Cell:
 
 
 def sizes(name: str) -> dict:
-    """Default hyperparameters of a model."""
-    return {key: value for key, value in dataclasses.asdict(MODEL_CONFIGS[name]()).items() if key != "name"}
+    """Default hyperparameters of a model; what a run would decide by its target stays the constructor's."""
+    defaults = dataclasses.asdict(MODEL_CONFIGS[name]())
+    return {key: value for key, value in defaults.items() if key != "name" and value != "auto"}
 
 
 def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:

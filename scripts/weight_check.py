@@ -31,7 +31,7 @@ from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.statistics import Normalizer, element_counts
 from models.graph_ops import edge_vectors, gather, safe_norm
 from scripts.weight_files import read_arrays
-from scripts.weight_maps import Source, WeightError
+from scripts.weight_source import Counts, Source, WeightError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -87,7 +87,7 @@ class Golden:
     Args:
         path: the .npz file.
         cutoff: Angstrom, of the model.
-        triplets: whether the model uses them.
+        triplets: whether the model needs triplets.
 
     Raises:
         WeightError: not a parity file, or its edges are not those of this cutoff.
@@ -107,9 +107,17 @@ class Golden:
         self.counts = element_counts(self.arrays["z"], self.n_atoms)
         first = np.cumsum(self.n_atoms)[:-1]
         numbers, positions = np.split(self.arrays["z"], first), np.split(self.arrays["pos"], first)
-        molecules = zip(numbers, positions, strict=True)
-        self.graphs = join([build_graph(Structure(z, x), cutoff, triplets) for z, x in molecules])
-        self.edge_of_pair = self._match_edges()
+        structures = [Structure(z, x) for z, x in zip(numbers, positions, strict=True)]
+        self.graphs = join([build_graph(structure, cutoff, triplets) for structure in structures])
+        edges = self._match_edges()
+        #: what the file calls each of our nodes, pairs, edges and triplets
+        self.places: dict[str, np.ndarray] = {
+            "node": np.arange(len(self.arrays["z"])),
+            "pair": edges[: len(edges) // 2],
+            "edge": edges,
+        }
+        if triplets and {"idx_kj", "idx_ji"} <= self.arrays.keys():
+            self.places["triplet"] = self._match_triplets(edges)
 
     def _check_arrays(self) -> None:
         """The molecules as they are used below; what is compared is checked where it is compared."""
@@ -129,16 +137,26 @@ class Golden:
         """The molecules with a few ghosts: a converted model must not feel them."""
         nodes, pairs, graphs = len(self.graphs.numbers), len(self.graphs.senders), len(self.n_atoms)
         triplets = len(self.graphs.triplet_in) + 5 * self.triplets
-        return pad(self.graphs, Budget(nodes + 3, 2 * pairs + 8, triplets, graphs + 1), self.cutoff, dtype)
+        budget = Budget(nodes + 3, 2 * pairs + 8, triplets, graphs + 1)
+        return pad(self.graphs, budget, self.cutoff, dtype)
+
+    def real(self, kind: str, values: np.ndarray) -> np.ndarray:
+        """Rows without ghosts, in the order of ``places``."""
+        if kind != "edge":
+            return values[: len(self.places[kind])]
+        pairs, half = len(self.graphs.senders), len(values) // 2
+        return np.concatenate((values[:pairs], values[half : half + pairs]))
 
     def cotangent(self) -> np.ndarray:
-        """The weights of the outputs whose sum the parameter gradients belong to."""
+        """The weights of the outputs whose sum the parameter gradients belong to, (G,) or (G, outputs)."""
+        shape = (len(self.n_atoms), *self.arrays["out64"].shape[1:])
+        shape = shape[:1] if np.prod(shape) == shape[0] else shape
         if "out_cotangent" not in self.arrays:
-            return np.ones(len(self.n_atoms))
-        return _numbers(self, "out_cotangent", (len(self.n_atoms),))
+            return np.ones(shape)
+        return _numbers(self, "out_cotangent", shape)
 
     def _match_edges(self) -> np.ndarray:
-        """The file's edge j -> i of each of our pairs (i, j)."""
+        """The file's number of each of our edges, both halves."""
         stored = ["edge_index"] if "edge_index" in self.arrays else ["idx_j", "idx_i"]
         lists = [row for key in stored for row in np.atleast_2d(self.arrays.get(key, []))]
         if len(lists) != 2 or lists[0].shape != lists[1].shape:
@@ -156,7 +174,24 @@ class Golden:
                 "file's not among them); use the parity file of this cutoff"
             )
         order = np.argsort(theirs)
-        return order[np.searchsorted(theirs, pairs, sorter=order)]
+        return order[np.searchsorted(theirs, ours, sorter=order)]
+
+    def _match_triplets(self, edges: np.ndarray) -> np.ndarray:
+        """The file's number of each of our triplets.
+
+        Raises:
+            WeightError: it lists others.
+        """
+        number = len(edges)
+        into, out = self.arrays["idx_kj"], self.arrays["idx_ji"]
+        fits = all(part.dtype.kind in "iu" and part.ndim == 1 and _within(part, number) for part in (into, out))
+        ours = edges[self.graphs.triplet_in] * number + edges[self.graphs.triplet_out]
+        theirs = into.astype(np.int64) * number + out if fits and into.shape == out.shape else np.zeros(0, np.int64)
+        if not np.array_equal(np.sort(theirs), np.sort(ours)):
+            raise WeightError(f"{self.path}: idx_kj and idx_ji are not the {len(ours)} triplets of its edges; "
+                              "make the file again")  # fmt: skip
+        order = np.argsort(theirs)
+        return order[np.searchsorted(theirs, ours, sorter=order)]
 
 
 def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Source, dtype: type) -> Evaluation:
@@ -170,8 +205,9 @@ def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Sou
 
     derive = ms.value_and_grad(weighted, POSITIONS, parameters, has_aux=True)
     graphs, nodes = len(golden.n_atoms), len(golden.arrays["z"])
-    ones, cotangent = np.zeros((2, graphs + 1))
-    ones[:graphs], cotangent[:graphs] = 1.0, golden.cotangent()
+    weights = golden.cotangent()
+    ones, cotangent = np.zeros((2, graphs + 1, *weights.shape[1:]))
+    ones[:graphs], cotangent[:graphs] = 1.0, weights
     (_, output), (slope, _) = derive(Tensor(ones.astype(dtype)), *inputs)
     _, (_, gradients) = derive(Tensor(cotangent.astype(dtype)), *inputs)
     named = {
@@ -179,9 +215,9 @@ def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Sou
         for parameter, gradient in zip(parameters, gradients, strict=True)
     }
     # the energies of free atoms are no parameters of ours; y is linear in them (see Normalizer)
-    share = cotangent[:graphs] / golden.n_atoms if normalizer.average else cotangent[:graphs]
+    share = weights / golden.n_atoms if normalizer.average else weights
     return Evaluation(
-        outputs=normalizer.invert(output.asnumpy()[:graphs], golden.counts),
+        outputs=_in_their_units(normalizer, output.asnumpy()[:graphs], golden.counts),
         forces=-normalizer.scale * slope.asnumpy()[:nodes].astype(np.float64),
         blocks={name: value.astype(np.float64) for name, value in QUANTITIES[source.model](model, inputs).items()},
         gradients=named | {REFERENCES: golden.counts.T @ share},
@@ -218,23 +254,50 @@ def _schnet_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, 
     return {name: value.asnumpy() for name, value in found.items()}
 
 
+class Trace(nn.Cell):
+    """A model's ``trace`` as a cell, so that GRAPH mode compiles it as one graph."""
+
+    def __init__(self, model: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.model = model
+
+    def construct(self, *inputs):
+        """Whatever the model's ``trace`` returns."""
+        return self.model.trace(*inputs)
+
+
+def _dimenetpp_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+    """Bases, messages and atom values, ghosts included."""
+    _, radial, spherical, messages, values = Trace(model)(*inputs)
+    found = {"radial": radial, "spherical": spherical}
+    found |= {f"messages.{k}": value for k, value in enumerate(messages)}
+    found |= {f"values.{k}": value for k, value in enumerate(values)}
+    return {name: value.asnumpy() for name, value in found.items()}
+
+
 #: By model: a function that returns its inner arrays under the names that ``Source.observed`` uses.
-QUANTITIES = {"schnet": _schnet_quantities}
-PAIRWISE = ("gaussians", "envelope", "filters")
+QUANTITIES = {"schnet": _schnet_quantities, "dimenetpp": _dimenetpp_quantities}
+#: By model: what the rows of those arrays are, where they are not nodes.
+ROWS = {
+    "schnet": {"gaussians": "pair", "envelope": "pair", "filters": "pair"},
+    "dimenetpp": {"radial": "edge", "spherical": "triplet", "messages": "edge"},
+}
 
 
-def compare(found: Evaluation, golden: Golden, source: Source, blocks: int, mode: str, bits: int) -> list[Difference]:
-    """Differences of every array that both sides have."""
-    arrays, nodes, pairs = golden.arrays, len(golden.arrays["z"]), len(golden.edge_of_pair)
+def compare(
+    found: Evaluation, golden: Golden, source: Source, counts: Counts, mode: str, bits: int
+) -> list[Difference]:
+    """Differences of every array that both sides have; ``counts`` are those of ``Source.names``."""
+    arrays = golden.arrays
     rows = [_difference("outputs", "out", found.outputs, golden, mode, bits)]
     if "forces64" in arrays:
         rows.append(_difference("forces", "forces", found.forces, golden, mode, bits))
-    for name, ours in source.observed(blocks).items():
-        if file_key(name, 64) in arrays:
-            pairwise = ours.split(".")[0] in PAIRWISE
-            values = found.blocks[ours][: pairs if pairwise else nodes]
-            rows.append(_difference("blocks", name, values, golden, mode, bits, pairwise))
-    return rows + _gradient_differences(found, golden, source, blocks, mode, bits)
+    for name, ours in source.observed(counts).items():
+        kind = ROWS[source.model].get(ours.split(".")[0], "node")
+        if file_key(name, 64) in arrays and kind in golden.places:
+            values = golden.real(kind, found.blocks[ours])
+            rows.append(_difference("blocks", name, values, golden, mode, bits, kind))
+    return rows + _gradient_differences(found, golden, source, counts, mode, bits)
 
 
 def not_compared(golden: Path, rows: list[Difference]) -> list[str]:
@@ -269,13 +332,23 @@ def file_key(name: str, bits: int) -> str:
     return f"{head}{bits}{slash}{tail}"
 
 
+def _in_their_units(normalizer: Normalizer, outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Outputs (G,) or (G, outputs) as the original returns them."""
+    columns = [normalizer.invert(column, counts) for column in outputs.reshape(len(outputs), -1).T]
+    return np.stack(columns, 1).reshape(outputs.shape)
+
+
 def _difference(
-    kind: str, name: str, ours: np.ndarray, golden: Golden, mode: str, bits: int, pairwise: bool = False
+    kind: str, name: str, ours: np.ndarray, golden: Golden, mode: str, bits: int, rows: str = ""
 ) -> Difference:
+    """``rows`` are the file's: nodes, pairs, edges or triplets; without it the array is in our order and size."""
+
     def reference(key: str) -> np.ndarray:
-        if not pairwise:
+        if not rows:
             return _numbers(golden, key, ours.shape)
-        return _numbers(golden, key, (2 * len(ours), *ours.shape[1:]))[golden.edge_of_pair]
+        places = golden.places[rows]
+        stored = 2 * len(places) if rows == "pair" else len(places)
+        return _numbers(golden, key, (stored, *ours.shape[1:]))[places]
 
     exact = reference(file_key(name, 64))
     scale = max(float(np.abs(exact).max()), 1e-300)
@@ -287,9 +360,9 @@ def _difference(
 
 
 def _gradient_differences(
-    found: Evaluation, golden: Golden, source: Source, blocks: int, mode: str, bits: int
+    found: Evaluation, golden: Golden, source: Source, counts: Counts, mode: str, bits: int
 ) -> list[Difference]:
-    names = source.names(blocks) | {REFERENCES: "atomref.weight"}
+    names = source.names(counts) | {REFERENCES: "atomref.weight"}
     keys = {ours: f"grad64/{theirs}" for ours, theirs in names.items() if f"grad64/{theirs}" in golden.arrays}
     values = {ours: found.gradients[ours][: len(np.atleast_1d(golden.arrays[key]))] for ours, key in keys.items()}
     exact = {key: _numbers(golden, key, values[ours].shape) for ours, key in keys.items()}

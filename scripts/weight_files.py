@@ -7,7 +7,7 @@ from pathlib import Path
 from data_tools import source_files
 from data_tools.graph import DataError
 from data_tools.source_files import one_line
-from scripts.weight_maps import State, WeightError
+from scripts.weight_source import State, WeightError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict of a .pt file
 PREFIXES = ("module.", "model.")  # of data-parallel and Lightning wrappers

@@ -34,7 +34,7 @@ from configs.schema import Config
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
 from data_tools.splits import Split
-from scripts.weight_maps import WeightError
+from scripts.weight_source import WeightError
 from session import Trained
 from training.checkpoint import Checkpoint, CheckpointError
 

@@ -16,7 +16,6 @@ from helpers import (
     TOLERANCES,
     assert_close,
     build,
-    make_batch,
     molecule,
     molecules,
     rotations,
@@ -58,7 +57,7 @@ def test_signature_of_construct(case):
 
 
 def test_one_value_per_graph(bench):
-    inputs = make_batch(molecules(), bench.case.cutoff).inputs
+    inputs = bench.case.batch(molecules()).inputs
     outputs, forces = bench.physics(*to_tensors(inputs))
     assert outputs.shape == (BUDGET.graphs,) and forces.shape == (BUDGET.nodes, 3)
     assert outputs.dtype == forces.dtype == ms.float64
@@ -183,7 +182,7 @@ def test_save_and_load(bench, tmp_path):
     saved = checkpoint.parameters_of(bench.model)
     checkpoint.save(tmp_path / "model.safetensors", checkpoint.Checkpoint(saved))
     other = build(bench.case, seed=1)
-    inputs = to_tensors(make_batch(molecules(), bench.case.cutoff).inputs)
+    inputs = to_tensors(bench.case.batch(molecules()).inputs)
     expected = bench.model(*inputs).asnumpy()
     assert not np.array_equal(other(*inputs).asnumpy(), expected)
     checkpoint.assign(other, checkpoint.load(tmp_path / "model.safetensors").weights)
@@ -199,7 +198,7 @@ def test_one_compilation_for_each_shape(case):
         (molecules(), TIGHT),
         (molecules()[::-1], BUDGET),
     ):
-        model(*to_tensors(make_batch(structures, case.cutoff, budget).inputs))
+        model(*to_tensors(case.batch(structures, budget).inputs))
         counts.append(compile_count(model))
     assert counts == [1, 1, 2, 2]
 
@@ -207,7 +206,7 @@ def test_one_compilation_for_each_shape(case):
 def test_the_two_modes_agree(bench):
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    eager = EnergyAndForces(bench.model)(*to_tensors(make_batch(molecules(), bench.case.cutoff).inputs))
+    eager = EnergyAndForces(bench.model)(*to_tensors(bench.case.batch(molecules()).inputs))
     assert_close(eager[0].asnumpy()[:3], outputs, "modes")
     assert_close(eager[1].asnumpy()[: len(forces)], forces, "modes")
 
@@ -216,7 +215,7 @@ def test_float32_agrees_with_float64(bench):
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
     single = EnergyAndForces(build(bench.case, "float32"))
-    found = single(*to_tensors(make_batch(molecules(), bench.case.cutoff, BUDGET, np.float32).inputs))
+    found = single(*to_tensors(bench.case.batch(molecules(), BUDGET, np.float32).inputs))
     assert found[0].dtype == found[1].dtype == ms.float32
     assert_close(found[0].asnumpy()[:3], outputs, "precision")
     assert_close(found[1].asnumpy()[: len(forces)], forces, "precision")

@@ -73,11 +73,11 @@ def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay):
         yield [weight.copy() for weight in weights], [length.copy() for length in path]
 
 
-def make(weights, clip_norm=0.0, ema_decay=0.0, **settings):
+def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, **settings):
     """Our optimiser on fresh parameters: the parameters, the optimiser and a function that makes a step."""
     parameters = ParameterTuple([Parameter(Tensor(w), name=f"weight{k}") for k, w in enumerate(weights)])
     settings = {**SETTINGS, **settings}
-    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay)
+    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad)
     step = Step(optimizer)
     made = 0
 
@@ -136,6 +136,26 @@ def test_adamw_against_torch(mode):
     _, _, update = make([weight, weight], **settings)
     found = [update([gradient, gradient])[0] for gradient in torch_gradients()]
     np.testing.assert_allclose(found, TORCH_ADAMW, rtol=1e-6)
+
+
+# The same with amsgrad=True, and the gradient of the fourth step a hundred times smaller: v falls, its largest value not.
+TORCH_AMSGRAD = [
+    *TORCH_ADAMW[:3],
+    [0.8338435069900918, -2.297216731406189, 0.357212477664576],
+    [0.7676140279512988, -2.361818293893819, 0.29624067257356085],
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_amsgrad_against_torch(mode, dtype):
+    weight = np.array([1.0, -2.0, 0.5], dtype)
+    settings = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 0.1}
+    _, optimizer, update = make([weight, weight], amsgrad=True, **settings)
+    steps = [gradient * (0.01 if t == 3 else 1.0) for t, gradient in enumerate(torch_gradients())]
+    found = [update([gradient.astype(dtype)] * 2)[1] for gradient in steps]
+    np.testing.assert_allclose(found, TORCH_AMSGRAD, rtol=2e-6)
+    assert {name.split(".")[0] for name in moments_of(optimizer)} == {"first", "second", "largest"}
+    assert np.all(optimizer.largest[0].asnumpy() >= optimizer.second[0].asnumpy())
 
 
 def test_three_steps_have_bias_correction():

@@ -13,7 +13,8 @@ is exactly this operator with
     (1)  lr' = lr sqrt(c2) / c1,     (2)  eps' = eps sqrt(c2),     (3)  wd' = wd lr / lr'.
 
 The three numbers are computed in float64 on the host, where the step counter lives.  The operator rounds weights to
-float32, so float64 weights are updated by the same law written out.
+float32, so float64 weights are updated by the same law written out.  So is AMSGrad (Reddi et al., ICLR 2018), where the
+largest v so far stands in the place of v.
 """
 
 from __future__ import annotations
@@ -38,18 +39,26 @@ class AdamW(nn.Cell):
         beta1, beta2: decay of the moments.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         ema_decay: decay of the moving average of the weights; 0 for none.
+        amsgrad: divide by the root of the largest second moment so far.
     """
 
     def __init__(
-        self, weights: ParameterTuple, beta1: float, beta2: float, clip_norm: float = 0.0, ema_decay: float = 0.0
+        self,
+        weights: ParameterTuple,
+        beta1: float,
+        beta2: float,
+        clip_norm: float = 0.0,
+        ema_decay: float = 0.0,
+        amsgrad: bool = False,
     ):
         super().__init__()
         self.weights = weights
         self.first = weights.clone(prefix="first", init="zeros")
         self.second = weights.clone(prefix="second", init="zeros")
+        self.largest = weights.clone(prefix="largest", init="zeros") if amsgrad else ()
         self.average = weights.clone(prefix="average", init="same") if ema_decay else ()
         self.update = ops.AdamWeightDecay()
-        self.fused = all(weight.dtype == mstype.float32 for weight in weights)
+        self.fused = not amsgrad and all(weight.dtype == mstype.float32 for weight in weights)
         self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
         self.clip_norm = float(clip_norm)
         self.sizes = tuple(weight.size for weight in weights)
@@ -76,7 +85,12 @@ class AdamW(nn.Cell):
         for i in range(len(self.weights)):
             part = gradient[self.ends[i] - self.sizes[i] : self.ends[i]].reshape(self.weights[i].shape)
             arguments = (self.weights[i], self.first[i], self.second[i], lr, beta1, beta2, epsilon, decay, part)
-            value = self.update(*arguments) if self.fused else written_out(*arguments)
+            if self.fused:
+                value = self.update(*arguments)
+            elif self.largest:
+                value = written_out(*arguments, self.largest[i])
+            else:
+                value = written_out(*arguments)
             done, values = ops.depend(done, value), (*values, value)
         if self.blend < 1:
             for i in range(len(self.weights)):
@@ -98,12 +112,20 @@ def written_out(
     epsilon: Tensor,
     decay: Tensor,
     gradient: Tensor,
+    largest: Parameter | None = None,
 ) -> Tensor:
-    """The operator's law in the precision of the weight: returns the new weight, which is assigned."""
+    """The operator's law in the precision of the weight: returns the new weight, which is assigned.
+
+    With ``largest``, AMSGrad: a step that changes nothing leaves v as it is, and so the largest v too.
+    """
     m = beta1 * first + (1 - beta1) * gradient
     v = beta2 * second + (1 - beta2) * gradient * gradient
-    p = weight - lr * (m / (ops.sqrt(v) + epsilon) + decay * weight)
-    return ops.depend(p, (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p)))
+    bound = v if largest is None else ops.maximum(largest, v)
+    p = weight - lr * (m / (ops.sqrt(bound) + epsilon) + decay * weight)
+    done = (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p))
+    if largest is not None:
+        done = (*done, ops.assign(largest, bound))
+    return ops.depend(p, done)
 
 
 def flatten(gradients: tuple) -> Tensor:
@@ -194,7 +216,7 @@ def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -
 
 def moments_of(optimizer: AdamW) -> dict[str, Parameter]:
     """The optimiser's own state by name, for checkpoints."""
-    return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second)}
+    return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second, *optimizer.largest)}
 
 
 class evaluation_weights:  # noqa: N801  used like a function in a with statement
