@@ -86,13 +86,20 @@ def _reference_constants(zeros: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return exact, (np.float32(1) / (np.float32(0.5) * (value * value)) ** np.float32(0.5)).astype(np.float64)
 
 
+def _kind(degree: int) -> int:
+    """Which r_l of equation (5): 0 for degree 0, 1 for other even degrees, 2 for odd ones."""
+    return 0 if degree == 0 else 1 + degree % 2
+
+
 def _sine_coefficients(zeros: np.ndarray, normalisers: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     """A (K, L N) of equation (4), by least squares on points that crowd at x = 1; frequencies w_k cutoff (K,)."""
-    degrees, count = zeros.shape
     points = 4 * len(frequencies)
     x = np.sin(np.pi / 2 * (np.arange(points) + 0.5) / points)[:, None]
-    factors = [1 / x if l == 0 else x / (1 + EVEN_SCALE * x * x) if l % 2 == 0 else 1.0 for l in range(degrees)]
-    wanted = [spherical_bessel(l, zeros[l] * x) * normalisers[l] / factors[l] for l in range(degrees)]
+    factors = (1 / x, x / (1 + EVEN_SCALE * x * x), np.ones_like(x))  # (5)
+    wanted = [
+        spherical_bessel(degree, zeros[degree] * x) * normalisers[degree] / factors[_kind(degree)]
+        for degree in range(len(zeros))
+    ]
     return np.linalg.lstsq(np.sin(x * frequencies), np.concatenate(wanted, 1), rcond=SMALLEST_SINGULAR_VALUE)[0]
 
 
@@ -107,7 +114,7 @@ class SphericalBesselBasis(nn.Cell):
         reference_bugs: reproduce torch_geometric's DimeNet and DimeNet++ with these two errors:
 
             1. The zeros are rounded to float32 and the normalisers computed from them in float32 (as its code does
-               under NumPy 2), also where the model is float64: the basis is wrong by up to 1.2e-6.
+               under NumPy 2), also where the model is float64: the basis is wrong by up to 2.4e-6 for L = 7, N = 6.
             2. The envelope keeps its 1/x, which belongs to the Bessel basis of order 0 alone: e(x) = u(x), and R_0n
                then grows as 1/x.  The authors note this as an error that they keep for their published weights.
         dtype: of the result.
@@ -128,6 +135,7 @@ class SphericalBesselBasis(nn.Cell):
         super().__init__()
         if num_spherical < 1 or num_radial < 1:
             raise ValueError(f"expected num_spherical >= 1 and num_radial >= 1, got {num_spherical} and {num_radial}")
+        self.envelope = PolynomialEnvelope(cutoff, envelope_exponent, dtype)
         zeros = spherical_bessel_zeros(num_spherical, num_radial)
         zeros, normalisers = _reference_constants(zeros) if reference_bugs else (zeros, _normalisers(zeros))
         highest = int(np.ceil(zeros.max() / SPACING)) + FREQUENCIES_BEYOND
@@ -135,12 +143,11 @@ class SphericalBesselBasis(nn.Cell):
         rounded = frequencies.asnumpy()[0].astype(np.float64) * cutoff
         self.frequencies = frequencies
         self.coefficients = Tensor(_sine_coefficients(zeros, normalisers, rounded), dtype)  # (K, L N)
-        self.envelope = PolynomialEnvelope(cutoff, envelope_exponent, dtype)
         self.with_pole = reference_bugs
         self.cutoff, self.per_cutoff = Tensor(cutoff, dtype), Tensor(1.0 / cutoff, dtype)
         self.one, self.even_scale = Tensor(1.0, dtype), Tensor(EVEN_SCALE, dtype)
-        kinds = [0 if l == 0 else 1 + l % 2 for l in range(num_spherical)]  # which r_l: 1 / x, even, odd
-        self.columns = Tensor(np.repeat(np.eye(3)[kinds].T, num_radial, 1), dtype)  # (3, L N)
+        kinds = np.repeat([_kind(degree) for degree in range(num_spherical)], num_radial)
+        self.columns = Tensor(np.eye(3)[:, kinds], dtype)  # (3, L N), spreads the three r_l
         self.multiply, self.concat = ops.MatMul(), ops.Concat(1)
 
     def construct(self, distances: Tensor) -> Tensor:
@@ -160,10 +167,11 @@ def _legendre_coefficients(degrees: int) -> list[np.ndarray]:
     to 41: so much less is lost where they cancel.
     """
     result = [np.ones(1), np.ones(1)]
-    for l in range(1, degrees - 1):
-        raised = np.convolve(result[l], [0.5, 0.5]) if l % 2 else result[l]  # c P_l, for odd l = c^2 (P_l / c)
-        lower = np.pad(result[l - 1], (0, len(raised) - len(result[l - 1])))
-        result.append(((2 * l + 1) * raised - l * lower) / (l + 1))
+    for degree in range(1, degrees - 1):
+        here, below = result[degree], result[degree - 1]
+        raised = np.convolve(here, [0.5, 0.5]) if degree % 2 else here  # c P_l, which for odd l is c^2 (P_l / c)
+        below = np.pad(below, (0, len(raised) - len(below)))
+        result.append(((2 * degree + 1) * raised - degree * below) / (degree + 1))
     return result[:degrees]
 
 
@@ -188,9 +196,10 @@ class ZonalHarmonics(nn.Cell):
             raise ValueError(f"expected num_spherical >= 1 and repeats >= 1, got {num_spherical} and {repeats}")
         self.evens, self.odds = (num_spherical + 1) // 2, num_spherical // 2
         matrix = np.zeros((num_spherical, num_spherical))
-        for l, coefficients in enumerate(_legendre_coefficients(num_spherical)):
-            first = self.evens if l % 2 else 0
-            matrix[first : first + len(coefficients), l] = np.sqrt((2 * l + 1) / (4 * np.pi)) * coefficients
+        for degree, coefficients in enumerate(_legendre_coefficients(num_spherical)):
+            first = self.evens if degree % 2 else 0
+            matrix[first : first + len(coefficients), degree] = coefficients
+        matrix *= np.sqrt((2 * np.arange(num_spherical) + 1) / (4 * np.pi))
         self.matrix = Tensor(np.repeat(matrix, repeats, 1), dtype)  # (L, L repeats)
         self.one, self.two = Tensor(1.0, dtype), Tensor(2.0, dtype)
         self.concat, self.multiply = ops.Concat(0), ops.MatMul(transpose_a=True)
@@ -200,7 +209,8 @@ class ZonalHarmonics(nn.Cell):
         cosines = cosines.reshape(1, -1)  # (1, T): rows are joined faster than columns
         t = self.two * cosines * cosines - self.one
         power = ops.ones_like(cosines)
-        evens, odds = (power,), ()
+        evens: tuple = (power,)
+        odds: tuple = ()
         for k in range(self.odds):
             odds = (*odds, cosines * power)
             if k + 1 < self.evens:

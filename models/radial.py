@@ -53,15 +53,15 @@ class CosineCutoff(nn.Cell):
 
 
 class PolynomialEnvelope(nn.Cell):
-    """x u(x) with x = d / cutoff, DimeNet's envelope without its pole; zero from the cutoff on.
+    """The product x u(x) with x = d / cutoff: DimeNet's envelope without its pole; zero from the cutoff on.
 
-    Source: Gasteiger et al., ICLR 2020 (arXiv 2003.03123), equation (8), with p = exponent + 1 as in both authors' codes:
+    Source: Gasteiger et al., ICLR 2020 (arXiv 2003.03123), equation (8), where p = exponent + 1 in the authors' codes:
 
         (1)  u(x)   = 1/x + a x^(p-1) + b x^p + c x^(p+1),   a = -(p+1)(p+2)/2,  b = p (p+2),  c = -p (p+1)/2
         (2)  x u(x) = (1 - x)^3 sum_{k<p} (k+1)(k+2)/2 x^k
 
-    (2) equals x times (1), but has no cancellation: in float32 (1) leaves rounding of 1e-6 where it should vanish.  Value
-    and first two derivatives fall to 0 at the cutoff; there and beyond, all derivatives computed are exactly 0.
+    (2) equals x times (1), but has no cancellation: in float32 (1) leaves 1e-6 where it should vanish.  Value and first
+    two derivatives fall to 0 at the cutoff; there and beyond, the derivatives computed are exactly 0 at every order.
 
     Args:
         cutoff: Angstrom.
@@ -81,7 +81,7 @@ class PolynomialEnvelope(nn.Cell):
         self.factors = tuple(Tensor(factor, dtype) for factor in factors[-2::-1])
 
     def construct(self, distances: Tensor) -> Tensor:
-        """x u(x), equation (2): (P, 1) Angstrom to (P, 1)."""
+        """Equation (2), x u(x): (P, 1) Angstrom to (P, 1)."""
         x = distances * self.per_cutoff
         rest = ops.relu(self.cutoff - distances) * self.per_cutoff  # 1 - x, exactly 0 where d = cutoff
         series = self.highest
@@ -90,7 +90,7 @@ class PolynomialEnvelope(nn.Cell):
         return rest * rest * rest * series
 
     def with_pole(self, distances: Tensor) -> Tensor:
-        """u(x), equation (1): (P, 1) Angstrom, not 0, to (P, 1)."""
+        """Equation (1), u(x): (P, 1) Angstrom, not 0, to (P, 1)."""
         return self.construct(distances) * self.cutoff / distances
 
 
