@@ -138,7 +138,7 @@ def test_adamw_against_torch(mode):
     np.testing.assert_allclose(found, TORCH_ADAMW, rtol=1e-6)
 
 
-# The same with amsgrad=True, and the gradient of the fourth step a hundred times smaller: v falls, its largest value not.
+# The same with amsgrad=True and the gradient of the fourth step 100 times smaller: v falls, its largest value does not.
 TORCH_AMSGRAD = [
     *TORCH_ADAMW[:3],
     [0.8338435069900918, -2.297216731406189, 0.357212477664576],

@@ -122,7 +122,7 @@ def written_out(
     v = beta2 * second + (1 - beta2) * gradient * gradient
     bound = v if largest is None else ops.maximum(largest, v)
     p = weight - lr * (m / (ops.sqrt(bound) + epsilon) + decay * weight)
-    done = (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p))
+    done: tuple = (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p))
     if largest is not None:
         done = (*done, ops.assign(largest, bound))
     return ops.depend(p, done)
