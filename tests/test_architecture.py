@@ -13,7 +13,7 @@ import pytest
 from mindspore import dtype as mstype
 
 from configs.schema import MODEL_CONFIGS, TargetConfig
-from models import MODELS, heads, schnet
+from models import MODELS, dimenetpp, heads, schnet
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("models", "physics", "training", "data_tools", "configs", "scripts", "examples", "tests")
@@ -137,11 +137,13 @@ def test_hyperparameters_are_those_of_the_constructor(name):
     # sizes differ on purpose: the configuration's are those of the profile lite
     for key in keys:
         if types[key] is str:
-            assert getattr(section(), key) == constructor[key].default
+            assert getattr(section(), key) in (constructor[key].default, "auto")  # auto: by the target
 
 
 def test_choices_of_the_configuration_are_those_of_the_model():
     choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["schnet"])}
     assert choices["convention"] == schnet.CONVENTIONS and choices["filter"] == schnet.FILTERS
+    choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["dimenetpp"])}
+    assert choices["output_init"] == ("auto", *dimenetpp.OUTPUT_INITS)
     target = {item.name: item.metadata.get("choices") for item in dataclasses.fields(TargetConfig)}
     assert target["readout"] == ("auto", *heads.READOUTS)
