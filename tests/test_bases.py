@@ -118,7 +118,7 @@ def assert_each(found, expected, tolerance, axes):
 # --- spherical Bessel functions ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("degrees", "count"), [(7, 8), (1, 1), (20, 3)])
+@pytest.mark.parametrize(("degrees", "count"), [(7, 8), (1, 1), (14, 3)])
 def test_zeros_are_those_of_scipy(degrees, count):
     found = spherical_bessel_zeros(degrees, count)
     assert found.shape == (degrees, count) and found.dtype == np.float64
@@ -147,7 +147,7 @@ def spherical_expected(zeros, x, kind):
 
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("cutoff", [3.0, 5.0, 8.0])
-@pytest.mark.parametrize(("degrees", "count"), [(7, 8), (7, 6), (4, 3), (1, 1)])
+@pytest.mark.parametrize(("degrees", "count"), [(7, 8), (4, 3), (1, 1)])
 def test_spherical_basis_is_that_of_scipy(precision, cutoff, degrees, count):
     dtype, numpy_type = TYPES[precision]
     distances = np.linspace(0.1, cutoff, 1000, endpoint=False).astype(numpy_type)
