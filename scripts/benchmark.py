@@ -1,6 +1,7 @@
-"""Measure the train step and inference of SchNet beside PyG's, in one run, on the same molecules.
+"""Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
 
     python scripts/benchmark.py --peer_python PARITY_VENV/bin/python --output results/benchmark_schnet.json
+    python scripts/benchmark.py --peer_python PARITY_VENV/bin/python --profiles dimenetpp --rounds 3 --steps 8
 
 PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
 a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
@@ -11,6 +12,7 @@ prepared before the clock runs, on both sides; ours are padded to their buckets,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -44,6 +46,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
     "full": {"features": 128, "filters": 128, "blocks": 3, "gaussians": 50},
 }
+DIMENETPP = "dimenetpp"  # a profile too: the original's size on QM9
+FEWER = 6  # batches of DimeNet++, whose steps are twenty times as long
 KINDS = ("train", "infer", "forces_train", "forces_infer")
 CUTOFF = 5.0  # Angstrom
 BATCHES = 24
@@ -55,14 +59,18 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     set_up(mode, "CPU", 0, seed=0)
     with_forces = kind.startswith("forces_")
     packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", CUTOFF)
+    packed = dataclasses.replace(packed, triplets=profile == DIMENETPP)
     values = packed.table.labels
     if with_forces:
         targets = {"label": values["energy"] - values["energy"].mean(), "forces": values["forces"]}
     else:
         targets = {"label": values["gap"]}
-    budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4)
+    budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4, packed.triplets)
     padded = [fitted_batch(packed, rows, budgets, targets) for rows in batches]
-    model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    if profile == DIMENETPP:
+        model = build_model("dimenetpp", cutoff=CUTOFF, output_init="orthogonal")
+    else:
+        model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     if kind.endswith("infer"):
         arguments = [to_tensors(batch.inputs) for batch in padded]
         derive = EnergyAndForces(model)
@@ -93,7 +101,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
             count += 1
         return seconds
 
-    run(2 * BATCHES)  # every shape is compiled and warm
+    run(2 * len(padded))  # every shape is compiled and warm
     return run
 
 
@@ -101,12 +109,15 @@ class Peer:
     """PyG's SchNet in its own interpreter, driven line by line."""
 
     def __init__(self, python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int):
-        sizes = PROFILES[profile]
-        command = [
-            python, str(Path(__file__).with_name("peer_schnet.py")), "bench", "--features", str(sizes["features"]),
-            "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]), "--batch_size", str(batch_size),
-            "--kind", kind, "--threads", str(threads), "--ids_file", str(ids),
-        ]  # fmt: skip
+        command = [python, str(Path(__file__).with_name("peer_dimenetpp.py")), "bench"]
+        if profile != DIMENETPP:
+            sizes = PROFILES[profile]
+            command = [
+                python, str(Path(__file__).with_name("peer_schnet.py")), "bench", "--features", str(sizes["features"]),
+                "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]),
+                "--batch_size", str(batch_size),
+            ]  # fmt: skip
+        command += ["--kind", kind, "--threads", str(threads), "--ids_file", str(ids)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -135,10 +146,11 @@ class Peer:
 
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of ours and of the peer for one case."""
+    count = (FEWER if profile == DIMENETPP else BATCHES) * batch_size
     if kind.startswith("forces_"):
-        order = np.resize(np.random.default_rng(0).permutation(1000), BATCHES * batch_size)
+        order = np.resize(np.random.default_rng(0).permutation(1000), count)
     else:
-        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + BATCHES * batch_size]
+        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + count]
     batches = chunks(order, batch_size)
     ids = folder / f"ids_{kind}_{batch_size}.npz"
     np.savez(ids, ids=np.stack(batches))
@@ -172,9 +184,9 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the table."""
-    parser = argparse.ArgumentParser(description="Train step and inference of SchNet beside PyG's.")
+    parser = argparse.ArgumentParser(description="Train step and inference beside PyG's.")
     parser.add_argument("--peer_python", required=True, help="interpreter with torch and torch_geometric")
-    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=list(PROFILES))
+    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=[*PROFILES, DIMENETPP])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
     parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=KINDS)
     parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")

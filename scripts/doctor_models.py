@@ -33,6 +33,8 @@ TOO_LARGE = 1e38  # a loss scale at which the gradient overflows in float32
 MODES_AGREE = 1e-4  # two train steps in float32, relative
 STEP = {"float64": 1e-3, "float32": 1e-2}  # Angstrom, of central differences of fourth order
 PARAMETER_STEP = 1e-2  # of the same along a random direction in the space of parameters, in float32
+#: hyperparameters that no operator depends on: each block would compile for half a minute again
+SMALLER = {"blocks": 1, "features": 32, "interaction_features": 16, "output_features": 32}
 #: relative errors of forces and Hessians
 LIMITS = {"float64": (1e-7, 1e-7), "float32": (1e-2, 1e-2)}
 GRADIENT_LIMIT = 1e-2  # of the gradient of a loss in float32
@@ -71,9 +73,13 @@ def model_of(name: str, dtype: str) -> nn.Cell:
 
 
 def sizes(name: str) -> dict:
-    """Default hyperparameters of a model; what a run would decide by its target stays the constructor's."""
+    """Default hyperparameters of a model, smaller where that only saves time.
+
+    What a run would decide by its target stays the constructor's.
+    """
     defaults = dataclasses.asdict(MODEL_CONFIGS[name]())
-    return {key: value for key, value in defaults.items() if key != "name" and value != "auto"}
+    known = {key: value for key, value in defaults.items() if key != "name" and value != "auto"}
+    return known | {key: value for key, value in SMALLER.items() if key in known}
 
 
 def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
