@@ -145,6 +145,18 @@ def split_of(config: Config, table: StructureTable) -> Split:
     )
 
 
+def build_single(config: Config, task: data.Task) -> nn.Cell:
+    """The network of a configuration, for programs that know one label for each molecule.
+
+    Raises:
+        ConfigError: it has more outputs than one, or the constructor refuses a hyperparameter.
+    """
+    outputs = getattr(config.model, "outputs", 1)
+    if outputs != 1:
+        raise ConfigError(f"model.outputs {outputs}: expected 1, a run knows one target; convert_weights.py takes more")
+    return build(config, task)
+
+
 def build(config: Config, task: data.Task) -> nn.Cell:
     """The network of a configuration.
 
@@ -217,7 +229,7 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
             "it again"
         ) from None
     set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
-    model = build(config, task)
+    model = build_single(config, task)
     checkpoints.assign(model, checkpoint.weights, str(file))
     return Trained(file, config, task, normalizer, elements, information, model)
 

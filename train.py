@@ -28,7 +28,7 @@ from session import (
     CommandLine,
     Evaluator,
     baseline_predictions,
-    build,
+    build_single,
     exit_code,
     log,
     measure_forces,
@@ -184,7 +184,7 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
     damaged: list[str] = []
     previous = checkpoints.newest(folder, damaged.append) if resume else None
     pretrained = checkpoints.load(config.training.pretrained) if config.training.pretrained else None
-    model = build(config, task)
+    model = build_single(config, task)
     if pretrained is not None and previous is None:
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     dataset = open_dataset(config, task)

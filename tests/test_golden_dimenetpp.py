@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import eval as evaluation
+import train
 from configs.loading import load_config
 from data_tools.statistics import Normalizer
 from scripts import convert_weights, weight_files
@@ -64,3 +66,15 @@ def test_damaged_weights_are_named():
         check_keys("pyg-schnet", state)
     with pytest.raises(WeightError, match="missing"):
         check_keys(NAME, {**state, "interaction_blocks.999999999.lin.bias": np.zeros(32)})
+
+
+def test_programs_with_one_label_refuse_two_outputs(tmp_path, capsys):
+    """Beside labels (G,) a second column would be broadcast, without a word where G is 2."""
+    output = tmp_path / "two.safetensors"
+    assert convert_weights.main([*words(), "--output", str(output)]) == 0
+    capsys.readouterr()
+    assert evaluation.main(["--ckpt", str(output), "--input", "nothing.xyz"]) == 2
+    assert train.main(["--config", str(CONFIG), "--set", "model.outputs=2", "--output", str(tmp_path / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("model.outputs 2: expected 1" in line for line in lines)
+    assert not (tmp_path / "run").exists()
