@@ -149,8 +149,13 @@ class Golden:
 
     def cotangent(self) -> np.ndarray:
         """The weights of the outputs whose sum the parameter gradients belong to, (G,) or (G, outputs)."""
-        shape = (len(self.n_atoms), *self.arrays["out64"].shape[1:])
-        shape = shape[:1] if np.prod(shape) == shape[0] else shape
+        molecules, outputs = len(self.n_atoms), self.arrays["out64"].size
+        if not outputs or outputs % molecules:
+            raise WeightError(
+                f"{self.path}: expected out64 with a row for each of {molecules} molecules, found shape "
+                f"{self.arrays['out64'].shape}; make the file again"
+            )
+        shape = (molecules,) if outputs == molecules else (molecules, outputs // molecules)
         if "out_cotangent" not in self.arrays:
             return np.ones(shape)
         return _numbers(self, "out_cotangent", shape)

@@ -64,7 +64,7 @@ def read_split(path: Path) -> Any:
 def read_state(path: Path) -> dict[str, np.ndarray]:
     source = SOURCES["pyg-schnet"]
     state = check_keys("pyg-schnet", read_weights(path), path)
-    source.sizes(state, source.blocks(state))
+    source.sizes(state)
     return convert("pyg-schnet", state)
 
 
