@@ -18,7 +18,8 @@ from data_tools.loader import TrainingBatches, training_batches
 from data_tools.splits import Split
 from data_tools.statistics import regression_metrics
 from data_tools.tables import name_of_row
-from session import DTYPES, Evaluator, force_metrics
+from measures import force_metrics
+from session import DTYPES, Evaluator
 from training import checkpoint as checkpoints
 from training.distributed import Ranks
 from training.forecast import Forecast, forecast, one_of_each_shape

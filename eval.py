@@ -38,18 +38,16 @@ from data_tools.tables import name_of_row, row_of_atom
 from data_tools.targets import atom_references, label_values
 from data_tools.writers import frames_text
 from job_options import enter_job, parse_options, use_for_evaluation
+from measures import baseline_predictions, measure_forces, metrics_of
 from session import (
     CommandLine,
     Evaluator,
     Predictions,
     Trained,
-    baseline_predictions,
     exit_code,
     for_model,
     load_trained,
     log,
-    measure_forces,
-    metrics_of,
     open_dataset,
     set_up_log,
     split_of,

@@ -24,15 +24,13 @@ from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
 from data_tools.splits import save_split
 from job_options import enter_job, parse_options, use_for_training
+from measures import baseline_predictions, measure_forces, metrics_of
 from session import (
     CommandLine,
     Evaluator,
-    baseline_predictions,
     build_single,
     exit_code,
     log,
-    measure_forces,
-    metrics_of,
     open_dataset,
     resolve_task,
     set_up_log,

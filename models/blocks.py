@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
-from mindspore.common.initializer import XavierUniform, initializer
+from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
+from mindspore.ops.auto_generate import TanhGrad
 
 
 class Softplus(nn.Cell):
@@ -59,3 +60,90 @@ class Dense(nn.Cell):
         """(M, inputs) to (M, outputs)."""
         product = self.multiply(x, self.weight)
         return product if self.bias is None else product + self.bias
+
+
+def glorot_orthogonal(outputs: int, inputs: int, dtype: mstype.Type) -> Tensor:
+    """A random matrix with orthogonal rows or columns and variance 2 / (inputs + outputs).
+
+    Source: Gasteiger et al., ICLR 2020 (arXiv 2003.03123), where linear layers start so.
+    """
+    normal = initializer(Normal(1.0), (max(outputs, inputs), min(outputs, inputs)), mstype.float32).init_data()
+    columns, triangle = np.linalg.qr(normal.asnumpy().astype(np.float64))
+    columns = columns * np.sign(np.diag(triangle))
+    matrix = columns if outputs >= inputs else columns.T
+    return Tensor(matrix * np.sqrt(2.0 / ((inputs + outputs) * max(matrix.var(), 1e-12))), dtype)
+
+
+def default_uniform(shape: tuple[int, ...], inputs: int, dtype: mstype.Type) -> Tensor:
+    """Uniform within 1 / sqrt(inputs), the default of linear layers in the original."""
+    return initializer(Uniform(inputs**-0.5), shape, mstype.float32).init_data().astype(dtype)
+
+
+class Linear(nn.Cell):
+    """y = x W^T without a bias; the weights are ``glorot_orthogonal``, or zero."""
+
+    def __init__(self, inputs: int, outputs: int, dtype: mstype.Type, zeros: bool = False):
+        super().__init__()
+        weight = initializer("zeros", (outputs, inputs), dtype) if zeros else glorot_orthogonal(outputs, inputs, dtype)
+        self.weight = Parameter(weight, name="weight")
+        self.multiply = ops.MatMul(transpose_b=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(M, inputs) to (M, outputs)."""
+        return self.multiply(x, self.weight)
+
+
+class HalvedSwish(nn.Cell):
+    """t to swish(2 t) = t + t tanh t, which on a CPU costs half of what a sigmoid does.
+
+    The derivative 1 + tanh t + t (1 - tanh^2 t) is written out: three passes over the values instead of four.
+    """
+
+    def __init__(self, dtype: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.tanh, self.tanh_gradient = ops.Tanh(), TanhGrad()
+        self.one = Tensor(1.0, dtype)
+
+    def construct(self, t: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return t + t * self.tanh(t)
+
+    def bprop(self, t: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The product with the derivative."""
+        tanh = self.tanh(t)
+        return (dout * (self.one + tanh + self.tanh_gradient(tanh, t)),)
+
+
+class SwishLinear(nn.Cell):
+    """y = swish(x W^T + b), with the weights and the bias (or none) of a linear layer.
+
+    The half of ``HalvedSwish`` goes into the weights, which are fewer than the rows of x.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dtype: mstype.Type, bias: bool = True):
+        super().__init__()
+        self.weight = Parameter(glorot_orthogonal(outputs, inputs, dtype), name="weight")
+        self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
+        self.half = Tensor(0.5, dtype)
+        self.multiply = ops.MatMul(transpose_b=True)
+        self.swish = HalvedSwish(dtype)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(M, inputs) to (M, outputs)."""
+        t = self.multiply(x, self.weight * self.half)
+        if self.bias is not None:
+            t = t + self.bias * self.half
+        return self.swish(t)
+
+
+class ResidualLayer(nn.Cell):
+    """x + swish(W swish(W x + b) + b)."""
+
+    def __init__(self, features: int, dtype: mstype.Type):
+        super().__init__()
+        self.first = SwishLinear(features, features, dtype)
+        self.second = SwishLinear(features, features, dtype)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(M, F) to (M, F)."""
+        return x + self.second(self.first(x))

@@ -32,7 +32,8 @@ from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
 from data_tools.targets import get_target
 from models import NEEDS_TRIPLETS
-from scripts.weight_check import BITS, Difference, Golden, compare, evaluate, not_compared, table
+from scripts.parity_file import Golden
+from scripts.weight_check import BITS, Difference, compare, evaluate, not_compared, table
 from scripts.weight_files import read_weights
 from scripts.weight_maps import SOURCES, check_keys, convert
 from scripts.weight_source import Source, State, WeightError

@@ -42,6 +42,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "train.py": (ANYTHING, ANYTHING),
     "eval.py": (ANYTHING, ANYTHING),
     "session.py": (ANYTHING, ANYTHING),
+    "measures.py": (ANYTHING, ANYTHING),
     "assembly.py": (ANYTHING, ANYTHING),
     "job_options.py": (ANYTHING, ANYTHING),
 }

@@ -15,7 +15,8 @@ from data_tools.graph import DataError
 from data_tools.statistics import Normalizer
 from models import build_model
 from scripts import convert_weights, weight_files
-from scripts.weight_check import FLOAT64_TOLERANCE, FLOOR, GRADIENT_TOLERANCE_32, Golden, not_compared, table
+from scripts.parity_file import Golden
+from scripts.weight_check import FLOAT64_TOLERANCE, FLOOR, GRADIENT_TOLERANCE_32, not_compared, table
 from scripts.weight_maps import SOURCES, check_keys, convert
 from scripts.weight_source import WeightError
 from training import checkpoint
