@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from scipy.special import eval_legendre, spherical_jn
 
 from models import DTYPES
-from models.blocks import Dense, ShiftedSoftplus, Softplus
+from models.angular import SphericalBesselBasis, ZonalHarmonics, spherical_bessel_zeros
+from models.blocks import Dense, HalvedSwish, ShiftedSoftplus, Softplus
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
-from models.radial import CosineCutoff, GaussianBasis
+from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
 
 ZERO_LAST = np.array([[1.0], [1.0], [1.0], [0.0]])
 
@@ -36,7 +38,14 @@ class Operator(NamedTuple):
 
 def operators(dtype: str) -> list[Operator]:
     """All of them."""
-    return [*elementwise(dtype), *products(dtype), *rearrangements(), *on_graphs(dtype), *layers(dtype)]
+    return [
+        *elementwise(dtype),
+        *products(dtype),
+        *rearrangements(),
+        *on_graphs(dtype),
+        *layers(dtype),
+        *directional(dtype),
+    ]
 
 
 def positive(*shape: int) -> np.ndarray:
@@ -75,6 +84,7 @@ def elementwise(dtype: str) -> list[Operator]:
         Operator("sin", ops.sin, np.sin, x),
         Operator("tanh", ops.tanh, np.tanh, x),
         Operator("sigmoid", ops.sigmoid, sigmoid, x),
+        Operator("halved swish", HalvedSwish(DTYPES[dtype]), lambda x: x + x * np.tanh(x), x),
         Operator("silu", nn.SiLU(), lambda x: x * sigmoid(x), x),
         Operator("softplus", Softplus(DTYPES[dtype]), lambda x: np.log1p(np.exp(x)), x),
         Operator("shifted softplus", ShiftedSoftplus(DTYPES[dtype]), lambda x: np.log(np.exp(x) / 2 + 0.5), x),
@@ -126,10 +136,14 @@ def products(dtype: str) -> list[Operator]:
 
 def rearrangements() -> list[Operator]:
     """What moves numbers without computing."""
-    pad = ops.Pad(((0, 1), (2, 0)))
+    pad, halves = ops.Pad(((0, 1), (2, 0))), ops.Split(1, 2)
 
     def join(x):
         return ops.concat((x, x * x), 0)
+
+    def divide(x):
+        first, second = halves(x)
+        return first * second * second
 
     def pile(x):
         return ops.stack((x, x * x), 1)
@@ -146,6 +160,7 @@ def rearrangements() -> list[Operator]:
     x = signed(4, 4)
     return [
         Operator("concat", join, lambda x: np.concatenate((x, x * x)), x),
+        Operator("split", divide, lambda x: x[:, :2] * x[:, 2:] ** 2, x),
         Operator("stack", pile, lambda x: np.stack((x, x * x), 1), x),
         Operator("transpose", exchange, lambda x: x.T * x, x),
         Operator("reshape", shape, lambda x: x.reshape(-1, 2), x),
@@ -209,4 +224,37 @@ def layers(dtype: str) -> list[Operator]:
         Operator("GaussianBasis", basis, gaussians, positive(4, 1)),
         Operator("CosineCutoff", envelope, lambda d: (np.cos(np.pi * d / cutoff) + 1) / 2, positive(4, 1)),
         Operator("Dense", dense, lambda x: x @ weight.T, signed(4, 4)),
+    ]
+
+
+def directional(dtype: str) -> list[Operator]:
+    """The bases of DimeNet++: x is (4, 1), distances in Angstrom or cosines."""
+    kind, cutoff, degrees, count = DTYPES[dtype], 2.0, 3, 2
+    zeros = spherical_bessel_zeros(degrees, count)
+    orders = np.arange(degrees)
+
+    def envelope(d):  # exponent 5
+        x = d / cutoff
+        return 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
+
+    def bessel(d):
+        x = d / cutoff
+        return envelope(d) / x * np.sin(np.pi * np.arange(1, count + 1) * x)
+
+    def spherical(d):
+        norms = np.sqrt(2) / np.abs(spherical_jn(orders[:, None] + 1, zeros))  # (L, N)
+        waves = spherical_jn(orders[:, None], zeros * (d / cutoff)[:, :, None]) * norms  # (4, L, N)
+        return envelope(d) * waves.reshape(len(d), -1)
+
+    def zonal(cosines):
+        return np.sqrt((2 * orders + 1) / (4 * np.pi)) * eval_legendre(orders, cosines)
+
+    d = positive(4, 1)
+    return [
+        Operator("PolynomialEnvelope", PolynomialEnvelope(cutoff, 5, kind), envelope, d),
+        Operator("BesselBasis", BesselBasis(count, cutoff, 5, kind), bessel, d),
+        Operator(
+            "SphericalBesselBasis", SphericalBesselBasis(degrees, count, cutoff, 5, False, kind), spherical, d
+        ),
+        Operator("ZonalHarmonics", ZonalHarmonics(degrees, 1, kind), zonal, signed(4, 1) / 2),
     ]

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 
 CONFIG = ("--config", str(REPOSITORY / "configs" / "schnet" / "rmd17.yaml"))
 SMALL = {
-    "model.features": 16, "model.filters": 16, "model.blocks": 1, "model.gaussians": 12, "data.train_size": 60,
+    "model.features": 16, "model.filters": 16, "model.blocks": 1, "model.gaussians": 12, "model.cutoff": 5.0,
+    "data.train_size": 60, "training.energy_weight": 0.05,
     "data.valid_size": 12, "data.test_size": 20, "training.epochs": 3, "training.batch_size": 12,
     "optimizer.lr": 5e-3, "optimizer.ema_decay": 0, "run.plots": "false", "run.log_every": 2,
 }  # fmt: skip
