@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
 import mindspore as ms
 import pytest
 from cloud_jobs import server
 from helpers import CASES, Bench
 from tiny_runs import write_molecules
+
+CORES = os.sched_getaffinity(0)
+
+
+def pytest_configure(config):
+    """Each worker of pytest-xdist keeps to one core: MindSpore's threads wait by spinning, in each other's way."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        cores = sorted(CORES)
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture
+def every_core():
+    """What a test starts may use the whole machine."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture

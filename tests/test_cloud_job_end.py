@@ -180,6 +180,7 @@ def test_a_lone_process_copies_again(cloud, big):
     assert ranks(cloud, 1) == [("4000", 0)]
 
 
+@pytest.mark.usefixtures("every_core")
 def test_an_openi_job_with_two_devices(cloud):
     """One process fetches and sends; the platform's own options pass through the launcher."""
     variables = cloud.c2net("MOXING", {"qm9 part.zip": "s3://user/data/qm9 part.zip"})
@@ -196,6 +197,7 @@ def test_an_openi_job_with_two_devices(cloud):
     assert "ignored: --grampus_code_file_name=master.zip" in out and "finished in" in out
 
 
+@pytest.mark.usefixtures("every_core")
 def test_a_job_with_two_devices_is_stopped_and_goes_on_with_one(cloud):
     """SIGTERM reaches the launcher; the log and a checkpoint reach the bucket."""
     form = ["--data_url=s3://user/data/", "--train_url=s3://results/first", "--device_num=2"]

@@ -19,6 +19,8 @@ from data_tools.md17 import SAMPLE_TRAIN
 from training import checkpoint as checkpoints
 from training.distributed import Ranks, SumOverRanks
 
+pytestmark = pytest.mark.usefixtures("every_core")
+
 LAUNCHER = REPOSITORY / "scripts" / "run_distribute_train.sh"
 STEPS = Path(__file__).with_name("rank_steps.py")
 #: relative to the norm of each parameter; float32 sums of a batch in another order differ in the last digit
