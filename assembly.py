@@ -76,6 +76,11 @@ def make_trainer(
     if training.energy_weight != 1 and not forces:
         raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
 
+    if forces and config.run.amp_level != "O0":
+        raise ConfigError(f"run.amp_level {config.run.amp_level}: expected O0 beside training.force_weight")
+    if config.schedule.warmup_steps and config.schedule.warmup_epochs:
+        raise ConfigError("schedule.warmup_steps and schedule.warmup_epochs: give one of the two")
+
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),

@@ -166,7 +166,8 @@ def build(config: Config, task: data.Task) -> nn.Cell:
         hyperparameters["output_init"] = "zeros" if task.target.name in ZERO_OUTPUT else "orthogonal"
     name = hyperparameters.pop("name")
     try:
-        return build_model(name, dtype=config.run.dtype, readout=task.readout, **hyperparameters)
+        run = config.run
+        return build_model(name, dtype=run.dtype, amp_level=run.amp_level, readout=task.readout, **hyperparameters)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
 
@@ -250,7 +251,7 @@ def load_calculator(
 
     Args:
         path: file or folder.
-        dtype: float32 or float64 arithmetic with the same weights; empty: that of the run.
+        dtype: float32 or float64 arithmetic with the same weights; empty: that of the run.  Never float16.
         skin: of the neighbour lists, Angstrom.
         overrides: as of ``load_trained``.
 
@@ -258,7 +259,8 @@ def load_calculator(
         DataError: the model predicts something else than the energy of a geometry.
         CheckpointError, ConfigError, DeviceError: as ``load_trained``.
     """
-    trained = load_trained(path, [*overrides, *([("run.dtype", dtype)] if dtype else [])])
+    chosen = [("run.amp_level", "O0"), *([("run.dtype", dtype)] if dtype else [])]
+    trained = load_trained(path, [*overrides, *chosen])
     target = trained.task.target
     if not target.has_forces:
         raise DataError(

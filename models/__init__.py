@@ -13,8 +13,8 @@ NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between 
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 
-def build_model(name: str, *, dtype: str = "float32", **hyperparameters: object) -> nn.Cell:
-    """The model called ``name`` in ``MODELS`` with its constructor's hyperparameters.
+def build_model(name: str, *, dtype: str = "float32", amp_level: str = "O0", **hyperparameters: object) -> nn.Cell:
+    """The model called ``name`` in ``MODELS`` with its constructor's hyperparameters; see ``models.precision`` for AMP.
 
     Raises:
         ValueError: unknown name or dtype, or a hyperparameter that the constructor refuses.
@@ -23,4 +23,4 @@ def build_model(name: str, *, dtype: str = "float32", **hyperparameters: object)
         raise ValueError(f"model {name!r}: expected one of {', '.join(MODELS)}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    return MODELS[name](dtype=DTYPES[dtype], **hyperparameters)
+    return MODELS[name](dtype=DTYPES[dtype], amp_level=amp_level, **hyperparameters)

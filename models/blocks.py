@@ -1,4 +1,8 @@
-"""Layers that several models share."""
+"""Layers that several models share.
+
+A layer computes in the precision of its input: float16 where a model passes float16, with the weights rounded on their
+way and their gradients back in the precision of the weights.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
 from mindspore.ops.auto_generate import TanhGrad
+
+from models.graph_ops import to_type
 
 
 class Softplus(nn.Cell):
@@ -36,7 +42,7 @@ class ShiftedSoftplus(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
-        return self.softplus(x) - self.log2
+        return self.softplus(x) - to_type(self.log2, x.dtype)
 
 
 class Dense(nn.Cell):
@@ -58,8 +64,8 @@ class Dense(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        product = self.multiply(x, self.weight)
-        return product if self.bias is None else product + self.bias
+        product = self.multiply(x, to_type(self.weight, x.dtype))
+        return product if self.bias is None else product + to_type(self.bias, x.dtype)
 
 
 def glorot_orthogonal(outputs: int, inputs: int, dtype: mstype.Type) -> Tensor:
@@ -90,7 +96,7 @@ class Linear(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        return self.multiply(x, self.weight)
+        return self.multiply(x, to_type(self.weight, x.dtype))
 
 
 class HalvedSwish(nn.Cell):
@@ -99,10 +105,9 @@ class HalvedSwish(nn.Cell):
     The derivative 1 + tanh t + t (1 - tanh^2 t) is written out: three passes over the values instead of four.
     """
 
-    def __init__(self, dtype: mstype.Type):
+    def __init__(self):
         super().__init__(auto_prefix=False)
         self.tanh, self.tanh_gradient = ops.Tanh(), TanhGrad()
-        self.one = Tensor(1.0, dtype)
 
     def construct(self, t: Tensor) -> Tensor:
         """Elementwise, any shape."""
@@ -111,7 +116,7 @@ class HalvedSwish(nn.Cell):
     def bprop(self, t: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The product with the derivative."""
         tanh = self.tanh(t)
-        return (dout * (self.one + tanh + self.tanh_gradient(tanh, t)),)
+        return (dout * (1 + tanh + self.tanh_gradient(tanh, t)),)
 
 
 class SwishLinear(nn.Cell):
@@ -126,13 +131,13 @@ class SwishLinear(nn.Cell):
         self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
         self.half = Tensor(0.5, dtype)
         self.multiply = ops.MatMul(transpose_b=True)
-        self.swish = HalvedSwish(dtype)
+        self.swish = HalvedSwish()
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        t = self.multiply(x, self.weight * self.half)
+        t = self.multiply(x, to_type(self.weight * self.half, x.dtype))
         if self.bias is not None:
-            t = t + self.bias * self.half
+            t = t + to_type(self.bias * self.half, x.dtype)
         return self.swish(t)
 
 

@@ -28,8 +28,9 @@ from mindspore.common.initializer import Uniform, initializer
 
 from models.angular import SphericalBesselBasis, ZonalHarmonics
 from models.blocks import HalvedSwish, Linear, ResidualLayer, SwishLinear, default_uniform
-from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
+from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
+from models.precision import precision
 from models.radial import BesselBasis
 
 OUTPUT_INITS = ("zeros", "orthogonal")
@@ -50,7 +51,7 @@ class Embedding(nn.Cell):
         self.bias = Parameter(default_uniform((features,), 3 * features, dtype), name="bias")
         self.half = Tensor(0.5, dtype)
         self.multiply = ops.MatMul(transpose_b=True)
-        self.swish = HalvedSwish(dtype)
+        self.swish = HalvedSwish()
 
     def construct(self, numbers: Tensor, radial: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic numbers (N,) and radial basis (E, R) to messages (E, F)."""
@@ -59,7 +60,8 @@ class Embedding(nn.Cell):
         atoms = gather(self.elements, numbers)  # (N, F)
         of_receivers = self.multiply(atoms, weight[:, :size]) + self.bias * self.half  # (N, F)
         of_senders = self.multiply(atoms, weight[:, size : 2 * size])  # (N, F)
-        of_edges = self.multiply(self.radial(radial), weight[:, 2 * size :])  # (E, F)
+        of_receivers, of_senders = to_type(of_receivers, radial.dtype), to_type(of_senders, radial.dtype)
+        of_edges = self.multiply(self.radial(radial), to_type(weight[:, 2 * size :], radial.dtype))  # (E, F)
         t = gather(of_receivers, receivers) + gather(of_senders, senders) + of_edges  # (E, F)
         return self.swish(t)
 
@@ -97,7 +99,8 @@ class Interaction(nn.Cell):
         """Messages (E, F), radial basis (E, R) and reduced spherical basis (T, B) to messages (E, F)."""
         # nothing stands between the two layers of the radial basis: their product is one pass over the edges
         weight = self.product(self.radial_second.weight, self.radial_first.weight)  # (F, R)
-        sent = self.down(self.source(messages) * self.multiply(radial, weight))  # (E, I)  (4)
+        filters = self.multiply(radial, to_type(weight, radial.dtype))  # (E, F)
+        sent = self.down(self.source(messages) * filters)  # (E, I)  (4)
         products = gather(sent, triplet_in) * self.spherical_second(spherical)  # (T, I)
         summed = segment_sum(products, triplet_out, sent)  # (E, I)
         hidden = self.target(messages) + self.up(summed)  # (E, F)  (5)
@@ -116,9 +119,10 @@ class Output(nn.Cell):
         self.hidden = nn.SequentialCell([SwishLinear(output_features, output_features, dtype) for _ in range(layers)])
         self.output = Linear(output_features, outputs, dtype, zeros=init == "zeros")
 
-    def construct(self, messages: Tensor, radial: Tensor, receivers: Tensor, numbers: Tensor) -> Tensor:
-        """Messages (E, F) and radial basis (E, R) to atom values (N, outputs)."""
-        summed = segment_sum(messages * self.radial(radial), receivers, numbers)  # (N, F)
+    def construct(self, messages: Tensor, radial: Tensor, receivers: Tensor, like: Tensor) -> Tensor:
+        """Messages (E, F) and radial basis (E, R) to atom values (N, outputs), N and the precision being ``like``'s."""
+        products = to_type(messages * self.radial(radial), like.dtype)
+        summed = segment_sum(products, receivers, like)  # (N, F)
         return self.output(self.hidden(self.up(summed)))
 
 
@@ -143,6 +147,7 @@ class DimeNetPlusPlus(nn.Cell):
         reference_bugs: what the published weights have frozen in; see ``angular.SphericalBesselBasis``.
         readout: see ``models.heads.Readout``.
         dtype: float32 or float64 parameters and arithmetic.
+        amp_level: what is computed in float16; see ``models.precision``.
 
     Raises:
         ValueError: a number is too small or a name is unknown.
@@ -167,12 +172,15 @@ class DimeNetPlusPlus(nn.Cell):
         reference_bugs: bool = False,
         readout: str = "sum",
         dtype: mstype.Type = mstype.float32,
+        amp_level: str = "O0",
     ):
         super().__init__()
         _check(locals())
-        self.radial = BesselBasis(radial, cutoff, envelope_exponent, dtype)
-        self.spherical = SphericalBesselBasis(spherical, radial, cutoff, envelope_exponent, reference_bugs, dtype)
-        self.harmonics = ZonalHarmonics(spherical, radial, dtype)
+        self.kinds = precision(amp_level, dtype)
+        atoms = self.kinds.atoms
+        self.radial = BesselBasis(radial, cutoff, envelope_exponent, atoms)
+        self.spherical = SphericalBesselBasis(spherical, radial, cutoff, envelope_exponent, reference_bugs, atoms)
+        self.harmonics = ZonalHarmonics(spherical, radial, atoms)
         # the first spherical layers of all blocks are one matrix, for one pass over the triplets; it is put together by
         # products, because MindSpore's concat of parameters rounds float64 to float32 on a CPU
         places = np.eye(blocks * basis_features).reshape(blocks * basis_features, blocks, basis_features)
@@ -195,7 +203,7 @@ class DimeNetPlusPlus(nn.Cell):
                 for _ in range(blocks + 1)
             ]
         )
-        self.readout = Readout(readout, dtype)
+        self.readout = Readout(readout, atoms)
 
     def bases(
         self,
@@ -208,6 +216,7 @@ class DimeNetPlusPlus(nn.Cell):
     ) -> tuple:
         """Radial basis (E, R), equation (1), and spherical basis (T, L R), equation (2)."""
         pairs = senders.shape[0] // 2
+        positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
         vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)
         of_pairs = self.radial(distances)  # (P, R)
@@ -224,7 +233,7 @@ class DimeNetPlusPlus(nn.Cell):
         weight = self.place(self.places[0], self.interactions[0].spherical_first.weight)
         for k in range(1, len(self.interactions)):
             weight = weight + self.place(self.places[k], self.interactions[k].spherical_first.weight)
-        return self.split(self.multiply(spherical, weight))
+        return self.split(self.multiply(spherical, to_type(weight, spherical.dtype)))
 
     def trace(
         self,
@@ -244,7 +253,8 @@ class DimeNetPlusPlus(nn.Cell):
         The messages are those after the embedding and after each block; the atom values are the contributions of each.
         """
         radial, spherical = self.bases(positions, senders, receivers, shifts, triplet_in, triplet_out)
-        like = node_mask
+        radial, spherical = to_type(radial, self.kinds.edges), to_type(spherical, self.kinds.edges)
+        like, graph_like = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
         current = self.embedding(numbers, radial, receivers, senders)  # (E, F)  (3)
         value = self.outputs[0](current, radial, receivers, like)  # (N, outputs)  (7)
         messages: tuple = (current,)
@@ -257,7 +267,8 @@ class DimeNetPlusPlus(nn.Cell):
             total = total + value
             messages = (*messages, current)
             values = (*values, value)
-        output = self.readout(total, numbers, positions, node_graph, node_mask, graph_mask)  # (8)
+        positions = to_type(positions, self.kinds.atoms)
+        output = self.readout(total, numbers, positions, node_graph, like, graph_like)  # (8)
         return output, radial, spherical, messages, values
 
     def construct(
@@ -295,7 +306,8 @@ class DimeNetPlusPlus(nn.Cell):
         result = self.trace(
             numbers, positions, senders, receivers, shifts, triplet_in, triplet_out, node_graph, node_mask, graph_mask
         )
-        nodes = segment_sum(result[3][-1], receivers, node_mask)  # (N, F)
+        node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
+        nodes = segment_sum(to_type(result[3][-1], node_mask.dtype), receivers, node_mask)  # (N, F)
         return result[0], segment_mean(nodes, node_graph, node_mask, graph_mask)
 
 

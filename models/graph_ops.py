@@ -6,6 +6,7 @@ Every function keeps derivatives of order 0 to 3 right and finite when it is com
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 
 class _Gather(nn.Cell):
@@ -47,6 +48,11 @@ class _SegmentSum(nn.Cell):
 
 _gather = _Gather()
 _segment_sum = _SegmentSum()
+
+
+def to_type(values: Tensor, kind: mstype.Type) -> Tensor:
+    """The values in another precision; nothing is done where they have it already."""
+    return values if values.dtype == kind else ops.cast(values, kind)
 
 
 def gather(values: Tensor, index: Tensor) -> Tensor:

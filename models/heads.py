@@ -6,7 +6,7 @@ from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 
 from models.atomic_masses import ATOMIC_MASSES
-from models.graph_ops import gather, safe_norm, segment_mean, segment_sum
+from models.graph_ops import gather, safe_norm, segment_mean, segment_sum, to_type
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
 
@@ -29,7 +29,8 @@ class Readout(nn.Cell):
             raise ValueError(f"readout {kind!r}: expected one of {', '.join(READOUTS)}")
         self.kind = kind
         if kind in ("dipole", "electronic_spatial_extent"):
-            self.masses = Parameter(Tensor(ATOMIC_MASSES, dtype), name="masses", requires_grad=False)
+            kept = mstype.float32 if dtype == mstype.float16 else dtype
+            self.masses = Parameter(Tensor(ATOMIC_MASSES, kept), name="masses", requires_grad=False)
 
     def construct(
         self,
@@ -47,7 +48,7 @@ class Readout(nn.Cell):
             else:
                 result = segment_mean(values, node_graph, node_mask, graph_mask)
             return result.reshape(-1) if values.shape[1] == 1 else result
-        masses = gather(self.masses, numbers).reshape(-1, 1)
+        masses = to_type(gather(self.masses, numbers), positions.dtype).reshape(-1, 1)
         # the ghost graph has no mass: give it 1 so that its centre is finite
         total_mass = segment_sum(masses, node_graph, graph_mask) + (1 - graph_mask).reshape(-1, 1)  # (G, 1)
         centre = segment_sum(masses * positions, node_graph, graph_mask) / total_mass  # (G, 3)

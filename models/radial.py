@@ -6,6 +6,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.graph_ops import to_type
+
 
 class GaussianBasis(nn.Cell):
     """e_k(d) = exp(coefficient_k (d - offset_k)^2).
@@ -16,7 +18,7 @@ class GaussianBasis(nn.Cell):
     Args:
         offsets: (K,) centres, Angstrom.
         coefficient: negative, 1/Angstrom^2.
-        dtype: of the parameters and of the result.
+        dtype: of the parameters; the result has the precision of the distances.
     """
 
     def __init__(self, offsets: np.ndarray, coefficient: float, dtype: mstype.Type = mstype.float32):
@@ -30,8 +32,9 @@ class GaussianBasis(nn.Cell):
 
     def construct(self, distances: Tensor) -> Tensor:
         """(E, 1) Angstrom to (E, K + 1): the last column is 1 and carries the bias of the layer that follows."""
-        difference = distances - self.pad(self.offsets)
-        return ops.exp(self.pad(self.coefficients) * (difference * difference))
+        offsets, coefficients = self.pad(self.offsets), self.pad(self.coefficients)
+        difference = distances - to_type(offsets, distances.dtype)
+        return ops.exp(to_type(coefficients, distances.dtype) * (difference * difference))
 
 
 class CosineCutoff(nn.Cell):
@@ -104,7 +107,7 @@ class BesselBasis(nn.Cell):
         num_radial: R, number of functions.
         cutoff: Angstrom.
         envelope_exponent: see ``PolynomialEnvelope``.
-        dtype: of the frequencies and of the result.
+        dtype: of the result; the frequencies have at least float32.
     """
 
     def __init__(
@@ -113,7 +116,9 @@ class BesselBasis(nn.Cell):
         super().__init__()
         if num_radial < 1:
             raise ValueError(f"expected num_radial >= 1, got {num_radial}")
-        self.frequencies = Parameter(Tensor(np.pi * np.arange(1, num_radial + 1), dtype), name="frequencies")
+        frequencies = np.pi * np.arange(1, num_radial + 1)
+        kept = mstype.float32 if dtype == mstype.float16 else dtype
+        self.frequencies = Parameter(Tensor(frequencies, kept), name="frequencies")
         self.envelope = PolynomialEnvelope(cutoff, envelope_exponent, dtype)
         self.per_cutoff = Tensor(1.0 / cutoff, dtype)
         # a product with ones spreads a column faster than broadcasting does on a CPU
@@ -122,5 +127,6 @@ class BesselBasis(nn.Cell):
 
     def construct(self, distances: Tensor) -> Tensor:
         """(P, 1) Angstrom, not 0, to (P, R)."""
-        phases = (distances * self.per_cutoff) * self.frequencies.reshape(1, -1)  # (P, R)
+        frequencies = to_type(self.frequencies, distances.dtype).reshape(1, -1)
+        phases = (distances * self.per_cutoff) * frequencies  # (P, R)
         return self.spread(self.envelope.with_pole(distances), self.ones) * ops.sin(phases)

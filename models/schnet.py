@@ -28,8 +28,9 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Dense, ShiftedSoftplus, Softplus
-from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
+from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
+from models.precision import precision
 from models.radial import CosineCutoff, GaussianBasis
 
 CONVENTIONS = ("pyg", "schnetpack", "2017")
@@ -69,6 +70,7 @@ class FilterNetwork(nn.Cell):
         hidden = self.pad_weight(self.hidden.weight) + (bias + self.one)  # (F' + 1, K + 1)
         bias = self.pad_output_bias((self.output.bias - self.log2 * self.output.weight.sum(1)).reshape(-1, 1))
         output = self.pad_output(self.output.weight) + bias  # (outputs, F' + 1)
+        hidden, output = to_type(hidden, gaussians.dtype), to_type(output, gaussians.dtype)
         result = self.multiply(self.softplus(self.multiply(gaussians, hidden)), output)  # (P, outputs)
         return result if self.final_activation is None else self.final_activation(result)
 
@@ -103,9 +105,11 @@ class Interaction(nn.Cell):
         weights = self.filter(gaussians)  # (P, F')
         weights = weights if envelope is None else weights * envelope  # (2)
         inputs = self.input(nodes)  # (N, F')
+        like, inputs = inputs, to_type(inputs, weights.dtype)
         to_first = self.message(weights, gather(inputs, second))  # (P, F')
         to_second = self.message(weights, gather(inputs, first))  # (P, F')
-        summed = segment_sum(to_first, first, inputs) + segment_sum(to_second, second, inputs)  # (N, F')  (3)
+        to_first, to_second = to_type(to_first, like.dtype), to_type(to_second, like.dtype)
+        summed = segment_sum(to_first, first, like) + segment_sum(to_second, second, like)  # (N, F')  (3)
         return self.update_output(self.activation(self.update_hidden(summed)))  # (4)
 
     def message(self, weights: Tensor, neighbours: Tensor) -> Tensor:
@@ -131,6 +135,7 @@ class SchNet(nn.Cell):
         output_init: one of ``OUTPUT_INITS``, of the last layer's weights; with ``zeros`` an untrained network predicts
             0 everywhere instead of a large number that the first epochs must unlearn.
         dtype: float32 or float64 parameters and arithmetic.
+        amp_level: what is computed in float16; see ``models.precision``.
 
     Raises:
         ValueError: a number is not positive or a name is unknown.
@@ -148,15 +153,18 @@ class SchNet(nn.Cell):
         filter: str = "elementwise",
         output_init: str = "glorot",
         dtype: mstype.Type = mstype.float32,
+        amp_level: str = "O0",
     ):
         super().__init__()
         _check(locals())
+        self.kinds = precision(amp_level, dtype)
+        atoms = self.kinds.atoms
         paper = convention == "2017"
         self.embedding = Parameter(initializer(Normal(1.0), (ELEMENTS, features), dtype), name="embedding")
         self.basis = _basis(gaussians, cutoff, paper, dtype)
-        self.envelope = None if paper else CosineCutoff(cutoff, dtype)
+        self.envelope = None if paper else CosineCutoff(cutoff, atoms)
         # a product with ones spreads the envelope over the columns, five times as fast as broadcasting does on a CPU
-        self.ones = Tensor(np.ones((1, filters * filters if filter == "matrix" else filters)), dtype)
+        self.ones = Tensor(np.ones((1, filters * filters if filter == "matrix" else filters)), self.kinds.edges)
         self.spread = ops.MatMul()
         self.interactions = nn.CellList(
             [Interaction(features, filters, gaussians, filter == "matrix", paper, dtype) for _ in range(blocks)]
@@ -166,7 +174,7 @@ class SchNet(nn.Cell):
         if output_init == "zeros":
             self.head_output.weight.set_data(initializer("zeros", (1, features // 2), dtype))
         self.head_activation = nn.SiLU() if convention == "schnetpack" else ShiftedSoftplus(dtype)
-        self.readout = Readout(readout, dtype)
+        self.readout = Readout(readout, atoms)
 
     def trace(
         self,
@@ -182,11 +190,15 @@ class SchNet(nn.Cell):
         """Output (G,), node features (N, F), updates [(N, F)], head's hidden layer (N, F/2) and atom values (N, 1)."""
         pairs = senders.shape[0] // 2
         first, second = receivers[:pairs], senders[:pairs]  # (P,)
+        positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
+        node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
         vectors = edge_vectors(positions, second, first, shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)
-        gaussians = self.basis(distances)  # (P, K + 1)
-        envelope = None if self.envelope is None else self.spread(self.envelope(distances), self.ones)  # (P, F')
-        nodes = gather(self.embedding, numbers)  # (N, F)  (1)
+        gaussians = to_type(self.basis(distances), self.kinds.edges)  # (P, K + 1)
+        envelope: Tensor | None = None
+        if self.envelope is not None:
+            envelope = self.spread(to_type(self.envelope(distances), self.kinds.edges), self.ones)  # (P, F')
+        nodes = to_type(gather(self.embedding, numbers), self.kinds.atoms)  # (N, F)  (1)
         updates: tuple = ()
         for interaction in self.interactions:
             update = interaction(nodes, gaussians, envelope, first, second)  # (N, F)  (2)-(4)
@@ -228,6 +240,7 @@ class SchNet(nn.Cell):
     ) -> tuple:
         """Output (G,) and the embedding of each graph, the mean of its final node features (G, F)."""
         result = self.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
+        node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
         return result[0], segment_mean(result[1], node_graph, node_mask, graph_mask)
 
 

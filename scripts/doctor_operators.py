@@ -84,7 +84,7 @@ def elementwise(dtype: str) -> list[Operator]:
         Operator("sin", ops.sin, np.sin, x),
         Operator("tanh", ops.tanh, np.tanh, x),
         Operator("sigmoid", ops.sigmoid, sigmoid, x),
-        Operator("halved swish", HalvedSwish(DTYPES[dtype]), lambda x: x + x * np.tanh(x), x),
+        Operator("halved swish", HalvedSwish(), lambda x: x + x * np.tanh(x), x),
         Operator("silu", nn.SiLU(), lambda x: x * sigmoid(x), x),
         Operator("softplus", Softplus(DTYPES[dtype]), lambda x: np.log1p(np.exp(x)), x),
         Operator("shifted softplus", ShiftedSoftplus(DTYPES[dtype]), lambda x: np.log(np.exp(x) / 2 + 0.5), x),

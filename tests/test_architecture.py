@@ -128,10 +128,10 @@ def test_every_model_has_a_section_of_the_configuration():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_hyperparameters_are_those_of_the_constructor(name):
-    """The constructor adds what other sections decide: readout and dtype."""
+    """The constructor adds what other sections decide: readout and precision."""
     section, constructor = MODEL_CONFIGS[name], inspect.signature(MODELS[name]).parameters
     keys = {item.name for item in dataclasses.fields(section)} - {"name"}
-    assert keys | {"readout", "dtype"} == set(constructor)
+    assert keys | {"readout", "dtype", "amp_level"} == set(constructor)
     types, hints = get_type_hints(section), get_type_hints(MODELS[name].__init__)
     assert all(types[key] is hints[key] for key in keys)
     assert section().name == name and constructor["dtype"].default == mstype.float32

@@ -151,8 +151,8 @@ def spherical_expected(zeros, x, kind):
 def test_spherical_basis_is_that_of_scipy(precision, cutoff, degrees, count):
     dtype, numpy_type = TYPES[precision]
     distances = np.linspace(0.1, cutoff, 1000, endpoint=False).astype(numpy_type)
-    basis = SphericalBesselBasis(degrees, count, cutoff, dtype=dtype)
     for kind in ("smooth", "pole", "none"):
+        basis = SphericalBesselBasis(degrees, count, cutoff, dtype=dtype)  # anew: what is compiled does not change
         basis.with_pole = kind == "pole"
         if kind == "none":
             basis.envelope = NoEnvelope()

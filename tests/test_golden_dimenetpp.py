@@ -17,6 +17,8 @@ from scripts.weight_maps import SOURCES, check_keys, convert
 from scripts.weight_source import WeightError
 from training.platform import MODES
 
+pytestmark = pytest.mark.usefixtures("same_mode")
+
 FILE = Path(__file__).parent / "golden" / "dimenetpp_pyg_small.npz"
 CONFIG = Path(__file__).parents[1] / "configs" / "dimenetpp" / "qm9_original.yaml"
 SMALL = {

@@ -154,11 +154,15 @@ class Trainer:
         schedule = dict(self.recipe.schedule)
         name = schedule.pop("name")
         schedule.pop("patience")
+        in_epochs = (schedule.pop(key) for key in ("warmup_epochs", "cooldown_epochs"))
+        warmup, cooldown = (round(epochs * len(self.batches)) for epochs in in_epochs)
+        schedule["warmup_steps"] += warmup
         return learning_rate(
             name,
             step,
             self.total_steps,
             self.recipe.optimizer["lr"],
+            cooldown_steps=cooldown,
             reductions=self.progress.reductions,
             **schedule,
         )

@@ -61,13 +61,13 @@ class Meter:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the molecules so far, standardised."""
-        return float(self.sums[2] / max(1.0, self.sums[1]))
+        """Mean loss over the molecules so far, standardised; NaN where every step was skipped."""
+        return float(self.sums[2] / self.sums[1]) if self.sums[1] else float("nan")
 
     @property
     def errors(self) -> list[float]:
         """Mean absolute error of each quantity so far, in its unit; batches weigh as much as they have molecules."""
-        return (self.sums[3:] / max(1.0, self.sums[1]) * self.scale).tolist()
+        return (self.sums[3:] / (self.sums[1] or np.nan) * self.scale).tolist()
 
     @property
     def molecules(self) -> int:
@@ -115,8 +115,8 @@ class Meter:
         self.collect(step)
         now = time.perf_counter()
         steps, molecules, loss, *errors = (self.sums - self.at_last_line).tolist()
-        steps, molecules = max(steps, 1.0), max(molecules, 1.0)  # all of them may have been skipped
         seconds = now - self.time_of_last_line
         self.at_last_line, self.time_of_last_line = self.sums.copy(), now
-        scaled = [error / molecules * self.scale for error in errors]
-        return Rate(loss / molecules, scaled, seconds / steps, molecules / seconds)
+        divisor = molecules or np.nan  # all of them may have been skipped
+        scaled = [error / divisor * self.scale for error in errors]
+        return Rate(loss / divisor, scaled, seconds / max(steps, 1.0), molecules / seconds)

@@ -168,6 +168,7 @@ def learning_rate(
     decay_rate: float = 0.5,
     decay_steps: int = 10000,
     warmup_fraction: float = 0.3,
+    cooldown_steps: int = 0,
     reductions: int = 0,
 ) -> float:
     """The learning rate of the update with number ``step`` (0 for the first) of ``total_steps``.
@@ -183,6 +184,7 @@ def learning_rate(
         warmup_steps, warmup_lr: linear rise before the schedule; ``one_cycle`` has its own.
         min_lr: lower bound after the warm-up.
         decay_rate, decay_steps, warmup_fraction: see ``name``.
+        cooldown_steps: the last steps of the run, which are made at ``min_lr``; the schedule ends before them.
         reductions: how often the plateau has lowered the rate so far.
 
     Raises:
@@ -190,6 +192,9 @@ def learning_rate(
     """
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
+    total_steps = max(1, total_steps - cooldown_steps)
+    if cooldown_steps and step >= total_steps:
+        return min_lr
     if name == "one_cycle":
         return max(_one_cycle(step, total_steps, lr, warmup_fraction), min_lr)
     if step < warmup_steps:
