@@ -86,8 +86,8 @@ def port(folder, molecules, model, **changes):
     """Exit code of a few epochs with the recipe of the MindSpore port."""
     profile = REPOSITORY / "configs" / ("dimenetpp/qm9_port.yaml" if model == "dimenetpp" else "schnet/qm9_mini.yaml")
     settings = {
-        "data.train_size": 24, "data.shapes": 1, "training.epochs": 4, "training.batch_size": 8, "training.loss_scale": "dynamic",
-        **{f"model.{key}": value for key, value in SMALL[model].items()}, **changes,
+        "data.train_size": 24, "data.shapes": 1, "training.epochs": 4, "training.batch_size": 8,
+        "training.loss_scale": "dynamic", **{f"model.{key}": value for key, value in SMALL[model].items()}, **changes,
     }  # fmt: skip
     settings = {key.replace(".", "__"): value for key, value in settings.items()}
     return train.main(options(molecules, folder, "--config", str(profile), **settings))
