@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import nn
 
 from configs.loading import ConfigError, config_from_dict
-from configs.schema import Config
+from configs.schema import ZERO_OUTPUT, Config
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, StructureTable
@@ -39,8 +39,6 @@ from training.step import EvaluationStep, predict
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
-#: targets for which the original DimeNet++ starts from zero
-ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
 INTERRUPTED = SIGNAL + 2

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+#: targets for which the original DimeNet++ starts its last layers from zero
+ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
+
 
 def bounded(default: Any, **bounds: float) -> Any:
     """A number with a range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""

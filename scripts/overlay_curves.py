@@ -2,7 +2,7 @@
 
     python scripts/overlay_curves.py --run ours=runs/gap_demo --run PyG=peer/gap_demo --unit eV --output curves.png
 
-Each RUN is a folder with the metrics.csv of train.py or of scripts/peer_schnet.py train.
+Each RUN is a folder with the metrics.csv of train.py or of `train` of scripts/peer_schnet.py or peer_dimenetpp.py.
 """
 
 from __future__ import annotations

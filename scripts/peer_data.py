@@ -23,11 +23,12 @@ class PeerBatch(NamedTuple):
     """The molecules of one step; edges run from row 0 (neighbour) to row 1 (centre) and ascend by centre."""
 
     numbers: Tensor  # (N,) int64
-    positions: Tensor  # (N, 3) float32, Angstrom
+    positions: Tensor  # (N, 3), Angstrom
     node_graph: Tensor  # (N,) int64
     edge_index: Tensor  # (2, E) int64
-    labels: Tensor  # (G,) float32, eV
-    forces: Tensor  # (N, 3) float32, eV/Angstrom; (0, 3) where the data have none
+    labels: Tensor  # (G,) what the network learns
+    forces: Tensor  # (N, 3) eV/Angstrom; (0, 3) where the data have none
+    triplets: tuple[Tensor, ...] = ()  # for networks that use them
 
 
 class GivenEdges(nn.Module):
@@ -71,11 +72,12 @@ class PeerStructures:
 
     Args:
         numbers: (A,) atomic numbers of all structures, one after the other.
-        positions: (A, 3) float32, Angstrom.
+        positions: (A, 3) Angstrom.
         n_atoms: (M,) atoms per structure.
-        labels: (M,) float64, eV.
+        labels: (M,) float64, what the network learns.
         cutoff: Angstrom.
         forces: (A, 3) eV/Angstrom, or None.
+        dtype: of positions, labels and forces in a batch.
     """
 
     def __init__(
@@ -86,13 +88,14 @@ class PeerStructures:
         labels: np.ndarray,
         cutoff: float,
         forces: np.ndarray | None = None,
+        dtype: type = np.float32,
     ) -> None:
         self.n_atoms, self.labels = n_atoms, labels
         starts = np.concatenate([[0], np.cumsum(n_atoms)])
         source, centre, n_edges = find_edges(positions, n_atoms, cutoff)
-        self._numbers, self._positions = torch.from_numpy(numbers), torch.from_numpy(positions)
-        self._labels = torch.from_numpy(labels.astype(np.float32))
-        self._forces = None if forces is None else torch.from_numpy(forces.astype(np.float32))
+        self._numbers, self._positions = torch.from_numpy(numbers), torch.from_numpy(positions.astype(dtype))
+        self._labels = torch.from_numpy(labels.astype(dtype))
+        self._forces = None if forces is None else torch.from_numpy(forces.astype(dtype))
         self._local_edges = torch.from_numpy(np.stack([source, centre]))
         self._node_starts, self._node_counts = torch.from_numpy(starts), torch.from_numpy(n_atoms)
         self._edge_starts = torch.from_numpy(np.concatenate([[0], np.cumsum(n_edges)]))

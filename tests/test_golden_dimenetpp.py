@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 import eval as evaluation
+import session
 import train
 from configs.loading import load_config
 from data_tools.statistics import Normalizer
-from scripts import convert_weights, weight_files
+from scripts import convert_weights, export_initial_weights, weight_files
 from scripts.weight_check import FLOAT64_TOLERANCE, not_compared, table
 from scripts.weight_maps import SOURCES, check_keys, convert
 from scripts.weight_source import WeightError
-from training.platform import MODES
+from training.checkpoint import parameters_of
+from training.platform import MODES, set_up
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -80,3 +82,25 @@ def test_programs_with_one_label_refuse_two_outputs(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all("model.outputs 2: expected 1" in line for line in lines)
     assert not (tmp_path / "run").exists()
+
+
+def test_initial_weights_become_the_originals(tmp_path):
+    """Those that train.py starts from, under PyG's keys, and nothing is lost on the way back."""
+    changes = {**{f"model.{key}": value for key, value in SMALL.items()}, "model.outputs": "1", "run.seed": "7"}
+    file = tmp_path / "initial.npz"
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    assert export_initial_weights.main(["--config", str(CONFIG), *settings, "--output", str(file)]) == 0
+    state = check_keys(NAME, weight_files.read_weights(file), file)
+    assert state.keys() == weight_files.read_weights(FILE).keys()
+    config = load_config(CONFIG, list(changes.items()))
+    set_up("GRAPH", "CPU", 0, config.run.seed)
+    expected = parameters_of(session.build_single(config, session.resolve_task(config)))
+    found = convert(NAME, state)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_only_dimenetpp_has_such_initial_weights(tmp_path, capsys):
+    config = CONFIG.parents[1] / "schnet" / "qm9_lite.yaml"
+    assert export_initial_weights.main(["--config", str(config), "--output", str(tmp_path / "x.npz")]) == 2
+    assert "model.name schnet: expected dimenetpp" in capsys.readouterr().err and not list(tmp_path.iterdir())

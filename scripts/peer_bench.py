@@ -1,0 +1,97 @@
+"""Timed steps of a torch peer, on request: `ready` when warm, then one JSON list of seconds for each `go K` on stdin.
+
+Runs in the peers' interpreter (requirements-parity.txt); scripts/benchmark.py is the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from peer_data import PeerBatch
+from peer_training import LOSSES, versions
+from torch import Tensor, nn
+
+KINDS = ("train", "infer", "forces_train", "forces_infer")
+Predict = Callable[[nn.Module, PeerBatch], Tensor]
+
+
+def read_rows(path: Path, key: str | None = None) -> np.ndarray:
+    """Row numbers (n_batches, batch_size) from an .npz: those under `key`, or its first array."""
+    with np.load(path) as arrays:
+        rows = arrays[key or arrays.files[0]]
+    if rows.ndim != 2:
+        raise SystemExit(f"{path}: expected shape (n_batches, batch_size), got {rows.shape}")
+    return rows
+
+
+def predict_with_forces(
+    predict: Predict, model: nn.Module, batch: PeerBatch, create_graph: bool
+) -> tuple[Tensor, Tensor]:
+    """Energies (G,) and forces (N, 3); with ``create_graph`` the forces can be differentiated again."""
+    positions = batch.positions.detach().requires_grad_()
+    energies = predict(model, batch._replace(positions=positions))
+    return energies, -torch.autograd.grad(energies.sum(), positions, create_graph=create_graph)[0]
+
+
+class PeerBench:
+    """A network and prepared batches; one call is one timed step.
+
+    Args:
+        model: the network.
+        predict: network and batch to outputs (G,).
+        batches: made beforehand.
+        kind: one of `KINDS`.
+        loss: one of `LOSSES`.
+    """
+
+    def __init__(
+        self, model: nn.Module, predict: Predict, batches: list[PeerBatch], kind: str, loss: str = "mse"
+    ) -> None:
+        self.model, self.predict, self.batches = model, predict, batches
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        self.loss, self.count = LOSSES[loss], 0
+        self.trains, self.with_forces = kind.endswith("train"), kind.startswith("forces_")
+        model.train(self.trains)
+
+    def step(self) -> float:
+        """Run one step on the next batch and return its seconds."""
+        batch = self.batches[self.count % len(self.batches)]
+        self.count += 1
+        start = time.perf_counter()
+        if self.trains:
+            self.optimizer.zero_grad()
+            if self.with_forces:
+                energies, forces = predict_with_forces(self.predict, self.model, batch, create_graph=True)
+                loss = self.loss(energies, batch.labels) + self.loss(forces, batch.forces)
+            else:
+                loss = self.loss(self.predict(self.model, batch), batch.labels)
+            loss.backward()
+            self.optimizer.step()
+        elif self.with_forces:
+            predict_with_forces(self.predict, self.model, batch, create_graph=False)
+        else:
+            with torch.inference_mode():
+                self.predict(self.model, batch)
+        return time.perf_counter() - start
+
+
+def serve(bench: PeerBench) -> None:
+    """Answer requests for timed steps until `quit`."""
+    for _ in range(len(bench.batches)):  # every batch once: allocator and kernels meet each shape before the clock does
+        bench.step()
+    print(json.dumps(versions() | {"threads": torch.get_num_threads()}), file=sys.stderr, flush=True)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words == ["quit"]:
+            return
+        if len(words) == 2 and words[0] == "go" and words[1].isdigit():
+            print(json.dumps([bench.step() for _ in range(int(words[1]))]), flush=True)
+        elif words:
+            raise SystemExit(f"expected `go K` or `quit`, got {line.strip()!r}")
