@@ -12,6 +12,7 @@ from tiny_runs import REPOSITORY, options, read_rows
 
 import train
 from models import build_model
+from models.blocks import SwishLinear
 from models.precision import AMP_LEVELS, precision
 from training.step import to_tensors
 
@@ -134,3 +135,15 @@ def test_forces_keep_float32(tmp_path, capsys):
     assert train.main([*words, "--set", "run.amp_level=O2"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "run.amp_level O2: expected O0 beside training.force_weight" in line
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_large_arguments_of_the_swish(bias):
+    """MindSpore's float32 tanh is wrong by 1e-4 at 5, where its approximation ends: nothing may be made of it."""
+    layer = SwishLinear(1, 1, mstype.float32, bias=bias)
+    layer.weight.set_data(Tensor([[1.0]], mstype.float32))
+    x = np.linspace(-30, 30, 2001).reshape(-1, 1)
+    sigmoid = 1 / (1 + np.exp(-x))
+    slope = ms.jit(ms.grad(layer))(Tensor(x, mstype.float32)).asnumpy()
+    np.testing.assert_allclose(layer(Tensor(x, mstype.float32)).asnumpy(), x * sigmoid, rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(slope, sigmoid * (1 + x * (1 - sigmoid)), rtol=2e-6, atol=1e-6)
