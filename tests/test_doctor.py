@@ -255,7 +255,7 @@ class ToyConfig:
 class Toy(nn.Cell):
     """E = sum_i sum_k w_k tanh(x_ik^2) + b per atom, which compiles in a second, with a fault to find."""
 
-    def __init__(self, cutoff, fault, readout, dtype):
+    def __init__(self, cutoff, fault, readout, dtype, amp_level):
         super().__init__()
         self.fault = fault
         scale = 1.001 if fault == "modes" and ms.get_context("mode") == ms.PYNATIVE_MODE else 1.0
