@@ -215,7 +215,6 @@ class DimeNetPlusPlus(nn.Cell):
     ) -> tuple:
         """Radial basis (E, R), equation (1), and spherical basis (T, L R), equation (2)."""
         pairs = senders.shape[0] // 2
-        positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
         vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)
         of_pairs = self.radial(distances)  # (P, R)
@@ -251,6 +250,7 @@ class DimeNetPlusPlus(nn.Cell):
 
         The messages are those after the embedding and after each block; the atom values are the contributions of each.
         """
+        positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
         radial, spherical = self.bases(positions, senders, receivers, shifts, triplet_in, triplet_out)
         radial, spherical = to_type(radial, self.kinds.edges), to_type(spherical, self.kinds.edges)
         like, graph_like = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
@@ -266,7 +266,6 @@ class DimeNetPlusPlus(nn.Cell):
             total = total + value
             messages = (*messages, current)
             values = (*values, value)
-        positions = to_type(positions, self.kinds.atoms)
         output = self.readout(total, numbers, positions, node_graph, like, graph_like)  # (8)
         return output, radial, spherical, messages, values
 

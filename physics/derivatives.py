@@ -47,7 +47,6 @@ class Compiled(nn.Cell):
         self.model = model
         self.function = function
         self.alone = ms.jit(function)
-        self.signatures: set[tuple] = set()  # shapes and types so far, each of which is compiled once
 
     def __call__(self, *arguments: Tensor) -> Any:
         """The function of the arguments.
@@ -55,7 +54,6 @@ class Compiled(nn.Cell):
         Raises:
             DerivativeError: compilation is switched off.
         """
-        self.signatures.add(tuple((argument.shape, argument.dtype) for argument in arguments))
         if ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
         require_compilation()

@@ -163,9 +163,9 @@ def test_one_compilation_serves_every_probe(bench):
     ms.set_context(mode=ms.GRAPH_MODE)
     for seed in (1, 2):
         full(product, molecule("CH3CH2OH", seed), replicas=9)
-    assert compile_count(product) == 1 == len(product.compile_cache)
+    assert compile_count(product) == 1
     full(product, molecule("H2O"), replicas=1)
-    assert compile_count(product) == 2 == len(product.compile_cache)
+    assert compile_count(product) == 2
 
 
 def test_structures_of_a_batch_do_not_see_each_other(bench, product):

@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs
-from physics.derivatives import Compiled, EnergyAndForces, require_compilation, with_slope
+from physics.derivatives import EnergyAndForces, require_compilation, with_slope
 from training.distributed import SumOverRanks
 from training.losses import ERRORS, absolute_error, masked_sum
 from training.optimizer import AdamW, flatten
@@ -206,4 +206,4 @@ def to_tensors(inputs: GraphInputs) -> tuple[Tensor, ...]:
 
 def compile_count(cell: nn.Cell) -> int:
     """How many graphs have been compiled for a cell."""
-    return len(cell.signatures) if isinstance(cell, Compiled) else len(cell.compile_cache)
+    return len(cell.compile_cache)
