@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 from assembly import check_agreement, foresee, make_batches, make_trainer
-from configs.loading import ConfigError, config_to_yaml, load_config
+from configs.loading import ConfigError, config_to_yaml, load_config, override_of
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
@@ -84,12 +84,7 @@ def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
         ConfigError: a ``--set`` without ``=``.
     """
     pairs = [(key, getattr(options, option)) for option, key in OPTIONS.items() if getattr(options, option) is not None]
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text}: expected section.key=value, for example training.epochs=5")
-        pairs.append((key, value))
-    return pairs
+    return [*pairs, *map(override_of, options.set)]
 
 
 def configure(options: argparse.Namespace) -> tuple[Config, Path]:

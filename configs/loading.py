@@ -78,6 +78,18 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
     return config_from_dict(content, str(path), overrides)
 
 
+def override_of(text: str) -> tuple[str, str]:
+    """The (section.key, text) pair of an option ``--set SECTION.KEY=VALUE``.
+
+    Raises:
+        ConfigError: it has no ``=``.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: expected section.key=value, for example training.epochs=5")
+    return key, value
+
+
 def config_from_dict(
     content: Mapping[str, Any], source: str = "configuration", overrides: Iterable[tuple[str, str]] = ()
 ) -> Config:

@@ -27,7 +27,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Uniform, initializer
 
 from models.angular import SphericalBesselBasis, ZonalHarmonics
-from models.blocks import Linear, ResidualLayer, SwishLinear, default_uniform
+from models.blocks import AddBias, Linear, ResidualLayer, Swish, SwishLinear, default_uniform
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
 from models.precision import precision
@@ -50,14 +50,14 @@ class Embedding(nn.Cell):
         self.weight = Parameter(default_uniform((features, 3 * features), 3 * features, dtype), name="weight")
         self.bias = Parameter(default_uniform((features,), 3 * features, dtype), name="bias")
         self.multiply = ops.MatMul(transpose_b=True)
-        self.swish = nn.SiLU()
+        self.add_bias, self.swish = AddBias(), Swish()
 
     def construct(self, numbers: Tensor, radial: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic numbers (N,) and radial basis (E, R) to messages (E, F)."""
         size = self.features
         weight = self.weight
         atoms = gather(self.elements, numbers)  # (N, F)
-        of_receivers = self.multiply(atoms, weight[:, :size]) + self.bias  # (N, F)
+        of_receivers = self.add_bias(self.multiply(atoms, weight[:, :size]), self.bias)  # (N, F)
         of_senders = self.multiply(atoms, weight[:, size : 2 * size])  # (N, F)
         of_receivers, of_senders = to_type(of_receivers, radial.dtype), to_type(of_senders, radial.dtype)
         of_edges = self.multiply(self.radial(radial), to_type(weight[:, 2 * size :], radial.dtype))  # (E, F)

@@ -27,7 +27,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import Dense, ShiftedSoftplus, Softplus
+from models.blocks import Dense, ShiftedSoftplus, Softplus, Swish
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
 from models.precision import precision
@@ -173,7 +173,7 @@ class SchNet(nn.Cell):
         self.head_output = Dense(features // 2, 1, dtype)
         if output_init == "zeros":
             self.head_output.weight.set_data(initializer("zeros", (1, features // 2), dtype))
-        self.head_activation = nn.SiLU() if convention == "schnetpack" else ShiftedSoftplus(dtype)
+        self.head_activation = Swish() if convention == "schnetpack" else ShiftedSoftplus(dtype)
         self.readout = Readout(readout, atoms)
 
     def trace(

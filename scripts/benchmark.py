@@ -54,6 +54,16 @@ BATCHES = 24
 LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
 
 
+def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
+    """Rows of the shipped molecules, or of the frames of ethanol, in batches."""
+    count = (FEWER if profile == DIMENETPP else BATCHES) * batch_size
+    if kind.startswith("forces_"):
+        order = np.resize(np.random.default_rng(0).permutation(1000), count)
+    else:
+        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + count]
+    return chunks(order, batch_size)
+
+
 def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> Callable[[int], list[float]]:
     """A function that runs K steps over the batches and returns the seconds of each."""
     set_up(mode, "CPU", 0, seed=0)
@@ -146,12 +156,7 @@ class Peer:
 
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of ours and of the peer for one case."""
-    count = (FEWER if profile == DIMENETPP else BATCHES) * batch_size
-    if kind.startswith("forces_"):
-        order = np.resize(np.random.default_rng(0).permutation(1000), count)
-    else:
-        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + count]
-    batches = chunks(order, batch_size)
+    batches = batches_of(profile, batch_size, kind)
     ids = folder / f"ids_{kind}_{batch_size}.npz"
     np.savez(ids, ids=np.stack(batches))
     ours = our_steps(profile, batches, kind, options.mode)

@@ -26,7 +26,7 @@ import numpy as np
 from mindspore import nn
 
 import session
-from configs.loading import ConfigError, config_to_dict, load_config
+from configs.loading import ConfigError, config_to_dict, load_config, override_of
 from configs.schema import Config
 from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
@@ -181,7 +181,7 @@ def check(
 def run(args: argparse.Namespace) -> int:
     """Read, convert, check, write; returns the exit code."""
     source = SOURCES[args.source]
-    config = load_config(args.config, [_override(text) for text in args.set])
+    config = load_config(args.config, map(override_of, args.set))
     state = check_keys(args.source, read_weights(args.weights), args.weights)
     try:
         check_config(config, source, state)
@@ -209,13 +209,6 @@ def run(args: argparse.Namespace) -> int:
         save(args.output, Checkpoint(parameters, information=information_of(config, task, normalizer, args)))
         print(f"wrote {args.output}")
     return 0
-
-
-def _override(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {text}: expected section.key=value, for example model.cutoff=10")
-    return key, value
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from scipy.special import eval_legendre, spherical_jn
 
 from models import DTYPES
 from models.angular import SphericalBesselBasis, ZonalHarmonics, spherical_bessel_zeros
-from models.blocks import Dense, ShiftedSoftplus, Softplus
+from models.blocks import AddBias, Dense, ShiftedSoftplus, Softplus, Swish
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
 from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
 
@@ -90,6 +90,7 @@ def elementwise(dtype: str) -> list[Operator]:
         Operator("tanh", ops.tanh, np.tanh, x),
         Operator("sigmoid", ops.sigmoid, sigmoid, x),
         Operator("silu", nn.SiLU(), lambda x: x * sigmoid(x), x),
+        Operator("swish", Swish(), lambda x: x * sigmoid(x), x),
         Operator("softplus", Softplus(DTYPES[dtype]), lambda x: np.log1p(np.exp(x)), x),
         Operator("shifted softplus", ShiftedSoftplus(DTYPES[dtype]), lambda x: np.log(np.exp(x) / 2 + 0.5), x),
         Operator("abs", ops.abs, np.abs, x),
@@ -104,7 +105,7 @@ def elementwise(dtype: str) -> list[Operator]:
 def products(dtype: str) -> list[Operator]:
     """Arithmetic of two arrays and sums."""
     first, second = slice(0, 2), slice(2, 4)  # columns of x
-    transposed = ops.MatMul(transpose_b=True)
+    transposed, add_bias = ops.MatMul(transpose_b=True), AddBias()
     three, two = Tensor(3.0, DTYPES[dtype]), Tensor(2.0, DTYPES[dtype])
 
     def arithmetic(x):
@@ -115,6 +116,9 @@ def products(dtype: str) -> list[Operator]:
 
     def broadcast(x):
         return x * x[0:1] + two * x[:, 0:1]
+
+    def with_bias(x):
+        return add_bias(x * x, x[0] * x[0])
 
     def matrix_product(x):
         return ops.matmul(x[:3], x)
@@ -132,6 +136,7 @@ def products(dtype: str) -> list[Operator]:
     return [
         Operator("+ - * /", arithmetic, numpy_arithmetic, x),
         Operator("broadcasting", broadcast, lambda x: x * x[0:1] + 2 * x[:, 0:1], x),
+        Operator("bias", with_bias, lambda x: x * x + x[0] * x[0], x),
         Operator("matmul", matrix_product, lambda x: x[:3] @ x, x),
         Operator("MatMul, transposed", with_transpose, lambda x: x @ x.T, x),
         Operator("bmm", batched, lambda x: x.reshape(2, 2, 4) @ x.reshape(2, 4, 2), x),

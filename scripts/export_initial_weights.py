@@ -10,6 +10,7 @@ holds `sd/<key>` arrays, for `scripts/peer_dimenetpp.py train --initial_weights`
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import session
-from configs.loading import ConfigError, load_config
+from configs.loading import ConfigError, load_config, override_of
 from scripts.weight_maps import SOURCES
 from scripts.weight_source import State
 from training import checkpoint as checkpoints
@@ -27,7 +28,7 @@ from training.platform import set_up
 SOURCE = SOURCES["pyg-dimenetpp"]
 
 
-def initial_weights(path: str, overrides: list[tuple[str, str]]) -> State:
+def initial_weights(path: str, overrides: Iterable[tuple[str, str]]) -> State:
     """PyG's state dict of the weights that a run starts from.
 
     Args:
@@ -59,8 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help=".npz to write")
     try:
         options = parser.parse_args(arguments)
-        pairs = [(key, value) for key, _, value in (text.partition("=") for text in options.set)]
-        state = initial_weights(options.config, pairs)
+        state = initial_weights(options.config, map(override_of, options.set))
         with replacing(options.output) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{f"sd/{key}": value for key, value in state.items()})
     except Exception as error:  # exit_code raises again what is not a mistake of the user

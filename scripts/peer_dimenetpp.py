@@ -47,7 +47,7 @@ from peer_training import LOSSES, Problem, Recipe, read_weights, train
 from torch import Tensor, nn
 from torch_geometric.nn.models import dimenet
 
-from configs.loading import ConfigError, load_config
+from configs.loading import ConfigError, load_config, override_of
 from configs.schema import ZERO_OUTPUT, Config, DimeNetPlusPlusConfig
 from data_tools.dataset import Dataset, Task, make_dataset, open_graphs, resolve_task
 from data_tools.graph import DataError
@@ -139,10 +139,7 @@ def configure(args: argparse.Namespace) -> tuple[Config, Task]:
         DataError: a target that does not fit.
     """
     pairs = [(key, str(getattr(args, name))) for name, key in OPTIONS.items() if getattr(args, name) is not None]
-    for text in args.set:
-        key, _, value = text.partition("=")
-        pairs.append((key, value))
-    config = load_config(args.config, pairs)
+    config = load_config(args.config, [*pairs, *map(override_of, args.set)])
     target = config.target
     task = resolve_task(target.name, target.readout, target.reference, target.standardisation)
     found = [(key, attrgetter(key)(config), allowed) for key, allowed in ALLOWED.items()]

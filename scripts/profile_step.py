@@ -17,26 +17,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("GLOG_v", "3")
 
-import numpy as np
 from mindspore import profiler
 
-from data_tools.batching import chunks
-from scripts.benchmark import BATCHES, PROFILES, our_steps
-
-STEPS = 48
+from scripts.benchmark import DIMENETPP, KINDS, PROFILES, batches_of, our_steps
 
 
-def measure(profile: str, batch_size: int, kind: str, folder: Path) -> list[dict[str, str]]:
+def measure(profile: str, batch_size: int, kind: str, steps: int, folder: Path) -> list[dict[str, str]]:
     """Rows of MindSpore's table of operator types, most expensive first."""
-    order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + BATCHES * batch_size]
-    run = our_steps(profile, chunks(order, batch_size), kind, "GRAPH")
+    run = our_steps(profile, batches_of(profile, batch_size, kind), kind, "GRAPH")
     recorder = profiler.profile(
         activities=[profiler.ProfilerActivity.CPU],
         start_profile=False,
         on_trace_ready=profiler.tensorboard_trace_handler(str(folder)),
     )
     recorder.start()
-    run(STEPS)
+    run(steps)
     recorder.stop()
     tables = sorted(folder.rglob("cpu_op_type_info_*.csv"))
     if not tables:
@@ -48,18 +43,20 @@ def measure(profile: str, batch_size: int, kind: str, folder: Path) -> list[dict
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Milliseconds per step of each kind of operator.")
-    parser.add_argument("--profile", default="lite", choices=list(PROFILES))
+    parser.add_argument("--profile", default="lite", choices=[*PROFILES, DIMENETPP])
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--kind", default="train", choices=["train", "infer"])
+    parser.add_argument("--kind", default="train", choices=KINDS)
+    parser.add_argument("--steps", type=int, default=48)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(options.profile, options.batch_size, options.kind, Path(folder))
-    total = sum(float(row["total_compute_time"]) for row in rows) / STEPS
+        rows = measure(options.profile, options.batch_size, options.kind, options.steps, Path(folder))
+    steps = options.steps
+    total = sum(float(row["total_compute_time"]) for row in rows) / steps
     print(f"{'operator':24}{'per step':>9}{'ms/step':>10}")
     for row in rows[:14]:
-        count, milliseconds = int(row["type_occurrences"]) // STEPS, float(row["total_compute_time"]) / STEPS
+        count, milliseconds = int(row["type_occurrences"]) // steps, float(row["total_compute_time"]) / steps
         print(f"{row['op_type']:24}{count:9d}{milliseconds:10.3f}")
-    print(f"{'all operators':24}{sum(int(row['type_occurrences']) for row in rows) // STEPS:9d}{total:10.3f}")
+    print(f"{'all operators':24}{sum(int(row['type_occurrences']) for row in rows) // steps:9d}{total:10.3f}")
     return 0
 
 
