@@ -5,7 +5,8 @@
 
 PARITY_VENV is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
 a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
-prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.  The kinds
+prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.  Each side
+is a process of its own, whose largest resident memory is reported.  The kinds
 ``forces_train`` and ``forces_infer`` use the shipped frames of ethanol with energies and forces, the others QM9.
 """
 
@@ -115,25 +116,18 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     return run
 
 
-class Peer:
-    """PyG's SchNet in its own interpreter, driven line by line."""
+class Side:
+    """Steps of one side in a process of its own, driven line by line: ``ready``, then ``go K`` and ``quit``."""
 
-    def __init__(self, python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int):
-        command = [python, str(Path(__file__).with_name("peer_dimenetpp.py")), "bench"]
-        if profile != DIMENETPP:
-            sizes = PROFILES[profile]
-            command = [
-                python, str(Path(__file__).with_name("peer_schnet.py")), "bench", "--features", str(sizes["features"]),
-                "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]),
-                "--batch_size", str(batch_size),
-            ]  # fmt: skip
-        command += ["--kind", kind, "--threads", str(threads), "--ids_file", str(ids)]
+    def __init__(self, command: list[str]):
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         answer = self._read()
         if answer != "ready":
-            raise SystemExit(f"error: the peer did not start; was {python} made from requirements-parity.txt?")
+            raise SystemExit(
+                f"error: {' '.join(command[:2])} did not start; is it an interpreter made from the requirements files?"
+            )
 
     def _read(self) -> str:
         assert self.process.stdout is not None
@@ -146,6 +140,11 @@ class Peer:
         self.process.stdin.flush()
         return json.loads(self._read())
 
+    def memory(self) -> float:
+        """Largest resident memory so far, MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
@@ -154,22 +153,54 @@ class Peer:
         self.process.wait(30)
 
 
+def our_side(profile: str, batch_size: int, kind: str, mode: str) -> Side:
+    """Our steps."""
+    case = ["--profiles", profile, "--batch_sizes", str(batch_size), "--kinds", kind, "--mode", mode]
+    return Side([sys.executable, __file__, "--serve", *case])
+
+
+def peer_side(python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int) -> Side:
+    """PyG's."""
+    command = [python, str(Path(__file__).with_name("peer_dimenetpp.py")), "bench"]
+    if profile != DIMENETPP:
+        sizes = PROFILES[profile]
+        command = [
+            python, str(Path(__file__).with_name("peer_schnet.py")), "bench", "--features", str(sizes["features"]),
+            "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]),
+            "--batch_size", str(batch_size),
+        ]  # fmt: skip
+    return Side([*command, "--kind", kind, "--threads", str(threads), "--ids_file", str(ids)])
+
+
+def serve(profile: str, batch_size: int, kind: str, mode: str) -> None:
+    """Answer requests for timed steps until ``quit``."""
+    run = our_steps(profile, batches_of(profile, batch_size, kind), kind, mode)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words == ["quit"]:
+            return
+        print(json.dumps(run(int(words[1]))), flush=True)
+
+
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of ours and of the peer for one case."""
     batches = batches_of(profile, batch_size, kind)
     ids = folder / f"ids_{kind}_{batch_size}.npz"
     np.savez(ids, ids=np.stack(batches))
-    ours = our_steps(profile, batches, kind, options.mode)
-    peer = Peer(options.peer_python, profile, batch_size, kind, ids, options.threads)
+    ours = our_side(profile, batch_size, kind, options.mode)
+    peer = peer_side(options.peer_python, profile, batch_size, kind, ids, options.threads)
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     rounds = []
     for _ in range(options.rounds):
         block = {}
-        for name, run in (("ours", ours), ("peer", peer.run)):
+        for name, run in (("ours", ours.run), ("peer", peer.run)):
             time.sleep(0.3)  # let the other side's threads go to sleep
             block[name] = run(options.steps)[2:]  # the first steps of a block wake threads and caches
             seconds[name] += block[name]
         rounds.append(float(np.median(block["peer"]) / np.median(block["ours"])))
+    memory = {"ours": ours.memory(), "peer": peer.memory()}
+    ours.close()
     peer.close()
     medians = {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
     result = {
@@ -177,11 +208,12 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
         "ours_ms": medians["ours"], "peer_ms": medians["peer"], "ratio": medians["peer"] / medians["ours"],
         "ratio_of_minima": min(seconds["peer"]) / min(seconds["ours"]),
         "ratios_of_rounds": [min(rounds), max(rounds)],
+        "ours_memory_mb": memory["ours"], "peer_memory_mb": memory["peer"],
     }  # fmt: skip
     print(
         f"{profile:5} batch {batch_size:4} {kind:6} ours {medians['ours']:8.2f} ms  PyG {medians['peer']:8.2f} ms  "
         f"ratio {result['ratio']:.2f}  (rounds {min(rounds):.2f} to {max(rounds):.2f}, "
-        f"minima {result['ratio_of_minima']:.2f})",
+        f"minima {result['ratio_of_minima']:.2f})  memory {memory['ours']:.0f} and {memory['peer']:.0f} MB",
         flush=True,
     )
     return result
@@ -190,7 +222,7 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the table."""
     parser = argparse.ArgumentParser(description="Train step and inference beside PyG's.")
-    parser.add_argument("--peer_python", required=True, help="interpreter with torch and torch_geometric")
+    parser.add_argument("--peer_python", help="interpreter with torch and torch_geometric")
     parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=[*PROFILES, DIMENETPP])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
     parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=KINDS)
@@ -199,7 +231,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="threads of the peer")
     parser.add_argument("--mode", default="GRAPH", choices=["GRAPH", "PYNATIVE"])
     parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--serve", action="store_true", help="only run our steps, on request")
     options = parser.parse_args(arguments)
+    if options.serve:
+        serve(options.profiles[0], options.batch_sizes[0], options.kinds[0], options.mode)
+        return 0
+    if options.peer_python is None:
+        parser.error("--peer_python: expected an interpreter with torch and torch_geometric")
     with tempfile.TemporaryDirectory() as folder:
         results = [
             compare(profile, batch_size, kind, options, Path(folder))
