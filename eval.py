@@ -60,6 +60,7 @@ from training.report import metrics_table, write_metrics, write_predictions
 OPTIONS = {
     "batch_size": "training.eval_batch_size",
     "mode": "run.mode",
+    "amp_level": "run.amp_level",
     "device_target": "run.device_target",
     "device_id": "run.device_id",
 }
@@ -243,8 +244,14 @@ def forces_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found
 
 
 def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], forces: bool = False) -> Evaluator:
-    """The model's predictions in the target's unit."""
+    """The model's predictions in the target's unit.
+
+    Raises:
+        ConfigError: forces in float16.
+    """
     config = trained.config
+    if forces and config.run.amp_level != "O0":
+        raise ConfigError(f"--amp_level {config.run.amp_level}: expected O0 where forces are computed")
     return Evaluator(
         trained.model, for_model(packed, config), sets, trained.normalizer, config.training.eval_batch_size,
         config.run.dtype, forces=forces,

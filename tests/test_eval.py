@@ -138,6 +138,14 @@ def test_batch_size_and_mode_do_not_matter(gap_run, tmp_path):
     assert metrics_in(tmp_path / "out")["metrics"]["model"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_float16_of_a_trained_model(gap_run, tmp_path):
+    for level in ("O0", "O3"):
+        assert evaluate("--ckpt", gap_run, "--amp_level", level, "--output", tmp_path / level) == 0
+    exact, rounded = (metrics_in(tmp_path / level)["metrics"]["model"]["mae"] for level in ("O0", "O3"))
+    assert exact == pytest.approx(metrics_in(gap_run)["test"]["best model"]["mae"], rel=1e-6)
+    assert exact != rounded == pytest.approx(exact, rel=0.05)
+
+
 def test_another_file(energy_run, tmp_path):
     """The label definition, readout and constants are the checkpoint's; the baselines are those of its data."""
     assert evaluate("--ckpt", energy_run, "--data", RAW, "--output", tmp_path / "out") == 0

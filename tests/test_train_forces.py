@@ -97,6 +97,12 @@ def test_evaluation_repeats_the_metrics_of_the_run(finished, tmp_path, capsys):
     assert "27000" in capsys.readouterr().out
 
 
+def test_forces_are_not_computed_in_float16(finished, capsys):
+    assert evaluation.main(["--ckpt", str(finished), "--amp_level", "O2"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: --amp_level O2: expected O0 where forces are computed")
+
+
 def test_predicted_forces_are_written_and_are_the_gradient(finished, tmp_path, capsys):
     with np.load(SAMPLE_TEST) as file:
         numbers, positions = file["nuclear_charges"], file["coords"][0]
