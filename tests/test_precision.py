@@ -14,6 +14,7 @@ import train
 from models import build_model
 from models.blocks import SwishLinear
 from models.precision import AMP_LEVELS, precision
+from scripts import label_rounding as rounding
 from training.step import to_tensors
 
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -135,6 +136,18 @@ def test_forces_keep_float32(tmp_path, capsys):
     assert train.main([*words, "--set", "run.amp_level=O2"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "run.amp_level O2: expected O0 beside training.force_weight" in line
+
+
+def test_what_rounding_alone_does_to_energies(capsys):
+    assert rounding.summed(np.array([2048.0, 8.0]), np.array([2048, 2])).tolist() == [2048, 8]
+    assert rounding.summed(np.array([4096.0]), np.array([4096])).tolist() == [2048]  # 2048 + 1 is 2048
+    assert rounding.main(["--target", "U0"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    errors = {(row[0], row[3]): (float(row[4]), float(row[5])) for row in rows}
+    assert all(once < total for once, total in errors.values())
+    assert 0.01 < errors["atomisation", "raw"][0] < 0.02 and 1 < errors["total", "raw"][0] < 3
+    assert rounding.main(["--target", "U00"]) == 2
+    assert "did you mean 'U0'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bias", [True, False])
