@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from data_tools.loader import fitted_batch
 from data_tools.md17 import SAMPLE_TRAIN
 from models import build_model
 from physics.derivatives import EnergyAndForces
+from scripts.timed_steps import Side, answer
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import cores, set_up, versions
@@ -116,43 +116,6 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     return run
 
 
-class Side:
-    """Steps of one side in a process of its own, driven line by line: ``ready``, then ``go K`` and ``quit``."""
-
-    def __init__(self, command: list[str]):
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        answer = self._read()
-        if answer != "ready":
-            raise SystemExit(
-                f"error: {' '.join(command[:2])} did not start; is it an interpreter made from the requirements files?"
-            )
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def run(self, steps: int) -> list[float]:
-        """Run K steps; the seconds of each."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"go {steps}\n")
-        self.process.stdin.flush()
-        return json.loads(self._read())
-
-    def memory(self) -> float:
-        """Largest resident memory so far, MB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("quit\n")
-        self.process.stdin.close()
-        self.process.wait(30)
-
-
 def our_side(profile: str, batch_size: int, kind: str, mode: str) -> Side:
     """Our steps."""
     case = ["--profiles", profile, "--batch_sizes", str(batch_size), "--kinds", kind, "--mode", mode]
@@ -170,17 +133,6 @@ def peer_side(python: str, profile: str, batch_size: int, kind: str, ids: Path, 
             "--batch_size", str(batch_size),
         ]  # fmt: skip
     return Side([*command, "--kind", kind, "--threads", str(threads), "--ids_file", str(ids)])
-
-
-def serve(profile: str, batch_size: int, kind: str, mode: str) -> None:
-    """Answer requests for timed steps until ``quit``."""
-    run = our_steps(profile, batches_of(profile, batch_size, kind), kind, mode)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words == ["quit"]:
-            return
-        print(json.dumps(run(int(words[1]))), flush=True)
 
 
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
@@ -234,7 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--serve", action="store_true", help="only run our steps, on request")
     options = parser.parse_args(arguments)
     if options.serve:
-        serve(options.profiles[0], options.batch_sizes[0], options.kinds[0], options.mode)
+        case = options.profiles[0], options.batch_sizes[0], options.kinds[0]
+        answer(our_steps(case[0], batches_of(*case), case[2], options.mode))
         return 0
     if options.peer_python is None:
         parser.error("--peer_python: expected an interpreter with torch and torch_geometric")

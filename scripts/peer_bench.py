@@ -1,4 +1,4 @@
-"""Timed steps of a torch peer, on request: `ready` when warm, then one JSON list of seconds for each `go K` on stdin.
+"""Timed steps of a torch peer, on request (`timed_steps.py`).
 
 Runs in the peers' interpreter (requirements-parity.txt); scripts/benchmark.py is the other side.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from peer_data import PeerBatch
 from peer_training import LOSSES, versions
+from timed_steps import answer
 from torch import Tensor, nn
 
 KINDS = ("train", "infer", "forces_train", "forces_infer")
@@ -86,12 +87,4 @@ def serve(bench: PeerBench) -> None:
     for _ in range(len(bench.batches)):  # every batch once: allocator and kernels meet each shape before the clock does
         bench.step()
     print(json.dumps(versions() | {"threads": torch.get_num_threads()}), file=sys.stderr, flush=True)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words == ["quit"]:
-            return
-        if len(words) == 2 and words[0] == "go" and words[1].isdigit():
-            print(json.dumps([bench.step() for _ in range(int(words[1]))]), flush=True)
-        elif words:
-            raise SystemExit(f"expected `go K` or `quit`, got {line.strip()!r}")
+    answer(lambda steps: [bench.step() for _ in range(steps)])
