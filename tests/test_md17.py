@@ -15,6 +15,7 @@ from data_tools.plausibility import FRAME_ENERGIES, FRAME_FORCES, unit_suspicion
 from data_tools.readers import read_table
 from data_tools.tables import name_of_row, select_rows
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from scripts import cut_rmd17
 
 FRAMES, ATOMS = 1000, 9
 ETHANOL = [6, 6, 8, 1, 1, 1, 1, 1, 1]
@@ -275,3 +276,64 @@ def test_what_is_no_vector_per_atom_keeps_its_name(tmp_path):
         "Energy": 1,
         "force": 2,
     }
+
+
+# ---- scripts/cut_rmd17.py --------------------------------------------------------------------------------------------
+
+
+def cut(file: Path, text: str, folder: Path, output: str = "cut.npz") -> tuple[int, Path]:
+    (folder / "rows.csv").write_text(text)
+    given = ["--file", str(file), "--rows", str(folder / "rows.csv"), "--output", str(folder / output)]
+    return cut_rmd17.main(given), folder / output
+
+
+def test_the_frames_of_a_list_become_a_file(tmp_path, capsys):
+    rows = [999, 0, 17]
+    code, written = cut(SAMPLE_TRAIN, "\n".join(map(str, rows)) + "\n\n", tmp_path)
+    assert code == 0 and capsys.readouterr().out == f"{written}: 3 frames\n"
+    table, whole = read_table(written), select_rows(read_table(SAMPLE_TRAIN), np.array(rows))
+    np.testing.assert_array_equal(table.positions, whole.positions)
+    np.testing.assert_array_equal(table.numbers, whole.numbers)
+    assert set(table.labels) == {"energy", "forces"}
+    for name, values in table.labels.items():
+        np.testing.assert_array_equal(values, whole.labels[name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.npz", "rows.csv"]
+
+
+def test_a_cut_file_keeps_its_units(tmp_path):
+    np.savez(tmp_path / "water.npz", **WATER, r_unit="Bohr", e_unit="Hartree")
+    code, written = cut(tmp_path / "water.npz", "1", tmp_path)
+    assert code == 0
+    np.testing.assert_allclose(read_table(written).labels["energy"], -47901.0 * HARTREE, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text, output, words",
+    [
+        ("0\n1000\n", "cut.npz", "expected frames 0 to 999, found 1000"),
+        ("5\n6\n5\n", "cut.npz", "found 5 twice"),
+        ("1\n2.5\n", "cut.npz", "found 2.5 in line 2"),
+        ("-1\n", "cut.npz", "found -1 in line 1"),
+        ("9" * 40, "cut.npz", "in line 1"),
+        ("\n", "cut.npz", "found none"),
+        ("1", "cut.txt", "ends with .npz"),
+        ("1", "nowhere/cut.npz", "No such file"),
+    ],
+)
+def test_a_list_that_is_wrong(text, output, words, tmp_path, capsys):
+    code, written = cut(SAMPLE_TRAIN, text, tmp_path, output)
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "") and not written.exists()
+    assert captured.err.startswith("error: ") and words in captured.err and captured.err.count("\n") == 1
+
+
+def test_frames_of_no_known_layout_are_not_cut(tmp_path, capsys):
+    np.savez(tmp_path / "other.npz", a=np.arange(3))
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe1")
+    assert cut(tmp_path / "other.npz", "0", tmp_path)[0] == 2
+    assert "nuclear_charges" in capsys.readouterr().err
+    given = ["--file", str(SAMPLE_TRAIN), "--output", str(tmp_path / "cut.npz"), "--rows"]
+    assert cut_rmd17.main([*given, str(tmp_path / "binary.csv")]) == 2
+    assert "no text" in capsys.readouterr().err
+    assert cut_rmd17.main([*given, str(tmp_path / "missing.csv")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
