@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
 
+from models.cpu_kernels import load
 from models.graph_ops import to_type
 
 
@@ -64,11 +65,15 @@ class Swish(nn.Cell):
         super().__init__(auto_prefix=False)
         self.on_cpu = ms.get_context("device_target") == "CPU"
         self.swish, self.swish_on_cpu, self.sigmoid = nn.SiLU(), _SwishOnCPU(), ops.Sigmoid()
+        kernels = load()
+        self.kernel: Any = kernels.swish if kernels else None
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
         if not self.on_cpu:
             return self.swish(x)
+        if self.kernel is not None and x.dtype != mstype.float16:
+            return self.kernel(x)
         if x.dtype == mstype.float64:  # there is no interpolation in float64
             return x * self.sigmoid(x)
         return self.swish_on_cpu(x)
@@ -96,10 +101,33 @@ class ShiftedSoftplus(nn.Cell):
         super().__init__()
         self.log2 = Tensor(np.log(2.0), dtype)
         self.softplus = Softplus(dtype)
+        kernels = load()
+        self.kernel: Any = kernels.shifted_softplus if kernels else None
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
+        if self.kernel is not None and x.dtype != mstype.float16:
+            return self.kernel(x)
         return self.softplus(x) - to_type(self.log2, x.dtype)
+
+
+class Product(nn.Cell):
+    """x W^T + b, or x W^T where there is no bias, in the precision of x."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.multiply, self.add_bias = ops.MatMul(transpose_b=True), AddBias()
+        kernels = load()
+        self.linear: Any = kernels.linear if kernels else None
+        self.linear_without_bias: Any = kernels.linear_without_bias if kernels else None
+
+    def construct(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(M, K), (N, K) and (N,) to (M, N)."""
+        if self.linear is None or x.dtype == mstype.float16:
+            product = self.multiply(x, to_type(weight, x.dtype))
+            return product if bias is None else self.add_bias(product, to_type(bias, x.dtype))
+        weight = to_type(weight, x.dtype)
+        return self.linear_without_bias(x, weight) if bias is None else self.linear(x, weight, to_type(bias, x.dtype))
 
 
 class Dense(nn.Cell):
@@ -115,12 +143,11 @@ class Dense(nn.Cell):
         super().__init__()
         self.weight = Parameter(initializer(XavierUniform(), (outputs, inputs), dtype), name="weight")
         self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
-        self.multiply, self.add_bias = ops.MatMul(transpose_b=True), AddBias()
+        self.product = Product()
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        product = self.multiply(x, to_type(self.weight, x.dtype))
-        return product if self.bias is None else self.add_bias(product, to_type(self.bias, x.dtype))
+        return self.product(x, self.weight, self.bias)
 
 
 def glorot_orthogonal(outputs: int, inputs: int, dtype: mstype.Type) -> Tensor:
@@ -147,11 +174,11 @@ class Linear(nn.Cell):
         super().__init__()
         weight = initializer("zeros", (outputs, inputs), dtype) if zeros else glorot_orthogonal(outputs, inputs, dtype)
         self.weight = Parameter(weight, name="weight")
-        self.multiply = ops.MatMul(transpose_b=True)
+        self.product = Product()
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        return self.multiply(x, to_type(self.weight, x.dtype))
+        return self.product(x, self.weight, None)
 
 
 class SwishLinear(nn.Cell):
@@ -161,14 +188,11 @@ class SwishLinear(nn.Cell):
         super().__init__()
         self.weight = Parameter(glorot_orthogonal(outputs, inputs, dtype), name="weight")
         self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
-        self.multiply, self.add_bias, self.swish = ops.MatMul(transpose_b=True), AddBias(), Swish()
+        self.product, self.swish = Product(), Swish()
 
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
-        t = self.multiply(x, to_type(self.weight, x.dtype))
-        if self.bias is not None:
-            t = self.add_bias(t, to_type(self.bias, x.dtype))
-        return self.swish(t)
+        return self.swish(self.product(x, self.weight, self.bias))
 
 
 class ResidualLayer(nn.Cell):

@@ -21,13 +21,16 @@ are computed once for each pair.  (3) is taken apart: W h_i is computed for each
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Uniform, initializer
 
 from models.angular import SphericalBesselBasis, ZonalHarmonics
-from models.blocks import AddBias, Linear, ResidualLayer, Swish, SwishLinear, default_uniform
+from models.blocks import Linear, Product, ResidualLayer, Swish, SwishLinear, default_uniform
+from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
 from models.precision import precision
@@ -49,18 +52,17 @@ class Embedding(nn.Cell):
         self.radial.bias.set_data(default_uniform((features,), radial, dtype))
         self.weight = Parameter(default_uniform((features, 3 * features), 3 * features, dtype), name="weight")
         self.bias = Parameter(default_uniform((features,), 3 * features, dtype), name="bias")
-        self.multiply = ops.MatMul(transpose_b=True)
-        self.add_bias, self.swish = AddBias(), Swish()
+        self.product, self.swish = Product(), Swish()
 
     def construct(self, numbers: Tensor, radial: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic numbers (N,) and radial basis (E, R) to messages (E, F)."""
         size = self.features
         weight = self.weight
         atoms = gather(self.elements, numbers)  # (N, F)
-        of_receivers = self.add_bias(self.multiply(atoms, weight[:, :size]), self.bias)  # (N, F)
-        of_senders = self.multiply(atoms, weight[:, size : 2 * size])  # (N, F)
+        of_receivers = self.product(atoms, weight[:, :size], self.bias)  # (N, F)
+        of_senders = self.product(atoms, weight[:, size : 2 * size], None)  # (N, F)
         of_receivers, of_senders = to_type(of_receivers, radial.dtype), to_type(of_senders, radial.dtype)
-        of_edges = self.multiply(self.radial(radial), to_type(weight[:, 2 * size :], radial.dtype))  # (E, F)
+        of_edges = self.product(self.radial(radial), weight[:, 2 * size :], None)  # (E, F)
         t = gather(of_receivers, receivers) + gather(of_senders, senders) + of_edges  # (E, F)
         return self.swish(t)
 
@@ -84,26 +86,34 @@ class Interaction(nn.Cell):
         self.radial_second = Linear(basis_features, features, dtype)
         self.spherical_first = Linear(spherical * radial, basis_features, dtype)
         self.spherical_second = Linear(basis_features, interaction_features, dtype)
-        self.product, self.multiply = ops.MatMul(), ops.MatMul(transpose_b=True)
+        self.join, self.product = ops.MatMul(), Product()
         self.source, self.target = SwishLinear(features, features, dtype), SwishLinear(features, features, dtype)
         self.down = SwishLinear(features, interaction_features, dtype, bias=False)
         self.up = SwishLinear(interaction_features, features, dtype, bias=False)
         self.before_skip = nn.SequentialCell([ResidualLayer(features, dtype) for _ in range(layers_before_skip)])
         self.skip = SwishLinear(features, features, dtype)
         self.after_skip = nn.SequentialCell([ResidualLayer(features, dtype) for _ in range(layers_after_skip)])
+        kernels = load()
+        self.triplet_sum: Any = kernels.triplet_sum if kernels else None
 
     def construct(
         self, messages: Tensor, radial: Tensor, spherical: Tensor, triplet_in: Tensor, triplet_out: Tensor
     ) -> Tensor:
         """Messages (E, F), radial basis (E, R) and reduced spherical basis (T, B) to messages (E, F)."""
         # nothing stands between the two layers of the radial basis: their product is one pass over the edges
-        weight = self.product(self.radial_second.weight, self.radial_first.weight)  # (F, R)
-        filters = self.multiply(radial, to_type(weight, radial.dtype))  # (E, F)
+        weight = self.join(self.radial_second.weight, self.radial_first.weight)  # (F, R)
+        filters = self.product(radial, weight, None)  # (E, F)
         sent = self.down(self.source(messages) * filters)  # (E, I)  (4)
-        products = gather(sent, triplet_in) * self.spherical_second(spherical)  # (T, I)
-        summed = segment_sum(products, triplet_out, sent)  # (E, I)
+        summed = self.sum_triplets(sent, spherical, triplet_in, triplet_out)  # (E, I)
         hidden = self.target(messages) + self.up(summed)  # (E, F)  (5)
         return self.after_skip(self.skip(self.before_skip(hidden)) + messages)  # (6)
+
+    def sum_triplets(self, sent: Tensor, spherical: Tensor, triplet_in: Tensor, triplet_out: Tensor) -> Tensor:
+        """The sum over k in (5): what neighbours send (E, I), times a filter of each triplet's basis (T, B), (E, I)."""
+        if self.triplet_sum is not None and sent.dtype != mstype.float16:
+            weight = to_type(self.spherical_second.weight, sent.dtype)
+            return self.triplet_sum(sent, spherical, weight, triplet_in, triplet_out)
+        return segment_sum(gather(sent, triplet_in) * self.spherical_second(spherical), triplet_out, sent)
 
 
 class Output(nn.Cell):
@@ -184,7 +194,7 @@ class DimeNetPlusPlus(nn.Cell):
         # products, because MindSpore's concat of parameters rounds float64 to float32 on a CPU
         places = np.eye(blocks * basis_features).reshape(blocks * basis_features, blocks, basis_features)
         self.places = tuple(Tensor(places[:, k], dtype) for k in range(blocks))  # (blocks B, B)
-        self.place, self.multiply = ops.MatMul(), ops.MatMul(transpose_b=True)
+        self.place, self.product = ops.MatMul(), Product()
         self.split = ops.Split(1, blocks)
         self.embedding = Embedding(features, radial, dtype)
         self.interactions = nn.CellList(
@@ -231,7 +241,7 @@ class DimeNetPlusPlus(nn.Cell):
         weight = self.place(self.places[0], self.interactions[0].spherical_first.weight)
         for k in range(1, len(self.interactions)):
             weight = weight + self.place(self.places[k], self.interactions[k].spherical_first.weight)
-        return self.split(self.multiply(spherical, to_type(weight, spherical.dtype)))
+        return self.split(self.product(spherical, weight, None))
 
     def trace(
         self,

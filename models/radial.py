@@ -19,20 +19,25 @@ class GaussianBasis(nn.Cell):
         offsets: (K,) centres, Angstrom.
         coefficient: negative, 1/Angstrom^2.
         dtype: of the parameters; the result has the precision of the distances.
+        constant: whether a last column of ones follows, which carries the bias of the next layer.
     """
 
-    def __init__(self, offsets: np.ndarray, coefficient: float, dtype: mstype.Type = mstype.float32):
+    def __init__(
+        self, offsets: np.ndarray, coefficient: float, dtype: mstype.Type = mstype.float32, constant: bool = True
+    ):
         super().__init__()
         offsets = np.asarray(offsets, np.float64)
         self.offsets = Parameter(Tensor(offsets, dtype), name="offsets", requires_grad=False)
         self.coefficients = Parameter(
             Tensor(np.full(len(offsets), coefficient), dtype), name="coefficients", requires_grad=False
         )
-        self.pad = ops.Pad(((0, 1),))
+        self.constant, self.pad = constant, ops.Pad(((0, 1),))
 
     def construct(self, distances: Tensor) -> Tensor:
-        """(E, 1) Angstrom to (E, K + 1): the last column is 1 and carries the bias of the layer that follows."""
-        offsets, coefficients = self.pad(self.offsets), self.pad(self.coefficients)
+        """(E, 1) Angstrom to (E, K), or (E, K + 1) with the constant."""
+        offsets, coefficients = self.offsets, self.coefficients
+        if self.constant:
+            offsets, coefficients = self.pad(offsets), self.pad(coefficients)
         difference = distances - to_type(offsets, distances.dtype)
         return ops.exp(to_type(coefficients, distances.dtype) * (difference * difference))
 

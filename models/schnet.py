@@ -22,12 +22,16 @@ Conventions:
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Dense, ShiftedSoftplus, Softplus, Swish
+from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
 from models.heads import Readout
 from models.precision import precision
@@ -43,17 +47,20 @@ SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
 class FilterNetwork(nn.Cell):
     """Equation (2) without the cutoff: Gaussians to filters (P, outputs).
 
-    On the many pairs only products of matrices and softplus are computed.  The biases are columns of the matrices: the
+    The kernels for CPUs add biases in passing.  Without them, on the many pairs only products of matrices and softplus are computed.  The biases are columns of the matrices: the
     last Gaussian is 1, and so is the last hidden value, softplus(ln(e - 1)).  The shift of the activation moves into
     the second bias: W (softplus(h) - ln 2) + b = W softplus(h) + (b - ln 2 sum_k W_k).
     """
 
-    def __init__(self, gaussians: int, filters: int, outputs: int, final_activation: bool, dtype: mstype.Type):
+    def __init__(
+        self, gaussians: int, filters: int, outputs: int, final_activation: bool, fused: bool, dtype: mstype.Type
+    ):
         super().__init__()
         self.hidden = Dense(gaussians, filters, dtype)
         self.output = Dense(filters, outputs, dtype)
         self.softplus = Softplus(dtype)
         self.final_activation = ShiftedSoftplus(dtype) if final_activation else None
+        self.activation = ShiftedSoftplus(dtype) if fused else None
         self.multiply = ops.MatMul(transpose_b=True)
         self.log2 = Tensor(np.log(2.0), dtype)
         one = np.zeros((filters + 1, gaussians + 1))
@@ -65,25 +72,40 @@ class FilterNetwork(nn.Cell):
         self.pad_output, self.pad_output_bias = ops.Pad(((0, 0), (0, 1))), ops.Pad(((0, 0), (filters, 0)))
 
     def construct(self, gaussians: Tensor) -> Tensor:
-        """(P, K + 1) with a last column of ones to one filter a pair."""
+        """(P, K), or (P, K + 1) with a last column of ones where nothing is fused, to one filter a pair."""
+        if self.activation is not None:
+            result = self.output(self.activation(self.hidden(gaussians)))
+        else:
+            result = self.with_biases_as_columns(gaussians)
+        return result if self.final_activation is None else self.final_activation(result)
+
+    def with_biases_as_columns(self, gaussians: Tensor) -> Tensor:
+        """(P, K + 1) to (P, outputs)."""
         bias = self.pad_bias(self.hidden.bias.reshape(-1, 1))
         hidden = self.pad_weight(self.hidden.weight) + (bias + self.one)  # (F' + 1, K + 1)
         bias = self.pad_output_bias((self.output.bias - self.log2 * self.output.weight.sum(1)).reshape(-1, 1))
         output = self.pad_output(self.output.weight) + bias  # (outputs, F' + 1)
         hidden, output = to_type(hidden, gaussians.dtype), to_type(output, gaussians.dtype)
-        result = self.multiply(self.softplus(self.multiply(gaussians, hidden)), output)  # (P, outputs)
-        return result if self.final_activation is None else self.final_activation(result)
+        return self.multiply(self.softplus(self.multiply(gaussians, hidden)), output)  # (P, outputs)
 
 
 class Interaction(nn.Cell):
     """Equations (3) and (4) without the residual sum."""
 
     def __init__(
-        self, features: int, filters: int, gaussians: int, matrix: bool, final_activation: bool, dtype: mstype.Type
+        self,
+        features: int,
+        filters: int,
+        gaussians: int,
+        matrix: bool,
+        final_activation: bool,
+        kernels: ModuleType | None,
+        dtype: mstype.Type,
     ):
         super().__init__()
         outputs = filters * filters if matrix else filters
-        self.filter = FilterNetwork(gaussians, filters, outputs, final_activation, dtype)
+        self.filter = FilterNetwork(gaussians, filters, outputs, final_activation, kernels is not None, dtype)
+        self.pair_sum: Any = kernels.pair_sum if kernels else None
         self.input = Dense(features, filters, dtype, bias=matrix)
         self.update_hidden = Dense(filters, features, dtype)
         self.update_output = Dense(features, features, dtype)
@@ -98,19 +120,25 @@ class Interaction(nn.Cell):
 
         Args:
             nodes: (N, F).
-            gaussians: (P, K + 1) with a last column of ones.
-            envelope: (P, outputs of the filter network), or None for no cutoff.
+            gaussians: what the filter network takes.
+            envelope: (P, 1) where the sum is fused; else (P, outputs of the filter network), or None for no cutoff.
             first, second: (P,) the two atoms of each pair.
         """
         weights = self.filter(gaussians)  # (P, F')
-        weights = weights if envelope is None else weights * envelope  # (2)
         inputs = self.input(nodes)  # (N, F')
+        if self.pair_sum is not None:
+            summed = self.pair_sum(inputs, weights, envelope, first, second)  # (N, F')  (3)
+        else:
+            summed = self.summed(inputs, weights if envelope is None else weights * envelope, first, second)
+        return self.update_output(self.activation(self.update_hidden(summed)))  # (4)
+
+    def summed(self, inputs: Tensor, weights: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Equation (3) from W_in x (N, F') and the filters (P, outputs), (N, F')."""
         like, inputs = inputs, to_type(inputs, weights.dtype)
         to_first = self.message(weights, gather(inputs, second))  # (P, F')
         to_second = self.message(weights, gather(inputs, first))  # (P, F')
         to_first, to_second = to_type(to_first, like.dtype), to_type(to_second, like.dtype)
-        summed = segment_sum(to_first, first, like) + segment_sum(to_second, second, like)  # (N, F')  (3)
-        return self.update_output(self.activation(self.update_hidden(summed)))  # (4)
+        return segment_sum(to_first, first, like) + segment_sum(to_second, second, like)
 
     def message(self, weights: Tensor, neighbours: Tensor) -> Tensor:
         """The filter applied to the neighbour's features, (P, F')."""
@@ -161,13 +189,19 @@ class SchNet(nn.Cell):
         atoms = self.kinds.atoms
         paper = convention == "2017"
         self.embedding = Parameter(initializer(Normal(1.0), (ELEMENTS, features), dtype), name="embedding")
-        self.basis = _basis(gaussians, cutoff, paper, dtype)
+        # the kernels are made for sums of elementwise products, not for float16
+        kernels = load() if filter == "elementwise" and self.kinds.edges != mstype.float16 else None
+        self.fused = kernels is not None
+        self.basis = _basis(gaussians, cutoff, paper, dtype, constant=not self.fused)
         self.envelope = None if paper else CosineCutoff(cutoff, atoms)
         # a product with ones spreads the envelope over the columns, five times as fast as broadcasting does on a CPU
         self.ones = Tensor(np.ones((1, filters * filters if filter == "matrix" else filters)), self.kinds.edges)
         self.spread = ops.MatMul()
         self.interactions = nn.CellList(
-            [Interaction(features, filters, gaussians, filter == "matrix", paper, dtype) for _ in range(blocks)]
+            [
+                Interaction(features, filters, gaussians, filter == "matrix", paper, kernels, dtype)
+                for _ in range(blocks)
+            ]
         )
         self.head_hidden = Dense(features, features // 2, dtype)
         self.head_output = Dense(features // 2, 1, dtype)
@@ -194,10 +228,13 @@ class SchNet(nn.Cell):
         node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
         vectors = edge_vectors(positions, second, first, shifts[:pairs])  # (P, 3)
         distances = safe_norm(vectors)  # (P, 1)
-        gaussians = to_type(self.basis(distances), self.kinds.edges)  # (P, K + 1)
+        gaussians = to_type(self.basis(distances), self.kinds.edges)  # (P, K) or (P, K + 1)
         envelope: Tensor | None = None
         if self.envelope is not None:
-            envelope = self.spread(to_type(self.envelope(distances), self.kinds.edges), self.ones)  # (P, F')
+            envelope = to_type(self.envelope(distances), self.kinds.edges)  # (P, 1)
+            envelope = envelope if self.fused else self.spread(envelope, self.ones)  # or (P, F')
+        elif self.fused:
+            envelope = ops.ones_like(distances)
         nodes = to_type(gather(self.embedding, numbers), self.kinds.atoms)  # (N, F)  (1)
         updates: tuple = ()
         for interaction in self.interactions:
@@ -244,12 +281,12 @@ class SchNet(nn.Cell):
         return result[0], segment_mean(result[1], node_graph, node_mask, graph_mask)
 
 
-def _basis(gaussians: int, cutoff: float, paper: bool, dtype: mstype.Type) -> GaussianBasis:
+def _basis(gaussians: int, cutoff: float, paper: bool, dtype: mstype.Type, constant: bool) -> GaussianBasis:
     """Gaussians evenly from 0 to the cutoff with the spacing as width, or the fixed grid of the 2017 paper."""
     if paper:
-        return GaussianBasis(SPACING_2017 * np.arange(gaussians), -GAMMA_2017, dtype)
+        return GaussianBasis(SPACING_2017 * np.arange(gaussians), -GAMMA_2017, dtype, constant)
     offsets = np.linspace(0.0, cutoff, gaussians)
-    return GaussianBasis(offsets, -0.5 / (offsets[1] - offsets[0]) ** 2, dtype)
+    return GaussianBasis(offsets, -0.5 / (offsets[1] - offsets[0]) ** 2, dtype, constant)
 
 
 def _check(arguments: dict) -> None:

@@ -1,0 +1,21 @@
+"""Kernels in C++ for the layers where MindSpore's operators on a CPU need many passes over memory.
+
+``build`` compiles kernels.cc, ``fused`` gives the kernels their derivatives.  A layer asks ``load`` when it is made, and has
+the same mathematics in MindSpore's operators for other devices, for float16, and where nothing can be compiled.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import mindspore as ms
+
+from models.cpu_kernels.build import library
+
+
+def load() -> ModuleType | None:
+    """The module ``fused``, if the device is the CPU and the kernels are compiled, now or before; else nothing."""
+    if ms.get_context("device_target") != "CPU" or not library():
+        return None
+    return importlib.import_module("models.cpu_kernels.fused")
