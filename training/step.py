@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs
-from physics.derivatives import EnergyAndForces, require_compilation, with_slope
+from physics.derivatives import EnergyAndForces, Outermost, require_compilation, with_slope
 from training.distributed import SumOverRanks
 from training.losses import ERRORS, absolute_error, masked_sum
 from training.optimizer import AdamW, flatten
@@ -39,7 +39,7 @@ class Objective(NamedTuple):
     force_weight: float = 0.0
 
 
-class TrainStep(nn.Cell):
+class TrainStep(Outermost):
     """Forward, loss, gradients and update.
 
     Each process passes its part of a batch and the number of molecules in the whole batch, so that the sums over all
@@ -149,7 +149,7 @@ def step_arguments(
     return (*to_tensors(batch.inputs), *targets, *numbers)
 
 
-class EvaluationStep(nn.Cell):
+class EvaluationStep(Outermost):
     """Outputs (G,) and embeddings (G, F) of a batch; with ``forces`` also the forces (N, 3), after the outputs."""
 
     def __init__(self, model: nn.Cell, forces: bool = False):

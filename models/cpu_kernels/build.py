@@ -46,7 +46,7 @@ def find_or_build() -> tuple[str, str]:
         if file.is_file() and belongs_to_us(file):
             return str(file), ""
         reason = compile_to(file, native) and compile_to(file, [compiler, *FLAGS])
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
         return "", " ".join(str(error).split())[:200]
     return ("", reason) if reason else (str(file), "")
 

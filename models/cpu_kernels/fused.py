@@ -3,9 +3,11 @@
     (1)  activations  y = f(x), and the slopes g f'(x), g f''(x); g f'''(x) is written in MindSpore's operators
     (2)  pairs        m_i = sum_p c_p w_p x_j, with each of the two atoms of a pair in the place of i
     (3)  triplets     s_o = sum_t x_in(t) (W r_t) over the triplets t with out(t) = o
+    (4)  layers       y = x W^T + b
 
-(2) and (3) are linear in each factor.  Contracted with g each is one number, sum g c w x or sum g x (W r); its gradient in
-any factor is linear in all the others, so three kernels each serve every order: the cells are each other's gradients.
+(2) to (4) are linear in each factor.  Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its
+gradient in any factor is linear in all the others, so three kernels each (and the sum for b) serve every order: the cells
+are each other's gradients.
 
 They take float32 and float64.  Arrays are dense, indices int32 and in range.
 """
@@ -246,17 +248,29 @@ class _TripletWeights(_Kernel):
 class _Linear(_Kernel):
     """(4) x W^T + b, (M, N), from x (M, K), W (N, K) and b (N,)."""
 
-    def __init__(self, name: str, shape: Callable[..., list[int]]):
-        super().__init__(name, shape)
-        self.sum = ops.ReduceSum()
-
     def construct(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         """Rows of x."""
         return self.kernel(x, w, b)
 
     def bprop(self, x: Tensor, w: Tensor, b: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """g W, g^T x and the sum of g over rows."""
-        return linear_inputs(dout, w), linear_weights(dout, x), self.sum(dout, 0)
+        return linear_inputs(dout, w), linear_weights(dout, x), column_sums(dout)
+
+
+class _ColumnSums(_Kernel):
+    """The gradient of (4) in b: the sum of the rows of g (M, N), (N,)."""
+
+    def __init__(self, name: str, shape: Callable[..., list[int]]):
+        super().__init__(name, shape)
+        self.add = ops.BiasAdd()
+
+    def construct(self, g: Tensor) -> Tensor:
+        """g (M, N)."""
+        return self.kernel(g)
+
+    def bprop(self, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradient goes to every row."""
+        return (self.add(self.zeros(g), dout),)
 
 
 class _LinearWithoutBias(_Kernel):
@@ -318,4 +332,5 @@ triplet_weights = _TripletWeights("triplet_weights", lambda *shapes: [shapes[0][
 linear = _Linear("linear", lambda *shapes: [shapes[0][0], shapes[1][0]])
 linear_without_bias = _LinearWithoutBias("linear_without_bias", lambda *shapes: [shapes[0][0], shapes[1][0]])
 linear_inputs = _LinearInputs("linear_inputs", lambda *shapes: [shapes[0][0], shapes[1][1]])
+column_sums = _ColumnSums("column_sums", lambda *shapes: [shapes[0][1]])
 linear_weights = _LinearWeights("linear_weights", lambda *shapes: [shapes[0][1], shapes[1][1]])

@@ -115,7 +115,7 @@ Helpers& helpers() {
   return *made;
 }
 
-constexpr int64_t worth_sharing = 1 << 15;  // multiplications; less is done before a helper has begun
+constexpr int64_t worth_sharing = 1 << 20;  // multiplications, some 20 microseconds; less is not worth a helper
 
 // How many parts a kernel of so many operations is cut into: more than threads, so that a late one gets less to do.
 int parts_of(int64_t operations, int for_each_thread) {
@@ -222,7 +222,7 @@ struct ShiftedSoftplus {  // ln(1 + e^x) - ln 2
 
 template <class F, int order, class R>
 void activation(int64_t count, const R* x, const R* g, R* y) {
-  shared(parts_of(4 * count, 4), [=](int part, int parts) {
+  shared(parts_of(16 * count, 4), [=](int part, int parts) {
     const Range range = part_of(count, part, parts);
     const R* __restrict from = x;
     const R* __restrict factor = g;
@@ -241,7 +241,7 @@ void activation(int64_t count, const R* x, const R* g, R* y) {
 template <class R>
 void pair_sum(int64_t nodes, int64_t pairs, int64_t width, const R* x, const R* w, const R* c, const int32_t* first,
               const int32_t* second, R* out) {
-  const auto bounds = fair_rows(nodes, pairs, first, second, parts_of(2 * pairs * width, 2));
+  const auto bounds = fair_rows(nodes, pairs, first, second, parts_of(8 * pairs * width, 2));
   shared(bounds.size() - 1, [&](int part, int) {
     const int64_t begin = bounds[part], end = bounds[part + 1];
     std::fill(out + begin * width, out + end * width, R(0));
@@ -269,7 +269,7 @@ void pair_sum(int64_t nodes, int64_t pairs, int64_t width, const R* x, const R* 
 template <class R>
 void pair_filters(int64_t pairs, int64_t width, const R* g, const R* x, const R* c, const int32_t* first,
                   const int32_t* second, R* out) {
-  shared(parts_of(2 * pairs * width, 4), [=](int part, int parts) {
+  shared(parts_of(8 * pairs * width, 4), [=](int part, int parts) {
     const Range range = part_of(pairs, part, parts);
     for (int64_t p = range.begin; p < range.end; ++p) {
       const int64_t i = first[p] * width, j = second[p] * width;
@@ -285,7 +285,7 @@ void pair_filters(int64_t pairs, int64_t width, const R* g, const R* x, const R*
 template <class R>
 void pair_scales(int64_t pairs, int64_t width, const R* g, const R* x, const R* w, const int32_t* first,
                  const int32_t* second, R* out) {
-  shared(parts_of(2 * pairs * width, 4), [=](int part, int parts) {
+  shared(parts_of(8 * pairs * width, 4), [=](int part, int parts) {
     const Range range = part_of(pairs, part, parts);
     for (int64_t p = range.begin; p < range.end; ++p) {
       const int64_t i = first[p] * width, j = second[p] * width;
@@ -507,6 +507,27 @@ void outer(int64_t m, int64_t n, int64_t k, const R* g, const R* x, R* out) {
     }
 }
 
+// out (N) = sum of the rows of g (M, N).
+template <class R>
+void column_sums(int64_t m, int64_t n, const R* g, R* out) {
+  std::vector<std::vector<R>> sums(parts_of(4 * m * n, 2));
+  shared(sums.size(), [&](int part, int parts) {
+    std::vector<R> mine(n, R(0));
+    R* __restrict sum = mine.data();
+    const Range range = part_of(m, part, parts);
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      const R* __restrict row = g + i * n;
+      for (int64_t j = 0; j < n; ++j) sum[j] += row[j];
+    }
+    sums[part].swap(mine);
+  });
+  for (int64_t j = 0; j < n; ++j) {
+    R total = 0;
+    for (const auto& one : sums) total += one[j];
+    out[j] = total;
+  }
+}
+
 bool is_double(const char* type) { return std::strcmp(type, "float64") == 0; }
 
 int64_t size(int rank, const int64_t* shape) {
@@ -637,5 +658,12 @@ KERNEL(linear_weights) {  // g (M, N), x (M, K) -> (N, K)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
     outer<R>(shapes[0][0], shapes[0][1], shapes[1][1], REAL(0), REAL(1), REAL(2));
+  });
+}
+
+KERNEL(column_sums) {  // g (M, N) -> (N,)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    column_sums<R>(shapes[0][0], shapes[0][1], REAL(0), REAL(1));
   });
 }
