@@ -25,6 +25,7 @@ from data_tools.plausibility import unit_suspicions
 from data_tools.splits import save_split
 from job_options import enter_job, parse_options, use_for_training
 from measures import baseline_predictions, measure_forces, metrics_of
+from models import cpu_kernels
 from session import (
     CommandLine,
     Evaluator,
@@ -108,6 +109,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     run, split, table = config.run, dataset.split, dataset.packed.table
     log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
+    if run.device_target == "CPU":
+        log.info("kernels for CPUs: %s", cpu_kernels.state())
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))

@@ -47,9 +47,10 @@ SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
 class FilterNetwork(nn.Cell):
     """Equation (2) without the cutoff: Gaussians to filters (P, outputs).
 
-    The kernels for CPUs add biases in passing.  Without them, on the many pairs only products of matrices and softplus are computed.  The biases are columns of the matrices: the
-    last Gaussian is 1, and so is the last hidden value, softplus(ln(e - 1)).  The shift of the activation moves into
-    the second bias: W (softplus(h) - ln 2) + b = W softplus(h) + (b - ln 2 sum_k W_k).
+    The kernels for CPUs add biases in passing.  Without them only products of matrices and softplus are computed on the
+    many pairs.  The biases are columns of the matrices: the last Gaussian is 1, and so is the last hidden value,
+    softplus(ln(e - 1)).  The shift of the activation moves into the second bias:
+    W (softplus(h) - ln 2) + b = W softplus(h) + (b - ln 2 sum_k W_k).
     """
 
     def __init__(

@@ -35,10 +35,10 @@ class DerivativeError(RuntimeError):
 
 
 class Outermost(nn.Cell):
-    """A cell that Python calls, at no more cost than it must: with a graph that exists, the cells within are not visited.
+    """A cell that Python calls, at no more cost than it must: where its graph exists, no cell within is visited.
 
-    MindSpore tells every cell within, at every call, which graph it is compiled into; that takes about a millisecond for a
-    network of a hundred cells, a third of a small molecule's forces, and only matters to a compilation.
+    At every call MindSpore tells every cell within which graph it is compiled into.  Only a compilation needs that, and
+    it takes about a millisecond for a network of a hundred cells: a third of the forces of a small molecule.
     """
 
     @property

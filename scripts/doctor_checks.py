@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.api import _pynative_executor
 
 from data_tools.source_files import one_line
+from models import cpu_kernels
 from physics.derivatives import Compiled
 from training.platform import MODES, cores, versions
 
@@ -73,6 +74,7 @@ def machine(device_target: str, device_id: int) -> list[Row]:
     """Versions, device, cores and memory."""
     found = versions()
     same = found["mindspore"] == MEASURED_WITH
+    kernels = cpu_kernels.state() if device_target == "CPU" else "not needed on this device"
     python_is_new = sys.version_info >= (3, 10)
     return [
         judged("python", found["python"], "3.10 or later", python_is_new),
@@ -80,6 +82,7 @@ def machine(device_target: str, device_id: int) -> list[Row]:
         judged("numpy", found["numpy"], "below 2", int(found["numpy"].split(".")[0]) < 2),
         judged("device", f"{device_target}:{device_id}", "", ms.get_context("device_target") == device_target),
         judged("cores", str(cores()), "", cores() > 0),
+        Row("kernels for CPUs", kernels, "", KNOWN if kernels.startswith("none") else OK),
         judged("memory of the host", f"{memory() / 2**30:.1f} GiB", "", memory() > 0),
     ]
 

@@ -122,8 +122,8 @@ class SchNetTrace(nn.Cell):
         for interaction in self.model.interactions:
             filters = (*filters, interaction.filter(gaussians))
         traced = self.model.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
-        columns = self.model.basis.offsets.shape[0]
-        return gaussians[:, :columns], self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
+        gaussians = gaussians[:, : self.model.basis.offsets.shape[0]]
+        return gaussians, self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
 
 
 def _schnet_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:

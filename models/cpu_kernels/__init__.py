@@ -1,7 +1,7 @@
 """Kernels in C++ for the layers where MindSpore's operators on a CPU need many passes over memory.
 
-``build`` compiles kernels.cc, ``fused`` gives the kernels their derivatives.  A layer asks ``load`` when it is made, and has
-the same mathematics in MindSpore's operators for other devices, for float16, and where nothing can be compiled.
+``build`` compiles kernels.cc, ``fused`` gives the kernels their derivatives.  A layer asks ``load`` when it is made; it
+has the same mathematics in MindSpore's operators for other devices, for float16, and where nothing can be compiled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import mindspore as ms
 
-from models.cpu_kernels.build import library
+from models.cpu_kernels.build import find_or_build, library
 
 
 def load() -> ModuleType | None:
@@ -19,3 +19,9 @@ def load() -> ModuleType | None:
     if ms.get_context("device_target") != "CPU" or not library():
         return None
     return importlib.import_module("models.cpu_kernels.fused")
+
+
+def state() -> str:
+    """What a person wants to know: whether the kernels are used on a CPU, and if not, why."""
+    file, reason = find_or_build()
+    return "compiled" if file else f"none, MindSpore's operators instead: {reason}"

@@ -1,6 +1,6 @@
-"""Compiles kernels.cc once for each machine and version, into the user's cache; without a compiler there are no kernels.
+"""Compiles kernels.cc once for each machine and version, into the user's cache; without a compiler there are none.
 
-``GEOSPORE_CPU_KERNELS=0`` in the environment switches them off: the same mathematics then runs in MindSpore's operators.
+``GEOSPORE_CPU_KERNELS=0`` in the environment switches them off: the same mathematics runs in MindSpore's operators.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 SWITCH = "GEOSPORE_CPU_KERNELS"
-SOURCE = Path(__file__).with_name("kernels.cc")
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "kernels.cc"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = "-std=c++17 -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -shared -fPIC -pthread".split()
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
@@ -78,7 +79,8 @@ def key(command: list[str]) -> str:
     except OSError:
         lines = []
     processor = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    parts = (SOURCE.read_bytes(), version, " ".join(command).encode(), processor.encode())
+    sources = [path.read_bytes() for path in sorted([SOURCE, *FOLDER.glob("*.h")])]
+    parts = (*sources, version, " ".join(command).encode(), processor.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 

@@ -5,9 +5,9 @@
     (3)  triplets     s_o = sum_t x_in(t) (W r_t) over the triplets t with out(t) = o
     (4)  layers       y = x W^T + b
 
-(2) to (4) are linear in each factor.  Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its
-gradient in any factor is linear in all the others, so three kernels each (and the sum for b) serve every order: the cells
-are each other's gradients.
+(2) to (4) are linear in each factor.  Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x);
+its gradient in any factor is linear in all the others, so three kernels each (and the sum for b) serve every order: the
+cells are each other's gradients.
 
 They take float32 and float64.  Arrays are dense, indices int32 and in range.
 """
@@ -23,14 +23,12 @@ from mindspore import Tensor, nn, ops
 from models.cpu_kernels.build import library
 
 LIBRARY = library()
-
-
 # not OMP_NUM_THREADS: MindSpore sets it to 1 for its children, whatever the user wanted
 ctypes.CDLL(LIBRARY).set_threads(len(os.sched_getaffinity(0)))
 
 
 def _kernel(name: str, shape: Callable[..., list[int]]) -> ops.Custom:
-    """The kernel called ``name``, of the precision of its first input; ``shape`` makes its shape from those of inputs."""
+    """The kernel called ``name``, in the precision of its first input; ``shape`` makes its shape from the inputs'."""
     return ops.Custom(f"{LIBRARY}:{name}", shape, lambda *types: types[0], "aot")
 
 
@@ -50,7 +48,7 @@ class _Swish(_Kernel):
         return self.kernel(x)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g f'(x)."""
+        """Returns g f'(x)."""
         return (swish_slope(x, dout),)
 
 
@@ -62,7 +60,7 @@ class _SwishSlope(_Kernel):
         return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g h f''(x) and h f'(x)."""
+        """Returns g h f''(x) and h f'(x)."""
         return swish_curvature(x, dout * g), swish_slope(x, dout)
 
 
@@ -78,7 +76,7 @@ class _SwishCurvature(_Kernel):
         return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g h f'''(x) with f''' = s1 (3 - 6 s + x (1 - 6 s1)), s1 = s (1 - s), and h f''(x)."""
+        """Returns g h f'''(x) with f''' = s1 (3 - 6 s + x (1 - 6 s1)), s1 = s (1 - s), and h f''(x)."""
         s = self.sigmoid(x)
         s1 = s * (1 - s)
         return dout * g * s1 * (3 - 6 * s + x * (1 - 6 * s1)), swish_curvature(x, dout)
@@ -92,7 +90,7 @@ class _ShiftedSoftplus(_Kernel):
         return self.kernel(x)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g s(x)."""
+        """Returns g s(x)."""
         return (softplus_slope(x, dout),)
 
 
@@ -104,7 +102,7 @@ class _SoftplusSlope(_Kernel):
         return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g h s'(x) and h s(x)."""
+        """Returns g h s'(x) and h s(x)."""
         return softplus_curvature(x, dout * g), softplus_slope(x, dout)
 
 
@@ -120,7 +118,7 @@ class _SoftplusCurvature(_Kernel):
         return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g h s''(x) with s'' = s (1 - s) (1 - 2 s), and h s'(x)."""
+        """Returns g h s''(x) with s'' = s (1 - s) (1 - 2 s), and h s'(x)."""
         s = self.sigmoid(x)
         return dout * g * s * (1 - s) * (1 - 2 * s), softplus_curvature(x, dout)
 
@@ -135,7 +133,7 @@ class _PairSum(_Kernel):
     def bprop(
         self, x: Tensor, w: Tensor, c: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor
     ) -> tuple:
-        """x and m change places: what i gets from j is weighted as what j gets from i."""
+        """Exchanges x and m: what i gets from j is weighted as what j gets from i."""
         return (
             pair_sum(dout, w, c, first, second),
             pair_filters(dout, x, c, first, second),
@@ -149,7 +147,7 @@ class _PairFilters(_Kernel):
     """The gradient of (2) in w: c_p (g_i x_j + g_j x_i), (P, F)."""
 
     def construct(self, g: Tensor, x: Tensor, c: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """g and x (N, F), c (P, 1)."""
+        """Of g and x (N, F), c (P, 1)."""
         return self.kernel(g, x, c, first, second)
 
     def bprop(
@@ -169,7 +167,7 @@ class _PairScales(_Kernel):
     """The gradient of (2) in c: w_p . (g_i x_j + g_j x_i), (P, 1)."""
 
     def construct(self, g: Tensor, x: Tensor, w: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """g and x (N, F), w (P, F)."""
+        """Of g and x (N, F), w (P, F)."""
         return self.kernel(g, x, w, first, second)
 
     def bprop(
@@ -209,7 +207,7 @@ class _TripletRows(_Kernel):
     """The gradient of (3) in r: W^T (g_to x_source), (T, B)."""
 
     def construct(self, g: Tensor, x: Tensor, w: Tensor, source: Tensor, to: Tensor) -> Tensor:
-        """g and x (E, I), W (I, B)."""
+        """Of g and x (E, I), W (I, B)."""
         return self.kernel(g, x, w, source, to)
 
     def bprop(
@@ -229,7 +227,7 @@ class _TripletWeights(_Kernel):
     """The gradient of (3) in W: sum_t (g_to x_source) r_t^T, (I, B)."""
 
     def construct(self, g: Tensor, x: Tensor, r: Tensor, source: Tensor, to: Tensor) -> Tensor:
-        """g and x (E, I), r (T, B)."""
+        """Of g and x (E, I), r (T, B)."""
         return self.kernel(g, x, r, source, to)
 
     def bprop(
@@ -253,7 +251,7 @@ class _Linear(_Kernel):
         return self.kernel(x, w, b)
 
     def bprop(self, x: Tensor, w: Tensor, b: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g W, g^T x and the sum of g over rows."""
+        """Returns g W, g^T x and the sum of g over rows."""
         return linear_inputs(dout, w), linear_weights(dout, x), column_sums(dout)
 
 
@@ -265,7 +263,7 @@ class _ColumnSums(_Kernel):
         self.add = ops.BiasAdd()
 
     def construct(self, g: Tensor) -> Tensor:
-        """g (M, N)."""
+        """Of g (M, N)."""
         return self.kernel(g)
 
     def bprop(self, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
@@ -277,11 +275,11 @@ class _LinearWithoutBias(_Kernel):
     """(4) x W^T, (M, N)."""
 
     def construct(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (M, K) and W (N, K)."""
+        """Of x (M, K) and W (N, K)."""
         return self.kernel(x, w)
 
     def bprop(self, x: Tensor, w: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """g W and g^T x."""
+        """Returns g W and g^T x."""
         return linear_inputs(dout, w), linear_weights(dout, x)
 
 
@@ -289,7 +287,7 @@ class _LinearInputs(_Kernel):
     """The gradient of (4) in x: g W, (M, K)."""
 
     def construct(self, g: Tensor, w: Tensor) -> Tensor:
-        """g (M, N) and W (N, K)."""
+        """Of g (M, N) and W (N, K)."""
         return self.kernel(g, w)
 
     def bprop(self, g: Tensor, w: Tensor, out: Tensor, dout: Tensor) -> tuple:
@@ -301,7 +299,7 @@ class _LinearWeights(_Kernel):
     """The gradient of (4) in W: g^T x, (N, K)."""
 
     def construct(self, g: Tensor, x: Tensor) -> Tensor:
-        """g (M, N) and x (M, K)."""
+        """Of g (M, N) and x (M, K)."""
         return self.kernel(g, x)
 
     def bprop(self, g: Tensor, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
@@ -321,7 +319,8 @@ def _rows_of_third(*shapes: list[int]) -> list[int]:
 
 swish, swish_slope = _Swish("swish_0", _same), _SwishSlope("swish_1", _same)
 swish_curvature = _SwishCurvature("swish_2", _same)
-shifted_softplus, softplus_slope = _ShiftedSoftplus("shifted_softplus_0", _same), _SoftplusSlope("shifted_softplus_1", _same)
+shifted_softplus = _ShiftedSoftplus("shifted_softplus_0", _same)
+softplus_slope = _SoftplusSlope("shifted_softplus_1", _same)
 softplus_curvature = _SoftplusCurvature("shifted_softplus_2", _same)
 pair_sum, pair_filters = _PairSum("pair_sum", _same), _PairFilters("pair_filters", _rows_of_third)
 pair_scales = _PairScales("pair_scales", lambda *shapes: [shapes[2][0], 1])
