@@ -19,6 +19,7 @@ constexpr int vector_bytes = 32, vectors = 2, rows_at_once = 6;
 #else
 constexpr int vector_bytes = 16, vectors = 4, rows_at_once = 6;
 #endif
+constexpr int64_t rows_of_a_sum = 512;  // at least, where each part has a sum of its own that must be added up
 constexpr int64_t block = 96;  // rows that stay in the nearest caches
 
 template <class R>
@@ -115,7 +116,7 @@ template <class R>
 void outer(int64_t m, int64_t n, int64_t k, const R* g, const R* x, R* out) {
   constexpr int64_t panel = Wide<R>::panel;
   const int64_t panels = (k + panel - 1) / panel, stride = panels * panel;
-  std::vector<std::vector<R>> sums(parts_of(m * k * n, 2));
+  std::vector<std::vector<R>> sums(parts_of(m * k * n, 2, m / rows_of_a_sum));
   shared(sums.size(), [&](int part, int parts) {
     std::vector<R> mine(n * stride, R(0)), copy(k % panel ? block * panel : 0, R(0));
     const Range range = part_of(m, part, parts);
@@ -146,7 +147,7 @@ void outer(int64_t m, int64_t n, int64_t k, const R* g, const R* x, R* out) {
 // out (N) = sum of the rows of g (M, N).
 template <class R>
 void column_sums(int64_t m, int64_t n, const R* g, R* out) {
-  std::vector<std::vector<R>> sums(parts_of(4 * m * n, 2));
+  std::vector<std::vector<R>> sums(parts_of(4 * m * n, 2, m / rows_of_a_sum));
   shared(sums.size(), [&](int part, int parts) {
     std::vector<R> mine(n, R(0));
     R* __restrict sum = mine.data();

@@ -114,11 +114,16 @@ Helpers& helpers() {
 
 constexpr int64_t worth_sharing = 1 << 20;  // multiplications, some 20 microseconds; less is not worth a helper
 
-// How many parts a kernel of so many operations is cut into: more than threads, so that a late one gets less to do.
-int parts_of(int64_t operations, int for_each_thread) {
+constexpr int64_t smallest_part = worth_sharing / 4;
+
+// How many parts a kernel of so many operations is cut into: more than threads, so that a late one gets less to do, but
+// none too small, and not more than ``most``.
+int parts_of(int64_t operations, int for_each_thread, int64_t most = 1 << 15) {
   if (operations < worth_sharing) return 1;
   const int threads = helpers().threads;
-  return threads == 1 ? 1 : threads * for_each_thread;
+  if (threads == 1) return 1;
+  const int64_t wanted = static_cast<int64_t>(threads) * for_each_thread;
+  return static_cast<int>(std::max<int64_t>(1, std::min({wanted, operations / smallest_part, most})));
 }
 
 // work(part, parts) for every part.

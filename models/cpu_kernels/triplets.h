@@ -10,6 +10,7 @@
 
 namespace {
 
+constexpr int64_t triplets_of_a_sum = 2048;  // at least, where each part has a sum of its own
 constexpr int usual_basis = 8;  // B of DimeNet++: loops of known length
 
 template <class R>
@@ -74,7 +75,7 @@ void triplet_rows(int64_t triplets, int64_t width, int64_t basis, const R* g, co
 template <int known, class R>
 void triplet_weights(int64_t triplets, int64_t width, int64_t basis, const R* g, const R* x, const R* r,
                      const int32_t* from, const int32_t* to, R* out) {
-  std::vector<std::vector<R>> sums(parts_of(triplets * width * basis, 2));
+  std::vector<std::vector<R>> sums(parts_of(triplets * width * basis, 2, triplets / triplets_of_a_sum));
   shared(sums.size(), [&](int part, int parts) {
     std::vector<R> mine(width * basis, R(0));
     R* __restrict sum = mine.data();
