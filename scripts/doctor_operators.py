@@ -13,6 +13,7 @@ from scipy.special import eval_legendre, spherical_jn
 from models import DTYPES
 from models.angular import SphericalBesselBasis, ZonalHarmonics, spherical_bessel_zeros
 from models.blocks import AddBias, Dense, ShiftedSoftplus, Softplus, Swish
+from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
 from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
 
@@ -46,6 +47,7 @@ def operators(dtype: str) -> list[Operator]:
         *on_graphs(dtype),
         *layers(dtype),
         *directional(dtype),
+        *kernels(),
     ]
 
 
@@ -267,4 +269,40 @@ def directional(dtype: str) -> list[Operator]:
             "SphericalBesselBasis", SphericalBesselBasis(degrees, count, cutoff, 5, False, kind), spherical, d
         ),
         Operator("ZonalHarmonics", ZonalHarmonics(degrees, 1, kind), zonal, signed(4, 1) / 2),
+    ]
+
+
+def kernels() -> list[Operator]:
+    """What ``models.cpu_kernels`` has beside swish and softplus; nothing where there are no kernels."""
+    fused = load()
+    if fused is None:
+        return []
+    first, second = np.array([0, 1, 2, 0], np.int32), np.array([1, 2, 3, 3], np.int32)
+    ends = Tensor(first), Tensor(second)
+
+    def layer(x):
+        return fused.linear(x, x * x, x[0])
+
+    def pairs(x):
+        return fused.pair_sum(x, x * x, x[:, :1], *ends)
+
+    def numpy_pairs(x):
+        result, filters = np.zeros_like(x), x * x * x[:, :1]
+        np.add.at(result, first, filters * x[second])
+        np.add.at(result, second, filters * x[first])
+        return result
+
+    def triplets(x):
+        return fused.triplet_sum(x, x * x, x + x, *ends)
+
+    def numpy_triplets(x):
+        result = np.zeros_like(x)
+        np.add.at(result, second, x[first] * (x * x @ (x + x).T))
+        return result
+
+    x = positive(4, 4)
+    return [
+        Operator("kernel: linear", layer, lambda x: x @ (x * x).T + x[0], x),
+        Operator("kernel: sum over pairs", pairs, numpy_pairs, x),
+        Operator("kernel: sum over triplets", triplets, numpy_triplets, x),
     ]
