@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -366,6 +367,7 @@ def test_the_real_compiler_is_called_when_a_run_starts(cache):
     """In a process of its own, as a user's: the first use compiles into the cache."""
     program = "from models import cpu_kernels; print(bool(cpu_kernels.load()))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    result = subprocess.run(["python", "-c", program], capture_output=True, text=True, env=environment, check=False)
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.stdout.strip() == "True", result.stderr
     assert [path.suffix for path in cache.iterdir()] == [".so"]
