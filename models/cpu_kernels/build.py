@@ -24,7 +24,6 @@ NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": (
 SECONDS = 300  # a compiler that needs longer is given up
 
 
-@functools.cache
 def library() -> str:
     """Path of the compiled kernels, which are made at the first call; empty where there are none."""
     return find_or_build()[0]

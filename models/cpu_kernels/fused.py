@@ -40,6 +40,18 @@ class _Kernel(nn.Cell):
         self.kernel, self.zeros = _kernel(name, shape), ops.ZerosLike()
 
 
+class _Slope(_Kernel):
+    """(1) A slope of any order at x, times g."""
+
+    def __init__(self, name: str, shape: Callable[..., list[int]]):
+        super().__init__(name, shape)
+        self.sigmoid = ops.Sigmoid()
+
+    def construct(self, x: Tensor, g: Tensor) -> Tensor:
+        """Two of the same shape."""
+        return self.kernel(x, g)
+
+
 class _Swish(_Kernel):
     """(1) x s(x) with the sigmoid s."""
 
@@ -52,28 +64,16 @@ class _Swish(_Kernel):
         return (swish_slope(x, dout),)
 
 
-class _SwishSlope(_Kernel):
+class _SwishSlope(_Slope):
     """(1) g f'(x)."""
-
-    def construct(self, x: Tensor, g: Tensor) -> Tensor:
-        """Two of the same shape."""
-        return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Returns g h f''(x) and h f'(x)."""
         return swish_curvature(x, dout * g), swish_slope(x, dout)
 
 
-class _SwishCurvature(_Kernel):
+class _SwishCurvature(_Slope):
     """(1) g f''(x)."""
-
-    def __init__(self, name: str, shape: Callable[..., list[int]]):
-        super().__init__(name, shape)
-        self.sigmoid = ops.Sigmoid()
-
-    def construct(self, x: Tensor, g: Tensor) -> Tensor:
-        """Two of the same shape."""
-        return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Returns g h f'''(x) with f''' = s1 (3 - 6 s + x (1 - 6 s1)), s1 = s (1 - s), and h f''(x)."""
@@ -94,28 +94,16 @@ class _ShiftedSoftplus(_Kernel):
         return (softplus_slope(x, dout),)
 
 
-class _SoftplusSlope(_Kernel):
+class _SoftplusSlope(_Slope):
     """(1) g s(x)."""
-
-    def construct(self, x: Tensor, g: Tensor) -> Tensor:
-        """Two of the same shape."""
-        return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Returns g h s'(x) and h s(x)."""
         return softplus_curvature(x, dout * g), softplus_slope(x, dout)
 
 
-class _SoftplusCurvature(_Kernel):
+class _SoftplusCurvature(_Slope):
     """(1) g s'(x)."""
-
-    def __init__(self, name: str, shape: Callable[..., list[int]]):
-        super().__init__(name, shape)
-        self.sigmoid = ops.Sigmoid()
-
-    def construct(self, x: Tensor, g: Tensor) -> Tensor:
-        """Two of the same shape."""
-        return self.kernel(x, g)
 
     def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Returns g h s''(x) with s'' = s (1 - s) (1 - 2 s), and h s'(x)."""

@@ -137,11 +137,7 @@ void outer(int64_t m, int64_t n, int64_t k, const R* g, const R* x, R* out) {
     sums[part].swap(mine);
   });
   for (int64_t j = 0; j < n; ++j)
-    for (int64_t i = 0; i < k; ++i) {
-      R total = 0;
-      for (const auto& one : sums) total += one[j * stride + i];
-      out[j * k + i] = total;
-    }
+    for (int64_t i = 0; i < k; ++i) out[j * k + i] = total_of(sums, j * stride + i);
 }
 
 // out (N) = sum of the rows of g (M, N).
@@ -158,11 +154,7 @@ void column_sums(int64_t m, int64_t n, const R* g, R* out) {
     }
     sums[part].swap(mine);
   });
-  for (int64_t j = 0; j < n; ++j) {
-    R total = 0;
-    for (const auto& one : sums) total += one[j];
-    out[j] = total;
-  }
+  for (int64_t j = 0; j < n; ++j) out[j] = total_of(sums, j);
 }
 
 }  // namespace

@@ -157,4 +157,12 @@ std::vector<int64_t> fair_rows(int64_t rows, int64_t entries, const int32_t* fir
   return bounds;
 }
 
+// Number i of all parts' own sums, added up in the order of the parts.
+template <class R>
+R total_of(const std::vector<std::vector<R>>& sums, int64_t i) {
+  R total = 0;
+  for (const auto& one : sums) total += one[i];
+  return total;
+}
+
 }  // namespace

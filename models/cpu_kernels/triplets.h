@@ -93,11 +93,7 @@ void triplet_weights(int64_t triplets, int64_t width, int64_t basis, const R* g,
     sums[part].swap(mine);
   });
   for (int64_t f = 0; f < width; ++f)
-    for (int64_t b = 0; b < basis; ++b) {
-      R total = 0;
-      for (const auto& one : sums) total += one[b * width + f];
-      out[f * basis + b] = total;
-    }
+    for (int64_t b = 0; b < basis; ++b) out[f * basis + b] = total_of(sums, b * width + f);
 }
 
 }  // namespace
