@@ -38,10 +38,11 @@ from session import (
 )
 from training import checkpoint as checkpoints
 from training.cloud_job import Job
+from training.cpu_runtime import cores
 from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
 from training.loop import Trainer
-from training.platform import cores, set_up, versions
+from training.platform import set_up, versions
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
 from training.step import compile_count
 

@@ -5,8 +5,12 @@ Every function keeps derivatives of order 0 to 3 right and finite when it is com
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
+
+from models.cpu_kernels import load
 
 
 class _Gather(nn.Cell):
@@ -104,3 +108,25 @@ def safe_norm(vectors: Tensor) -> Tensor:
     squared = (vectors * vectors).sum(-1, keepdims=True)
     positive = squared > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), ops.zeros_like(squared))
+
+
+class PairDistances(nn.Cell):
+    """The distance of the atoms of each pair, which is the length of ``edge_vectors`` for the first half of the edges.
+
+    Args:
+        dtype: of the positions.
+    """
+
+    def __init__(self, dtype: mstype.Type):
+        super().__init__()
+        kernels = load() if dtype != mstype.float16 else None
+        self.pair_vectors: Any = kernels.pair_vectors if kernels else None
+        self.lengths: Any = kernels.lengths if kernels else None
+
+    def construct(self, positions: Tensor, senders: Tensor, receivers: Tensor, shifts: Tensor) -> Tensor:
+        """Positions (N, 3), the ends of E edges and their shifts (E, 3) to (E/2, 1); Angstrom."""
+        pairs = senders.shape[0] // 2
+        shifts = shifts[:pairs]
+        if self.pair_vectors is not None:
+            return self.lengths(self.pair_vectors(positions, shifts, receivers, senders))
+        return safe_norm(edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.cpu_kernels import load
 from models.graph_ops import to_type
 
 
@@ -32,14 +35,19 @@ class GaussianBasis(nn.Cell):
             Tensor(np.full(len(offsets), coefficient), dtype), name="coefficients", requires_grad=False
         )
         self.constant, self.pad = constant, ops.Pad(((0, 1),))
+        kernels = load()
+        self.kernel: Any = kernels.gaussians if kernels else None
 
     def construct(self, distances: Tensor) -> Tensor:
         """(E, 1) Angstrom to (E, K), or (E, K + 1) with the constant."""
         offsets, coefficients = self.offsets, self.coefficients
         if self.constant:
             offsets, coefficients = self.pad(offsets), self.pad(coefficients)
-        difference = distances - to_type(offsets, distances.dtype)
-        return ops.exp(to_type(coefficients, distances.dtype) * (difference * difference))
+        offsets, coefficients = to_type(offsets, distances.dtype), to_type(coefficients, distances.dtype)
+        if self.kernel is not None and distances.dtype != mstype.float16:
+            return self.kernel(distances, offsets, coefficients)
+        difference = distances - offsets
+        return ops.exp(coefficients * (difference * difference))
 
 
 class CosineCutoff(nn.Cell):
@@ -54,9 +62,13 @@ class CosineCutoff(nn.Cell):
         # tensors, because a Python float is rounded to float32 even beside float64 tensors
         self.frequency = Tensor(np.pi / cutoff, dtype)
         self.half = Tensor(0.5, dtype)
+        kernels = load() if dtype != mstype.float16 else None
+        self.kernel: Any = kernels.cosine_cutoff if kernels else None
 
     def construct(self, distances: Tensor) -> Tensor:
         """(E, 1) Angstrom to (E, 1)."""
+        if self.kernel is not None:
+            return self.kernel(distances, self.frequency)
         return self.half * ops.cos(distances * self.frequency) + self.half
 
 

@@ -32,7 +32,7 @@ from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Dense, ShiftedSoftplus, Softplus, Swish
 from models.cpu_kernels import load
-from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
+from models.graph_ops import PairDistances, gather, segment_mean, segment_sum, to_type
 from models.heads import Readout
 from models.precision import precision
 from models.radial import CosineCutoff, GaussianBasis
@@ -123,7 +123,7 @@ class Interaction(nn.Cell):
             nodes: (N, F).
             gaussians: what the filter network takes.
             envelope: (P, 1) where the sum is fused; else (P, outputs of the filter network), or None for no cutoff.
-            first, second: (P,) the two atoms of each pair.
+            first, second: (P,) the two atoms of each pair; where the sum is fused, (E,) of which the first half counts.
         """
         weights = self.filter(gaussians)  # (P, F')
         inputs = self.input(nodes)  # (N, F')
@@ -193,6 +193,7 @@ class SchNet(nn.Cell):
         # the kernels are made for sums of elementwise products, not for float16
         kernels = load() if filter == "elementwise" and self.kinds.edges != mstype.float16 else None
         self.fused = kernels is not None
+        self.distances = PairDistances(atoms)
         self.basis = _basis(gaussians, cutoff, paper, dtype, constant=not self.fused)
         self.envelope = None if paper else CosineCutoff(cutoff, atoms)
         # a product with ones spreads the envelope over the columns, five times as fast as broadcasting does on a CPU
@@ -223,12 +224,12 @@ class SchNet(nn.Cell):
         graph_mask: Tensor,
     ) -> tuple:
         """Output (G,), node features (N, F), updates [(N, F)], head's hidden layer (N, F/2) and atom values (N, 1)."""
-        pairs = senders.shape[0] // 2
-        first, second = receivers[:pairs], senders[:pairs]  # (P,)
+        first, second = receivers, senders
+        if not self.fused:  # the kernels only read the first half
+            first, second = receivers[: receivers.shape[0] // 2], senders[: senders.shape[0] // 2]  # (P,)
         positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
         node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
-        vectors = edge_vectors(positions, second, first, shifts[:pairs])  # (P, 3)
-        distances = safe_norm(vectors)  # (P, 1)
+        distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)
         gaussians = to_type(self.basis(distances), self.kinds.edges)  # (P, K) or (P, K + 1)
         envelope: Tensor | None = None
         if self.envelope is not None:

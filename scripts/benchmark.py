@@ -38,9 +38,10 @@ from data_tools.md17 import SAMPLE_TRAIN
 from models import build_model
 from physics.derivatives import EnergyAndForces
 from scripts.timed_steps import Side, answer
+from training.cpu_runtime import cores
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
-from training.platform import cores, set_up, versions
+from training.platform import set_up, versions
 from training.step import Objective, TrainStep, step_arguments, to_tensors
 
 PROFILES: dict[str, dict[str, Any]] = {

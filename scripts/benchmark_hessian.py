@@ -31,8 +31,9 @@ from data_tools.graph import Budget, GraphInputs, Structure
 from models import build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 from scripts.benchmark import CUTOFF, PROFILES
+from training.cpu_runtime import cores
 from training.files import write_text
-from training.platform import cores, set_up, versions
+from training.platform import set_up, versions
 from training.step import to_tensors
 
 SIZES = (9, 21, 60)

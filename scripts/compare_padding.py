@@ -34,9 +34,10 @@ from data_tools.dataset import open_graphs
 from data_tools.graph import Budget
 from data_tools.loader import fitted_batch
 from models import NEEDS_TRIPLETS, build_model
+from training.cpu_runtime import cores
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
-from training.platform import cores, set_up, versions
+from training.platform import set_up, versions
 from training.step import Objective, TrainStep, compile_count, step_arguments
 
 WAYS = ("none", "worst", "buckets")

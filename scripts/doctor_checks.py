@@ -17,7 +17,8 @@ from mindspore.common.api import _pynative_executor
 from data_tools.source_files import one_line
 from models import cpu_kernels
 from physics.derivatives import Compiled
-from training.platform import MODES, cores, versions
+from training.cpu_runtime import cores
+from training.platform import MODES, versions
 
 OK, WRONG, KNOWN = "ok", "WRONG", "known limitation"
 MEASURED_WITH = "2.10.0"  # the version of MindSpore whose behaviour this project was checked against

@@ -18,7 +18,7 @@ from mindspore import Tensor, nn, ops
 
 from models import cpu_kernels
 from models.cpu_kernels import build
-from models.graph_ops import gather, segment_sum
+from models.graph_ops import edge_vectors, gather, safe_norm, segment_sum
 from physics.derivatives import Compiled
 
 needs_kernels = pytest.mark.skipif(not build.library(), reason="no C++ compiler on this machine")
@@ -37,6 +37,7 @@ def indices(count: int, below: int, seed: int) -> Tensor:
 
 FIRST, SECOND = indices(PAIRS, NODES, 1), indices(PAIRS, NODES, 2)
 SOURCE, TO = indices(TRIPLETS, EDGES, 3), indices(TRIPLETS, EDGES, 4)
+OFFSETS, COEFFICIENTS, FREQUENCY = np.linspace(-1, 2, 13), np.linspace(-1.5, -0.5, 13), 0.7
 multiply, sigmoid = ops.MatMul(transpose_b=True), ops.Sigmoid()
 
 
@@ -60,7 +61,25 @@ def shifted_softplus(x):
     return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x))) - Tensor(np.log(2.0), x.dtype)
 
 
+def pair_vectors(x, shifts):
+    return edge_vectors(x, SECOND, FIRST, shifts)
+
+
+def gaussians(d):
+    difference = d - Tensor(OFFSETS, d.dtype)
+    return ops.exp(Tensor(COEFFICIENTS, d.dtype) * (difference * difference))
+
+
+def cosine_cutoff(d):
+    half = Tensor(0.5, d.dtype)
+    return half * ops.cos(Tensor(FREQUENCY, d.dtype) * d) + half
+
+
 FUNCTIONS = {
+    "pair_vectors": (pair_vectors, ((NODES, 3), (PAIRS, 3))),
+    "lengths": (safe_norm, ((PAIRS, 3),)),
+    "gaussians": (gaussians, ((PAIRS, 1),)),
+    "cosine_cutoff": (cosine_cutoff, ((PAIRS, 1),)),
     "pair_sum": (pair_sum, ((NODES, FEATURES), (PAIRS, FEATURES), (PAIRS, 1))),
     "triplet_sum": (triplet_sum, ((EDGES, 9), (TRIPLETS, 8), (9, 8))),
     "triplet_sum of another basis": (triplet_sum, ((EDGES, 5), (TRIPLETS, 3), (5, 3))),
@@ -82,7 +101,23 @@ def kernel_of(name: str):
     def fused_triplet_sum(x, r, w):
         return fused.triplet_sum(x, r, w, SOURCE, TO)
 
-    return {"pair_sum": fused_pair_sum, "triplet_sum": fused_triplet_sum}.get(name) or getattr(fused, name)
+    def fused_pair_vectors(x, shifts):
+        return fused.pair_vectors(x, shifts, FIRST, SECOND)
+
+    def fused_gaussians(d):
+        return fused.gaussians(d, Tensor(OFFSETS, d.dtype), Tensor(COEFFICIENTS, d.dtype))
+
+    def fused_cosine_cutoff(d):
+        return fused.cosine_cutoff(d, Tensor(FREQUENCY, d.dtype))
+
+    with_constants = {
+        "pair_sum": fused_pair_sum,
+        "triplet_sum": fused_triplet_sum,
+        "pair_vectors": fused_pair_vectors,
+        "gaussians": fused_gaussians,
+        "cosine_cutoff": fused_cosine_cutoff,
+    }
+    return with_constants.get(name) or getattr(fused, name)
 
 
 def derivatives(function, probes, more_probes):
@@ -129,6 +164,14 @@ def test_kernels_and_three_orders_of_their_derivatives_equal_the_operators(name,
         found, expected = (joined(Compiled(nn.Cell(), function)(*arguments)) for function in functions)
         difference = np.abs(found - expected).max() / np.abs(expected).max()
         assert difference < ORDER_LIMITS[dtype], f"order {order}: {difference:.1e}"
+
+
+@needs_kernels
+def test_length_of_the_zero_vector_has_derivatives_of_zero(graph_mode):
+    """As ``safe_norm``, to third order: atoms may lie on each other."""
+    zero, probe = Tensor(np.zeros((2, 3))), Tensor(np.ones((2, 3)))
+    for function in derivatives(cpu_kernels.load().lengths, (probe,), (probe,)):
+        assert not joined(Compiled(nn.Cell(), function)(zero)).any()
 
 
 @needs_kernels

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 
 import mindspore as ms
 
+from training.cpu_runtime import planned_launches
 from training.distributed import Ranks, is_launched, join, local_device
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
@@ -35,7 +36,8 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
     try:
         if (device_target, device_id) != (ms.get_context("device_target"), ms.get_context("device_id")):
             ms.set_device(device_target, device_id)  # refused once anything has run, even for the same device
-        ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
+        with planned_launches() if device_target == "CPU" else contextlib.nullcontext():
+            ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
     except (RuntimeError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise DeviceError(
@@ -57,7 +59,3 @@ def versions() -> dict[str, str]:
 
     return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__}
 
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

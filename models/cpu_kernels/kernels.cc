@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "activations.h"
+#include "distances.h"
 #include "pairs.h"
 #include "products.h"
 #include "threads.h"
@@ -67,6 +68,90 @@ int by_type(const char* type, Body body) {
 
 ACTIVATION(swish, Swish)
 ACTIVATION(shifted_softplus, ShiftedSoftplus)
+
+KERNEL(pair_vectors) {  // x (N, 3), shift (P, 3), first, second -> (P, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_vectors<R>(shapes[1][0], REAL(0), REAL(1), INDEX(2), INDEX(3), REAL(4));
+  });
+}
+
+KERNEL(pair_differences) {  // g (P, 3), first, second, any (N, 3) -> (N, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_differences<R>(shapes[3][0], shapes[0][0], REAL(0), INDEX(1), INDEX(2), REAL(4));
+  });
+}
+
+KERNEL(lengths) {  // r (P, 3) -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    lengths<R>(shapes[0][0], REAL(0), REAL(1));
+  });
+}
+
+KERNEL(along_directions) {  // r (P, 3), g (P, 1) -> (P, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    along_directions<R>(shapes[0][0], REAL(0), REAL(1), REAL(2));
+  });
+}
+
+KERNEL(parts_along) {  // r, h (P, 3) -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    parts_along<R>(shapes[0][0], REAL(0), REAL(1), REAL(2));
+  });
+}
+
+KERNEL(parts_across) {  // r (P, 3), g (P, 1), h (P, 3) -> (P, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    parts_across<R>(shapes[0][0], REAL(0), REAL(1), REAL(2), REAL(3));
+  });
+}
+
+KERNEL(gaussians) {  // d (P, 1), offsets, coefficients (K,) -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    gaussians<R>(shapes[0][0], shapes[1][0], 0, REAL(0), nullptr, REAL(1), REAL(2), REAL(3));
+  });
+}
+
+KERNEL(gaussian_slopes) {  // d, s (P, 1), offsets, coefficients (K,), order () -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    gaussians<R>(shapes[0][0], shapes[2][0], *INDEX(4), REAL(0), REAL(1), REAL(2), REAL(3), REAL(5));
+  });
+}
+
+KERNEL(gaussian_sums) {  // d (P, 1), g (P, K), offsets, coefficients (K,), order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    gaussian_sums<R>(shapes[0][0], shapes[2][0], *INDEX(4), REAL(0), REAL(1), REAL(2), REAL(3), REAL(5));
+  });
+}
+
+KERNEL(cosine_cutoff_0) {  // d (P, 1), frequency () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    cosine_cutoff<0, R>(size(ranks[0], shapes[0]), REAL(0), nullptr, *REAL(1), REAL(2));
+  });
+}
+
+KERNEL(cosine_cutoff_1) {  // d, g (P, 1), frequency () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    cosine_cutoff<1, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *REAL(2), REAL(3));
+  });
+}
+
+KERNEL(cosine_cutoff_2) {  // d, g (P, 1), frequency () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    cosine_cutoff<2, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *REAL(2), REAL(3));
+  });
+}
 
 KERNEL(pair_sum) {  // x (N, F), w (P, F), c (P, 1), first, second -> (N, F)
   return by_type(types[0], [&](auto zero) {
