@@ -35,23 +35,28 @@ class DerivativeError(RuntimeError):
 
 
 class Outermost(nn.Cell):
-    """A cell that Python calls, at no more cost than it must: where its graph exists, no cell within is visited.
+    """A cell that Python calls with tensors, at no more cost than it must: a graph that exists is only run.
 
-    At every call MindSpore tells every cell within which graph it is compiled into.  Only a compilation needs that, and
-    it takes about a millisecond for a network of a hundred cells: a third of the forces of a small molecule.
+    At every call MindSpore describes all arguments anew and tells every cell within which graph it is compiled into.
+    Only a compilation needs that; it takes longer than the forces of a small molecule.
     """
 
-    @property
-    def compile_phase(self) -> str:
-        """The name of the graph that is called."""
-        return self._compile_phase
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.known: dict[tuple, str] = {}
 
-    @compile_phase.setter
-    def compile_phase(self, value: str) -> None:
-        if value in self.compile_cache:
-            object.__setattr__(self, "_compile_phase", value)
+    def __call__(self, *arguments: Tensor) -> Any:
+        """The graph's outputs; once something is compiled, no more is checked than shapes and types."""
+        return self.compile_and_run(*arguments) if self.known else super().__call__(*arguments)
+
+    def compile(self, *arguments: Tensor) -> None:
+        """Compile for the shapes and types of the arguments, or find what was compiled for them."""
+        kind = (self.phase, *[(argument.shape, argument.dtype) for argument in arguments])
+        if kind in self.known:
+            self.arguments_key = self.known[kind]
         else:
-            nn.Cell.compile_phase.fset(self, value)
+            super().compile(*arguments)
+            self.known[kind] = self.arguments_key
 
 
 class Compiled(Outermost):
@@ -63,7 +68,7 @@ class Compiled(Outermost):
     """
 
     def __init__(self, model: nn.Cell, function: Callable[..., Any]):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.model = model
         self.function = function
         self.alone = ms.jit(function)
@@ -74,7 +79,7 @@ class Compiled(Outermost):
         Raises:
             DerivativeError: compilation is switched off.
         """
-        if ms.get_context("mode") == ms.GRAPH_MODE:
+        if self.known or ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
         require_compilation()
         return self.alone(*arguments)

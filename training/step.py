@@ -57,7 +57,7 @@ class TrainStep(Outermost):
     """
 
     def __init__(self, model: nn.Cell, optimizer: AdamW, objective: Objective, ranks: int = 1, goes_on: bool = False):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
@@ -145,7 +145,7 @@ def step_arguments(
     """
     targets = [Tensor.from_numpy(part[name]) for name in batch.targets for part in (batch.targets, batch.masks)]
     counts = [max(1, known[name]) for name in batch.targets]  # frames without forces have none to divide by
-    numbers = (Tensor(value, mstype.float32) for value in (*counts, scale, *scalars))
+    numbers = (Tensor.from_numpy(np.array(value, np.float32)) for value in (*counts, scale, *scalars))
     return (*to_tensors(batch.inputs), *targets, *numbers)
 
 
@@ -153,7 +153,7 @@ class EvaluationStep(Outermost):
     """Outputs (G,) and embeddings (G, F) of a batch; with ``forces`` also the forces (N, 3), after the outputs."""
 
     def __init__(self, model: nn.Cell, forces: bool = False):
-        super().__init__(auto_prefix=False)
+        super().__init__()
         self.model = model
         self.derive = EnergyAndForces(model) if forces else None
 
