@@ -300,8 +300,28 @@ def kernels() -> list[Operator]:
         np.add.at(result, second, x[first] * (x * x @ (x + x).T))
         return result
 
-    x = positive(4, 4)
+    def lengths(x):
+        return fused.lengths(fused.pair_vectors(x, x * x, *ends))
+
+    def numpy_lengths(x):
+        return np.linalg.norm(x[second] + x * x - x[first], axis=1, keepdims=True)
+
+    offsets, coefficients, frequency = np.array([0.5, 1.0, 2.0]), np.array([-1.0, -2.0, -0.5]), 0.6
+
+    def gaussians(d):
+        return fused.gaussians(d, Tensor(offsets, d.dtype), Tensor(coefficients, d.dtype))
+
+    def numpy_gaussians(d):
+        return np.exp(coefficients * (d - offsets) ** 2)
+
+    def cutoff(d):
+        return fused.cosine_cutoff(d, Tensor(frequency, d.dtype))
+
+    x, d = positive(4, 4), positive(4, 1)
     return [
+        Operator("kernel: distances", lengths, numpy_lengths, positive(4, 3)),
+        Operator("kernel: Gaussians", gaussians, numpy_gaussians, d),
+        Operator("kernel: cosine cutoff", cutoff, lambda d: np.cos(frequency * d) / 2 + 0.5, d),
         Operator("kernel: linear", layer, lambda x: x @ (x * x).T + x[0], x),
         Operator("kernel: sum over pairs", pairs, numpy_pairs, x),
         Operator("kernel: sum over triplets", triplets, numpy_triplets, x),

@@ -70,7 +70,7 @@ class TrainStep(Outermost):
 
         def gradient_loss_errors(*arguments):
             (_, results), gradients = value_and_gradients(*arguments)
-            gradient = flatten(gradients) / arguments[-1]  # (K,)
+            gradient = flatten(gradients) * ops.reciprocal(arguments[-1])  # (K,)
             return sum_over_ranks(ops.concat((gradient, results), 0))  # (K + 1 + errors,)
 
         self.compiled_whole = ms.get_context("mode") == ms.GRAPH_MODE
