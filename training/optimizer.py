@@ -74,8 +74,8 @@ class AdamW(nn.Cell):
                 weight, moment and average as it is without a branch in the graph.
             lr, epsilon, decay: float32 scalars of equations (1)-(3).
         """
-        # not where(finite > 0, ...), nor a division by a number: of what it broadcasts a CPU keeps two or three indices of
-        # 8 bytes for each element, as long as the compiled graph lives; only products have no need of them
+        # not where(finite > 0, ...), nor a division by a number: of what it broadcasts a CPU keeps two or three indices
+        # of 8 bytes for each element, as long as the compiled graph lives; only products have no need of them
         gradient = ops.select(ops.isfinite(gradient), gradient, ops.zeros_like(gradient))
         if self.clip_norm > 0:
             gradient = clip_by_norm(gradient, self.clip_norm)
