@@ -88,7 +88,7 @@ def start(processes, log_folder, *words):
 
 def process_ids(log_folder, processes):
     """The process id of each rank, once each has said it and the first has made a step."""
-    for _ in range(600):
+    for _ in range(1200):
         texts = [path.read_text() for path in sorted(log_folder.glob("worker_*.log"))]
         found = [re.search(r"process id (\d+)", text) for text in texts]
         if len(found) == processes and all(found) and "epoch 1/" in texts[0]:

@@ -36,7 +36,8 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
     try:
         if (device_target, device_id) != (ms.get_context("device_target"), ms.get_context("device_id")):
             ms.set_device(device_target, device_id)  # refused once anything has run, even for the same device
-        with planned_launches() if device_target == "CPU" else contextlib.nullcontext():
+        alone_on_cpu = device_target == "CPU" and not is_launched()  # else several processes share the cores
+        with planned_launches() if alone_on_cpu else contextlib.nullcontext():
             ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
     except (RuntimeError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
