@@ -119,7 +119,7 @@ class PairDistances(nn.Cell):
 
     def __init__(self, dtype: mstype.Type):
         super().__init__()
-        kernels = load() if dtype != mstype.float16 else None
+        kernels = load(dtype)
         self.pair_vectors: Any = kernels.pair_vectors if kernels else None
         self.lengths: Any = kernels.lengths if kernels else None
 

@@ -62,7 +62,7 @@ class CosineCutoff(nn.Cell):
         # tensors, because a Python float is rounded to float32 even beside float64 tensors
         self.frequency = Tensor(np.pi / cutoff, dtype)
         self.half = Tensor(0.5, dtype)
-        kernels = load() if dtype != mstype.float16 else None
+        kernels = load(dtype)
         self.kernel: Any = kernels.cosine_cutoff if kernels else None
 
     def construct(self, distances: Tensor) -> Tensor:

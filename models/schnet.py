@@ -190,8 +190,7 @@ class SchNet(nn.Cell):
         atoms = self.kinds.atoms
         paper = convention == "2017"
         self.embedding = Parameter(initializer(Normal(1.0), (ELEMENTS, features), dtype), name="embedding")
-        # the kernels are made for sums of elementwise products, not for float16
-        kernels = load() if filter == "elementwise" and self.kinds.edges != mstype.float16 else None
+        kernels = load(self.kinds.edges) if filter == "elementwise" else None  # they sum elementwise products
         self.fused = kernels is not None
         self.distances = PairDistances(atoms)
         self.basis = _basis(gaussians, cutoff, paper, dtype, constant=not self.fused)
@@ -224,9 +223,9 @@ class SchNet(nn.Cell):
         graph_mask: Tensor,
     ) -> tuple:
         """Output (G,), node features (N, F), updates [(N, F)], head's hidden layer (N, F/2) and atom values (N, 1)."""
-        first, second = receivers, senders
-        if not self.fused:  # the kernels only read the first half
-            first, second = receivers[: receivers.shape[0] // 2], senders[: senders.shape[0] // 2]  # (P,)
+        pairs = senders.shape[0] // 2
+        # a slice costs as much as a kernel; the kernels read the first half alone
+        first, second = (receivers, senders) if self.fused else (receivers[:pairs], senders[:pairs])
         positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
         node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
         distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)

@@ -38,7 +38,7 @@ class Outermost(nn.Cell):
     """A cell that Python calls with tensors, at no more cost than it must: a graph that exists is only run.
 
     At every call MindSpore describes all arguments anew and tells every cell within which graph it is compiled into.
-    Only a compilation needs that; it takes longer than the forces of a small molecule.
+    Only a compilation needs that; it is most of what Python spends on the forces of a small molecule.
     """
 
     def __init__(self):

@@ -66,7 +66,7 @@ def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
     return chunks(order, batch_size)
 
 
-#: MindSpore launches the operators of a graph in two ways in its first 50 runs, and then keeps the faster one
+#: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
 TRIALS = 50
 
 

@@ -13,7 +13,7 @@ import pytest
 from training import cpu_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
-# positions of an ethanol-like chain; forces of an untrained SchNet, with and without what is tested
+# outputs and forces of an untrained SchNet, in a process of its own: the runtime is set up once
 PROGRAM = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]

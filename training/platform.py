@@ -59,4 +59,3 @@ def versions() -> dict[str, str]:
     import numpy as np  # noqa: PLC0415
 
     return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__}
-

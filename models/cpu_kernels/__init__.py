@@ -10,13 +10,18 @@ import importlib
 from types import ModuleType
 
 import mindspore as ms
+from mindspore import dtype as mstype
 
 from models.cpu_kernels.build import find_or_build, library
 
 
-def load() -> ModuleType | None:
-    """The module ``fused``, if the device is the CPU and the kernels are compiled, now or before; else nothing."""
-    if ms.get_context("device_target") != "CPU" or not library():
+def load(dtype: mstype.Type = mstype.float32) -> ModuleType | None:
+    """The module ``fused``, if the device is the CPU and the kernels are compiled, now or before; else nothing.
+
+    Args:
+        dtype: what the layer computes in; there are no kernels for float16.
+    """
+    if dtype == mstype.float16 or ms.get_context("device_target") != "CPU" or not library():
         return None
     return importlib.import_module("models.cpu_kernels.fused")
 

@@ -46,6 +46,14 @@ int by_type(const char* type, Body body) {
   return 0;
 }
 
+#define ACTIVATION_SLOPE(name, F, order)                                                                         \
+  KERNEL(name##_##order) {                                                                                       \
+    return by_type(types[0], [&](auto zero) {                                                                    \
+      using R = decltype(zero);                                                                                  \
+      activation<F, order, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), REAL(2));                             \
+    });                                                                                                          \
+  }
+
 #define ACTIVATION(name, F)                                                                                      \
   KERNEL(name##_0) {                                                                                             \
     return by_type(types[0], [&](auto zero) {                                                                    \
@@ -53,18 +61,8 @@ int by_type(const char* type, Body body) {
       activation<F, 0, R>(size(ranks[0], shapes[0]), REAL(0), nullptr, REAL(1));                                 \
     });                                                                                                          \
   }                                                                                                              \
-  KERNEL(name##_1) {                                                                                             \
-    return by_type(types[0], [&](auto zero) {                                                                    \
-      using R = decltype(zero);                                                                                  \
-      activation<F, 1, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), REAL(2));                                 \
-    });                                                                                                          \
-  }                                                                                                              \
-  KERNEL(name##_2) {                                                                                             \
-    return by_type(types[0], [&](auto zero) {                                                                    \
-      using R = decltype(zero);                                                                                  \
-      activation<F, 2, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), REAL(2));                                 \
-    });                                                                                                          \
-  }
+  ACTIVATION_SLOPE(name, F, 1)                                                                                   \
+  ACTIVATION_SLOPE(name, F, 2)
 
 ACTIVATION(swish, Swish)
 ACTIVATION(shifted_softplus, ShiftedSoftplus)
@@ -139,19 +137,17 @@ KERNEL(cosine_cutoff_0) {  // d (P, 1), frequency () -> (P, 1)
   });
 }
 
-KERNEL(cosine_cutoff_1) {  // d, g (P, 1), frequency () -> (P, 1)
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    cosine_cutoff<1, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *REAL(2), REAL(3));
-  });
-}
+// d, g (P, 1), frequency () -> (P, 1)
+#define CUTOFF_SLOPE(order)                                                                                      \
+  KERNEL(cosine_cutoff_##order) {                                                                                \
+    return by_type(types[0], [&](auto zero) {                                                                    \
+      using R = decltype(zero);                                                                                  \
+      cosine_cutoff<order, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *REAL(2), REAL(3));                   \
+    });                                                                                                          \
+  }
 
-KERNEL(cosine_cutoff_2) {  // d, g (P, 1), frequency () -> (P, 1)
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    cosine_cutoff<2, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *REAL(2), REAL(3));
-  });
-}
+CUTOFF_SLOPE(1)
+CUTOFF_SLOPE(2)
 
 KERNEL(pair_sum) {  // x (N, F), w (P, F), c (P, 1), first, second -> (N, F)
   return by_type(types[0], [&](auto zero) {
