@@ -26,7 +26,7 @@ from data_tools.graph import Budget, GraphInputs, Structure
 from models import MODELS, build_model
 from physics.derivatives import EnergyAndForces
 from training import checkpoint
-from training.step import compile_count, to_tensors
+from training.step import EvaluationStep, compile_count, to_tensors
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -209,6 +209,19 @@ def test_the_two_modes_agree(bench):
     eager = EnergyAndForces(bench.model)(*to_tensors(bench.case.batch(molecules()).inputs))
     assert_close(eager[0].asnumpy()[:3], outputs, "modes")
     assert_close(eager[1].asnumpy()[: len(forces)], forces, "modes")
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_evaluation_gives_outputs_forces_and_embeddings(bench, mode):
+    inputs = to_tensors(bench.case.batch(molecules()).inputs)
+    expected = (*bench.physics(*inputs), bench.model.embed(*inputs)[1])
+    ms.set_context(mode=mode)
+    found = EvaluationStep(bench.model, forces=True)(*inputs)
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one.asnumpy(), other.asnumpy(), "modes")
+    output, embedding = EvaluationStep(bench.model)(*inputs)
+    assert_close(output.asnumpy(), expected[0].asnumpy(), "modes")
+    assert_close(embedding.asnumpy(), expected[2].asnumpy(), "modes")
 
 
 def test_float32_agrees_with_float64(bench):
