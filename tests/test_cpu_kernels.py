@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import joblib
 import mindspore as ms
 import numpy as np
 import pytest
@@ -255,6 +260,24 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
         results = [call(threaded[threads], name, inputs, shape) for _ in range(5)]
         assert all(np.array_equal(result, results[0]) for result in results)
         np.testing.assert_allclose(results[0], alone, rtol=0, atol=5e-6 * np.abs(alone).max())
+
+
+@needs_kernels
+def test_no_more_threads_than_cores_that_may_be_used():
+    program = """
+import ctypes, os
+from test_cpu_kernels import call, large_calls
+from models.cpu_kernels import kernel
+before = len(os.listdir("/proc/self/task"))
+call(ctypes.CDLL(kernel.LIBRARY), "linear_weights", *large_calls()["linear_weights"])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    path = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[1]))
+    for limit, helpers in (("1", 0), (str(joblib.cpu_count()), joblib.cpu_count() - 1)):
+        environment = {**os.environ, "PYTHONPATH": path, "LOKY_MAX_CPU_COUNT": limit}
+        command = [sys.executable, "-c", program]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert result.stdout.strip() == str(helpers), result.stderr
 
 
 @needs_kernels

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 
+import joblib
 from mindspore import nn, ops
 
 from models.cpu_kernels.build import library
 
 LIBRARY = library()
-# not OMP_NUM_THREADS: MindSpore sets it to 1 for its children, whatever the user wanted
-ctypes.CDLL(LIBRARY).set_threads(len(os.sched_getaffinity(0)))
+# the cores that the process may use, also where a container has a share of the machine, or the user's
+# LOKY_MAX_CPU_COUNT; not OMP_NUM_THREADS: MindSpore sets it to 1 for its children, whatever the user wanted
+ctypes.CDLL(LIBRARY).set_threads(joblib.cpu_count())
 
 
 class Kernel(nn.Cell):
