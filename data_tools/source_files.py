@@ -30,6 +30,7 @@ LARGEST_ARCHIVE = 64 << 30  # bytes; a sparse file of a terabyte takes no place 
 SMALL_ARCHIVE = 64 << 20  # bytes; what any archive may become
 MOST_INFLATION = 100  # no molecules compress by more; the published archives do by 6
 TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
+READS_AT_END = 10  # of a whole archive there are two or three
 LARGEST_TEXT = 2**32  # bytes of a text file, which is read whole
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
 
@@ -150,16 +151,22 @@ def _open_npz(path: Path) -> Iterator[Any]:
 
 
 class _Measured:
-    """A stream that refuses to yield more than ``limit`` bytes."""
+    """A stream that refuses to yield more than ``limit`` bytes, and to be read on and on behind its end.
+
+    tarfile reads until it has as many bytes as a member claims to have, which may be more than there ever were.
+    """
 
     def __init__(self, stream: Any, limit: int):
-        self.stream, self.left = stream, limit
+        self.stream, self.left, self.at_end = stream, limit, 0
 
     def read(self, size: int) -> bytes:
         block = self.stream.read(size)
         self.left -= len(block)
         if self.left < 0:
             raise OSError(TOO_LARGE)
+        self.at_end += not block
+        if self.at_end > READS_AT_END:
+            raise EOFError("a file in it is said to be larger than the archive")
         return block
 
 

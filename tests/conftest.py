@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+os.environ.setdefault("GLOG_v", "3")  # as the programs have it, whichever test comes first
+
 import mindspore as ms
 import pytest
 from cloud_jobs import server

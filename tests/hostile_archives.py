@@ -67,7 +67,7 @@ def links_and_devices(random: Random, files: Files) -> bytes:
 
 
 def sizes_that_lie(random: Random, files: Files) -> bytes:
-    size = (10**10, 8**11 - 1, 600, 1 << 21)[random.integers(4)]
+    size = (10**10, 8**11 - 1, 600, 1 << 21, 1 << 60)[random.integers(5)]
     kinds = (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE)
     name = ("gdb9.sdf", "dsgdb9nsd_000009.xyz", "readme")[random.integers(3)]
     return tar_of(files, [(member(name, kinds[random.integers(len(kinds))], size), b"12 hello\n")], tarfile.GNU_FORMAT)

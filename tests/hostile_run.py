@@ -39,7 +39,7 @@ from session import Trained
 from training.checkpoint import Checkpoint, CheckpointError
 
 REFUSALS = (DataError, ConfigError, CheckpointError, WeightError)
-SECONDS = 8.0  # for one case; a slow machine needs one for the slowest
+SECONDS = 8.0  # for one case; a machine without other work needs one for the slowest
 MEGABYTES = 600  # of growth in one case; the neighbours of 100,000 atoms take most
 MEMORY = 1 << 30  # bytes of addresses above what the libraries take: where the system stops a case
 LONGEST = 700  # characters of a message, besides the path

@@ -72,6 +72,16 @@ def endless_name(kind: bytes):
     return write
 
 
+def endless_member(opener):
+    def write(path: Path) -> None:
+        member = tarfile.TarInfo("readme")
+        member.type, member.size = tarfile.GNUTYPE_SPARSE, 1 << 60  # tarfile shows another size, and skips this one
+        data = member.tobuf(tarfile.GNU_FORMAT) + METHANE.read_bytes()
+        path.write_bytes(opener(data))
+
+    return write
+
+
 def twice(path: Path) -> None:
     write_tar(path, dict.fromkeys([METHANE.name, f"copy/{METHANE.name}"], METHANE.read_bytes()), "w")
 
@@ -172,6 +182,8 @@ BAD = [
     made("bad.tar", lambda path: write_tar(path, {METHANE.name: b"5\nhello\n"}, "w"), METHANE.name, "gdb"),
     made("name.tar", endless_name(tarfile.GNUTYPE_LONGNAME), "name or header of 8,388,608 bytes"),
     made("header.tar", endless_name(tarfile.XHDTYPE), "name or header of 8,388,608 bytes"),
+    made("member.tar", endless_member(bytes), "larger than the archive"),
+    made("member.tar.gz", endless_member(gzip.compress), "larger than the archive"),
     made("huge.tar", lambda path: write_tar(path, {METHANE.name: bytes(1 << 21)}, "w"), "more than any QM9 file"),
     # npz
     made("cut.npz", cut(PACKED, 0.5), "cut short"),
