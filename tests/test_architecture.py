@@ -25,6 +25,7 @@ ANYTHING = None
 #: first part of a path: (our modules, other packages) that its files may import; the longest part that fits counts.
 ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "models": ({"models"}, {"mindspore", "numpy"}),
+    "models/cpu_kernels": ({"models"}, {"mindspore", "numpy", "joblib"}),  # joblib knows how many cores may be used
     "models/e3/irreps.py": (set(), {"numpy"}),
     "models/e3/wigner.py": (set(), {"numpy"}),
     "physics": ({"physics", "models.graph_ops", "data_tools.graph"}, {"mindspore", "numpy", "phonopy", "ase"}),
