@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs
-from physics.derivatives import POSITIONS, Compiled, Outermost, require_compilation, with_slope
+from physics.derivatives import EnergyAndForces, Outermost, require_compilation, with_slope
 from training.distributed import SumOverRanks
 from training.losses import ERRORS, absolute_error, masked_sum
 from training.optimizer import AdamW, flatten
@@ -155,20 +155,14 @@ class EvaluationStep(Outermost):
     def __init__(self, model: nn.Cell, forces: bool = False):
         super().__init__()
         self.model = model
-
-        def summed(*inputs):
-            output, embedding = model.embed(*inputs)
-            return output.sum(), output, embedding
-
-        # nothing is differentiated after this, so that the other outputs may stand beside a gradient
-        self.derive = Compiled(model, ms.grad(summed, POSITIONS, has_aux=True)) if forces else None
+        self.derive = EnergyAndForces(model) if forces else None
 
     def construct(self, *inputs):
         """Graph inputs to output, forces where they are asked for, and embedding."""
+        output, embedding = self.model.embed(*inputs)
         if self.derive is None:
-            return self.model.embed(*inputs)
-        slope, (output, embedding) = self.derive(*inputs)
-        return output, -slope, embedding
+            return output, embedding
+        return output, self.derive(*inputs)[1], embedding
 
 
 class Predicted(NamedTuple):
