@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_archives import member, tar_of
 from published_files import PACKED, RAW, RAW_FILES, write_gdb9, write_tar
 
 from data_tools.cache import pack
@@ -63,23 +64,14 @@ def cut_archive(opener):
     return write
 
 
-def endless_name(kind: bytes):
-    def write(path: Path) -> None:
-        name = tarfile.TarInfo("name")
-        name.type, name.size = kind, 1 << 23
-        path.write_bytes(name.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 23))
-
-    return write
+def one_member(kind: bytes, size: int, data: bytes, compress=bytes):
+    """A tar archive of one member that claims to have so many bytes."""
+    archive = tar_of({}, [(member("readme", kind, size), data)], tarfile.GNU_FORMAT)
+    return lambda path: path.write_bytes(compress(archive))
 
 
-def endless_member(opener):
-    def write(path: Path) -> None:
-        member = tarfile.TarInfo("readme")
-        member.type, member.size = tarfile.GNUTYPE_SPARSE, 1 << 60  # tarfile shows another size, and skips this one
-        data = member.tobuf(tarfile.GNU_FORMAT) + METHANE.read_bytes()
-        path.write_bytes(opener(data))
-
-    return write
+HEADER = (1 << 23, bytes(1 << 23))
+SPARSE = (tarfile.GNUTYPE_SPARSE, 1 << 60, b"")  # tarfile shows another size, and skips this one
 
 
 def twice(path: Path) -> None:
@@ -180,10 +172,10 @@ BAD = [
     made("other.tar.bz2", lambda path: write_tar(path, {"../gdb9.sdf": b"x", "readme": b"y"}), "found ../gdb9.sdf"),
     made("twice.tar", twice, "gdb 1 twice"),
     made("bad.tar", lambda path: write_tar(path, {METHANE.name: b"5\nhello\n"}, "w"), METHANE.name, "gdb"),
-    made("name.tar", endless_name(tarfile.GNUTYPE_LONGNAME), "name or header of 8,388,608 bytes"),
-    made("header.tar", endless_name(tarfile.XHDTYPE), "name or header of 8,388,608 bytes"),
-    made("member.tar", endless_member(bytes), "larger than the archive"),
-    made("member.tar.gz", endless_member(gzip.compress), "larger than the archive"),
+    made("name.tar", one_member(tarfile.GNUTYPE_LONGNAME, *HEADER), "name or header of 8,388,608 bytes"),
+    made("header.tar", one_member(tarfile.XHDTYPE, *HEADER), "name or header of 8,388,608 bytes"),
+    made("member.tar", one_member(*SPARSE), "larger than the archive"),
+    made("member.tar.gz", one_member(*SPARSE, gzip.compress), "larger than the archive"),
     made("huge.tar", lambda path: write_tar(path, {METHANE.name: bytes(1 << 21)}, "w"), "more than any QM9 file"),
     # npz
     made("cut.npz", cut(PACKED, 0.5), "cut short"),
