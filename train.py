@@ -115,7 +115,7 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
-    for words in unit_suspicions(table):
+    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
         log.warning("warning: %s", words)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip

@@ -13,7 +13,7 @@ from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
 from data_tools.readers import read_table
 from data_tools.splits import Split
-from data_tools.statistics import Normalizer, element_counts, fit_normalizer
+from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.tables import ELEMENTS, join_tables, name_of_row
 from data_tools.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 
@@ -174,6 +174,28 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
     known = None if forces is None else forces[packed.atoms_of(split.train)]
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
     return Dataset(packed, split, labels, counts, normalizer, forces)
+
+
+def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
+    """What a person should hear where the training molecules give no reference for others that will be measured.
+
+    Frames of one molecule fix the sum of its elements' contributions and no other sum: a model of ethanol knows the
+    forces of benzene better than its energy.
+
+    Returns:
+        One line, or none: with another standardisation than per_element there are no references.
+    """
+    split, counts = dataset.split, dataset.counts
+    measured = np.concatenate([split.valid, split.test])
+    found = measured[undetermined(counts[split.train], counts[measured])]
+    if task.standardisation != "per_element" or not len(found):
+        return []
+    first = name_of_row(dataset.packed.table, int(found[0]))
+    return [
+        f"{len(found)} of {len(measured)} validation and test molecules (first: {first}) have a composition for which "
+        f"the training molecules give no reference {task.target.name}: expect its prediction to be off by a constant; "
+        "train on molecules of this composition too"
+    ]
 
 
 def present_elements(counts: np.ndarray) -> list[int]:

@@ -15,6 +15,7 @@ from data_tools.graph import DataError
 from data_tools.targets import MAX_ATOMIC_NUMBER, STANDARDISATIONS
 
 WIDTH = MAX_ATOMIC_NUMBER + 1
+RANK_TOLERANCE = 1e-10  # eigenvalues of integers, relative to the largest: rounding leaves 1e-14 of a zero
 
 
 def element_counts(numbers: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
@@ -195,6 +196,26 @@ def fit_normalizer(
             "use more molecules or standardisation 'none'"
         )
     return Normalizer(scale, shift, per_atom=standardisation == "per_atom", references=references)
+
+
+def undetermined(train_counts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which compositions are no linear combination of those of training.
+
+    Least squares on the training molecules then say nothing certain of the sum of their elements' contributions: from
+    frames of ethanol alone nobody learns what a carbon atom adds.
+
+    Args:
+        train_counts: (M, 119) element counts of the training molecules.
+        counts: (K, 119) element counts; elements that training lacks are left out of the question.
+
+    Returns:
+        (K,) bool.
+    """
+    present = train_counts.any(axis=0)
+    known = np.unique(train_counts[:, present], axis=0).astype(np.float64)
+    values, directions = np.linalg.eigh(known.T @ known)
+    unknown = directions[:, values <= RANK_TOLERANCE * values.max(initial=0.0)]
+    return np.abs(counts[:, present] @ unknown).max(axis=1, initial=0.0) > RANK_TOLERANCE**0.5
 
 
 def mean_baseline(train_values: np.ndarray, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from data_tools.statistics import (
     linear_baseline,
     mean_baseline,
     regression_metrics,
+    undetermined,
 )
 from data_tools.targets import (
     ATOM_REFERENCE_FILE,
@@ -170,6 +171,19 @@ def test_the_linear_baseline_reports_unseen_elements_and_survives_dependent_colu
     np.testing.assert_allclose(prediction, [-1, -2, -3])
     prediction, _ = linear_baseline(np.array([4.0]), two[:1], two)  # one molecule: its own label
     np.testing.assert_allclose(prediction, [4, 4])
+
+
+def test_compositions_that_training_does_not_determine(table, counts):
+    assert not undetermined(counts[:1000], counts).any()
+    molecules = [6, 6, 8, *[1] * 6], [8, 1, 1], [6, *[1] * 4]
+    ethanol, water, methane = (np.bincount(numbers, minlength=119) for numbers in molecules)
+    train = np.tile(ethanol, (950, 1))
+    assert undetermined(train, np.stack([ethanol, 3 * ethanol, water, methane])).tolist() == [False, False, True, True]
+    train[7] = water  # one molecule among many is enough
+    assert undetermined(train, np.stack([water, methane, ethanol + water])).tolist() == [False, True, False]
+    fluorinated = water.copy()
+    fluorinated[9] += 1  # unseen elements are told of elsewhere
+    assert not undetermined(train, fluorinated[None]).any()
 
 
 def test_the_mean_baseline_has_zero_r2_on_its_own_data(table):

@@ -201,6 +201,19 @@ def test_mistakes(arrays, settings, parts, tmp_path, capsys):
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
+def test_a_test_file_of_another_molecule_is_noticed(tmp_path, capsys):
+    """Frames of ethanol alone do not say what its elements add elsewhere."""
+    pair = {"data__train_file": write_frames(tmp_path / "a.npz"), "data__train_size": 30, "data__valid_size": 10}
+    told = []
+    for name, numbers in (("same.npz", None), ("other.npz", np.array([6, 6, 6, 1, 1, 1, 1, 1, 1]))):
+        file = write_frames(tmp_path / name, **{} if numbers is None else {"nuclear_charges": numbers})
+        assert start(tmp_path / "run", "--dry_run", **pair, data__test_file=file, data__test_size=0) == 0
+        told.append([line for line in capsys.readouterr().out.splitlines() if "no reference energy" in line])
+    assert not told[0]
+    (line,) = told[1]
+    assert "40 of 50 validation and test molecules (first: test: frame 0)" in line
+
+
 def test_units_that_do_not_fit_are_suspected(tmp_path, capsys):
     """Energies in eV beside forces in kcal/mol/Angstrom, as if all were kcal/mol."""
     with np.load(SAMPLE_TRAIN) as file:
