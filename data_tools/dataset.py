@@ -185,10 +185,12 @@ def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
     Returns:
         One line, or none: with another standardisation than per_element there are no references.
     """
+    if task.standardisation != "per_element":
+        return []
     split, counts = dataset.split, dataset.counts
     measured = np.concatenate([split.valid, split.test])
     found = measured[undetermined(counts[split.train], counts[measured])]
-    if task.standardisation != "per_element" or not len(found):
+    if not len(found):
         return []
     first = name_of_row(dataset.packed.table, int(found[0]))
     return [
