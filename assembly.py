@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from mindspore import ParameterTuple
 
-from configs.loading import ConfigError, config_to_dict, config_to_yaml
+from configs.loading import config_from_dict, config_to_dict, config_to_yaml
+from configs.rules import check_resume
 from configs.schema import Config
 from data_tools import dataset as data
+from data_tools.graph import DataError
 from data_tools.loader import TrainingBatches, training_batches
-from data_tools.splits import Split
+from data_tools.source_files import same_content
+from data_tools.splits import Split, digest, stored_digest
 from data_tools.statistics import regression_metrics
 from data_tools.tables import name_of_row
 from measures import force_metrics
@@ -28,6 +31,7 @@ from training.meter import LossError
 from training.optimizer import AdamW
 from training.platform import versions
 from training.progress import Quantity, Score
+from training.run_folder import SPLIT
 from training.step import Objective, TrainStep
 
 log = logging.getLogger("geospore")
@@ -70,17 +74,10 @@ def make_trainer(
         "elements": dataset.train_elements,
         "source": dataset.packed.table.source,
         "split": dataset.split.name,
+        "split_sha256": digest(dataset.split),
         "versions": versions(),
     }
     forces = training.force_weight > 0
-    if training.energy_weight != 1 and not forces:
-        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
-
-    if forces and config.run.amp_level != "O0":
-        raise ConfigError(f"run.amp_level {config.run.amp_level}: expected O0 beside training.force_weight")
-    if config.schedule.warmup_steps and config.schedule.warmup_epochs:
-        raise ConfigError("schedule.warmup_steps and schedule.warmup_epochs: give one of the two")
-
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
@@ -136,6 +133,42 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
     weights = checkpoints.parameters_of(trainer.model)
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
+
+
+def check_continuation(
+    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint, folder: Path
+) -> None:
+    """Whether a run can be continued so: another task, model, seed, data set or split would spoil it unnoticed.
+
+    Args:
+        config: what it would continue with.
+        dataset: its data, as they are now.
+        task: resolved.
+        previous: its newest checkpoint.
+        folder: of the run.
+
+    Raises:
+        ConfigError: keys differ that make it another run.
+        DataError: the data or the split are not those of the run.
+    """
+    information = previous.information
+    then, now = config_to_dict(config_from_dict(information["config"], str(folder))), config_to_dict(config)
+    then["target"], now["target"] = information["task"], task.to_dict()
+    check_resume(then, now, str(folder))
+    if then["training"]["pretrained"] != now["training"]["pretrained"] and now["training"]["pretrained"]:
+        log.info("training.pretrained has no effect: the run has begun already")
+    source = dataset.packed.table.source
+    if not same_content(information.get("source", ""), source):
+        raise DataError(
+            f"--resume {folder}: the data are not those of the run: {source} now, {information.get('source')} then; "
+            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
+        )
+    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
+    if stored and stored != digest(dataset.split):
+        raise DataError(
+            f"--resume {folder}: the split is not that of the run, which would test on molecules it has trained on; "
+            "begin a new run, or use the version of the program that began this one"
+        )
 
 
 def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:

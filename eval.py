@@ -26,6 +26,7 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to 
 import numpy as np
 
 from configs.loading import ConfigError
+from configs.options import help_of
 from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
@@ -49,20 +50,20 @@ from session import (
     load_trained,
     log,
     open_dataset,
-    set_up_log,
     split_of,
 )
 from training.files import csv_text, write_rows, write_text
 from training.platform import versions
 from training.report import metrics_table, write_metrics, write_predictions
+from training.run_log import set_up_log
 
 #: command-line options that stand for one key of the configuration in the checkpoint
 OPTIONS = {
-    "batch_size": "training.eval_batch_size",
-    "mode": "run.mode",
-    "amp_level": "run.amp_level",
-    "device_target": "run.device_target",
-    "device_id": "run.device_id",
+    "batch_size": ("training.eval_batch_size", "the most molecules in a batch"),
+    "mode": ("run.mode", "execution mode"),
+    "amp_level": ("run.amp_level", "O2: float16 on edges and triplets; O3: float16 everywhere"),
+    "device_target": ("run.device_target", "where the model runs"),
+    "device_id": ("run.device_id", "number of the device"),
 }
 FRAME_SUFFIXES = (".xyz", ".extxyz")
 SPLITS = ("train", "valid", "test", "all")
@@ -103,8 +104,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi")
     parser.add_argument("--output", metavar="PATH", help="a folder; with --input also a .csv file")
-    for option, key in OPTIONS.items():
-        parser.add_argument(f"--{option}", metavar="VALUE", help=f"instead of {key} of the run")
+    for option, (key, words) in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words, "that of the run"))
     options = parse_options(parser, arguments)
     if options.input and (options.data or options.split):
         parser.error("--input predicts every structure of its file: give it without --data and --split")
@@ -353,7 +354,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ConfigError("expected --ckpt RUN, a run folder or a checkpoint; --help lists the options")
             changes = [
                 (key, getattr(options, option))
-                for option, key in OPTIONS.items()
+                for option, (key, _) in OPTIONS.items()
                 if getattr(options, option) is not None
             ]
             trained = load_trained(options.ckpt, changes)

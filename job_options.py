@@ -8,17 +8,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.loading import ConfigError
 from data_tools.attached import find_all, find_data, find_one
 from data_tools.dataset import SAMPLE
 from data_tools.graph import DataError
-from session import CommandLine, set_up_log
+from session import CommandLine
 from training import checkpoint as checkpoints
 from training.cloud_job import Job, JobError, add_job_arguments, in_job, open_job
+from training.run_folder import CONFIG, LOG, files_of_run
+from training.run_log import log_to, set_up_log
 
 log = logging.getLogger("geospore")
 PROGRAM_FOLDER = Path(__file__).parent
 CHECKPOINT = f"run folder or .safetensors checkpoint ({checkpoints.BEST}, {checkpoints.LAST})"
-DATA_KEY, PRETRAINED_KEY = "data.file", "training.pretrained"
+DATA_KEY, PRETRAINED_KEY, OUTPUT_KEY = "data.file", "training.pretrained", "run.output"
 PAIR_KEYS = ("data.train_file", "data.test_file")
 YES, NO = "true", "false"
 FOUND = ".found"
@@ -40,6 +43,17 @@ def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.
         hint = parser.nearest(word.partition("=")[0], SLIP) if word.startswith("-") else ""
         options.unknown += [f"{word} ({hint.strip()})" if hint else word]
     return options
+
+
+def is_yes(text: str, option: str) -> bool:
+    """The truth value of an option that may come as a flag or, from a form, with a word.
+
+    Raises:
+        ConfigError: it is neither true nor false.
+    """
+    if text.strip().lower() not in (YES, NO, ""):
+        raise ConfigError(f"{option} {text}: expected true or false, or nothing behind it")
+    return text.strip().lower() == YES
 
 
 def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
@@ -67,15 +81,34 @@ def use_for_training(options: argparse.Namespace, job: Job) -> None:
     """
     if not job.active:
         return
+    sub = options.output or _chosen(options, OUTPUT_KEY) or ""
     if job.output is not None and job.is_main:
-        set_up_log(job.output)  # the log is a result too, also where the program fails at once
+        # a result too, also where the program fails at once; a log that is there, or will be brought, stays as it is
+        first = not (job.output / LOG).exists() and not _earlier(job, "") and (options.resume or NO).lower() == NO
+        log_to(job.output / (LOG if first else f"job-{job.started}.log"), last=False)
     if options.config and not Path(options.config).exists() and (PROGRAM_FOLDER / options.config).exists():
         options.config = str(PROGRAM_FOLDER / options.config)  # platforms start it in a folder of their own
     _use_data(options, job)
-    if not _resume(options, job):
+    if not _resume(options, job, sub):
         _use_weights(options, job)
-        if job.output is not None:
-            options.output = str(job.output / (options.output or ""))
+        earlier = _earlier(job, sub)
+        if earlier and not is_yes(options.overwrite, "--overwrite"):
+            raise JobError(
+                f"{earlier}: a run is there already; --resume True continues it, --overwrite True replaces it, "
+                "--output NAME puts the new one beside it"
+            )
+    if job.output is not None:
+        options.output = None
+        _set(options, OUTPUT_KEY, job.output / sub)
+
+
+def _earlier(job: Job, sub: str) -> str:
+    """Where the results of an earlier run are that this one would replace; empty where there are none."""
+    if job.output is None or not job.is_main:
+        return ""
+    if (job.output / sub).is_dir() and files_of_run(job.output / sub):
+        return str(job.output / sub)
+    return job.address_of(f"{sub}/{CONFIG}" if sub else CONFIG) if job.address_of else ""
 
 
 def use_for_evaluation(options: argparse.Namespace, job: Job) -> None:
@@ -119,8 +152,8 @@ def _use_weights(options: argparse.Namespace, job: Job) -> None:
             _set(options, PRETRAINED_KEY, found)
 
 
-def _resume(options: argparse.Namespace, job: Job) -> bool:
-    """Continue the run that --resume names, in the output folder of the job; whether there is one.
+def _resume(options: argparse.Namespace, job: Job, sub: str) -> bool:
+    """Continue the run that --resume names, in the folder ``sub`` of the job's output; whether there is one.
 
     ``--resume True`` means the run that the output folder or the attached weights hold, and is no mistake where there
     is none: the same form then serves for the first job and for those that continue it.
@@ -134,8 +167,9 @@ def _resume(options: argparse.Namespace, job: Job) -> bool:
         if wish.lower() == YES:
             raise JobError("--resume True: expected an output folder of the job; give --train_url in its form")
         return True
+    folder = folder / sub
     sources = job.weights if wish.lower() == YES else [_attached(job.weights, wish) or Path(wish)]
-    job.once(f"run of {sources} in {folder}", lambda scratch: _bring_run(job, sources, folder, scratch))
+    job.once(f"run of {sources} in {folder}", lambda scratch: _bring_run(job, sources, folder, sub, scratch))
     if not _holds_run(folder):
         if wish.lower() != YES:
             raise JobError(f"--resume {wish}: expected a run folder with config.yaml and {checkpoints.LAST}")
@@ -144,23 +178,24 @@ def _resume(options: argparse.Namespace, job: Job) -> bool:
         return False
     log.info("resuming the run in %s", folder)
     options.resume, options.config = str(folder), None
-    _set(options, PRETRAINED_KEY, "")
     return True
 
 
-def _bring_run(job: Job, sources: list[Path], folder: Path, scratch: Path) -> None:
-    """Put a run into the output folder: what it holds comes first, then what its address holds, then the sources."""
+def _bring_run(job: Job, sources: list[Path], folder: Path, sub: str, scratch: Path) -> None:
+    """Put a run into its folder of the output: what it holds comes first, then its address, then the sources."""
     if _holds_run(folder):
         return
     earlier = scratch / "earlier"
     if job.fetch_output is not None:
         job.fetch_output(earlier)
-    for places in ([earlier], sources):
+    for places in ([earlier / sub], sources):
         runs, _ = find_all([place for place in places if place.exists()], scratch, _holds_run)
         if len(runs) > 1:
             raise JobError(f"--resume: expected one run, found {', '.join(map(str, runs))}; attach only one")
         if runs:  # with the file last that makes it a run: a copy that is cut short is none
-            for file in sorted(runs[0].iterdir(), key=lambda file: file.name == "config.yaml"):
+            folder.mkdir(parents=True, exist_ok=True)
+            files = filter(Path.is_file, runs[0].iterdir())
+            for file in sorted(files, key=lambda file: file.name == CONFIG):
                 shutil.copy2(file, folder / file.name)
             return
 
@@ -202,7 +237,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _holds_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file() and any(path.glob(f"{Path(checkpoints.LAST).stem}*.safetensors"))
+    return (path / CONFIG).is_file() and any(path.glob(f"{Path(checkpoints.LAST).stem}*.safetensors"))
 
 
 def _attached(places: list[Path], name: str | None) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import logging
 import re
 import sys
@@ -17,11 +16,13 @@ import numpy as np
 from mindspore import nn
 
 from configs.loading import ConfigError, config_from_dict
+from configs.options import ALIKE, meant
+from configs.rules import check_outputs
 from configs.schema import ZERO_OUTPUT, Config
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, StructureTable
-from data_tools.loader import evaluation_batches, evaluation_budget
+from data_tools.loader import evaluation_batches, evaluation_budget, fitted_batch
 from data_tools.neighbors import ragged_range
 from data_tools.source_files import one_line
 from data_tools.splits import Split, make_split
@@ -35,7 +36,8 @@ from training.distributed import RankError, Ranks
 from training.interruption import Stopped
 from training.meter import LossError
 from training.platform import DeviceError, set_up
-from training.step import EvaluationStep, predict
+from training.run_folder import FolderError
+from training.step import EvaluationStep, predict, to_tensors
 
 log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
@@ -61,25 +63,11 @@ class CommandLine(argparse.ArgumentParser):
             message = f"unknown option {unknown[1]}: {self.nearest(unknown[1])}"
         raise ConfigError(f"{message.rstrip('; :')}; --help lists the options")
 
-    def nearest(self, option: str, similarity: float = 0.5) -> str:
+    def nearest(self, option: str, similarity: float = ALIKE) -> str:
         """A question whether a known option was meant; nothing where none is as similar (1: the same)."""
-        close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=similarity)
-        return f"did you mean {close[0]}? " if close else ""
-
-
-def set_up_log(folder: Path | None = None) -> None:
-    """Lines go to standard output, and to train.log of a run folder."""
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if folder is not None:
-        handlers.append(logging.FileHandler(folder / "train.log", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-        log.addHandler(handler)
+        known = self._option_string_actions
+        found = meant(option, known, "--set" in known, similarity)
+        return f"did you mean {found}? " if found else ""
 
 
 def exit_code(error: BaseException) -> int:
@@ -93,7 +81,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, LossError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return LOSS_NOT_FINITE
-    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | JobError | RankError):
+    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | FolderError | JobError | RankError):
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, OSError):
@@ -111,11 +99,7 @@ def resolve_task(config: Config) -> data.Task:
 def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
     settings, cutoff = config.data, config.model.cutoff
-    if settings.train_file or settings.test_file:
-        if not (settings.train_file and settings.test_file) or settings.split != "two_files":
-            raise ConfigError("data.train_file and data.test_file belong together and to data.split=two_files")
-        if settings.file != data.SAMPLE:
-            raise ConfigError(f"data.file {settings.file} or data.train_file with data.test_file: give one of the two")
+    if settings.train_file:
         packed = data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True)
     else:
         packed = data.open_graphs(settings.file, cutoff, progress=True)
@@ -147,9 +131,7 @@ def build_single(config: Config, task: data.Task) -> nn.Cell:
     Raises:
         ConfigError: it has more outputs than one, or the constructor refuses a hyperparameter.
     """
-    outputs = getattr(config.model, "outputs", 1)
-    if outputs != 1:
-        raise ConfigError(f"model.outputs {outputs}: expected 1, a run knows one target; convert_weights.py takes more")
+    check_outputs(config)
     return build(config, task)
 
 
@@ -315,6 +297,11 @@ class Evaluator:
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
         self.budget: Budget = evaluation_budget(packed, sets, batch_size)
+
+    def compile(self) -> None:
+        """Compile, or find out that it cannot be compiled, before there is anything to evaluate."""
+        nothing = fitted_batch(self.packed, np.zeros(0, np.int64), [self.budget], None, self.dtype)
+        self.step(*to_tensors(nothing.inputs))
 
     def __call__(self, rows: np.ndarray) -> Predictions:
         """Predictions in the order of ``rows``; processes share the work."""

@@ -12,18 +12,21 @@ import argparse
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
-from assembly import check_agreement, foresee, make_batches, make_trainer
+from assembly import check_agreement, check_continuation, foresee, make_batches, make_trainer
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
+from configs.options import help_of
+from configs.rules import check_rules, suspicions
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
-from data_tools.splits import save_split
-from job_options import enter_job, parse_options, use_for_training
+from data_tools.splits import Split, save_split
+from job_options import NO, YES, enter_job, is_yes, parse_options, use_for_training
 from measures import baseline_predictions, measure_forces, metrics_of
 from models import cpu_kernels
 from session import (
@@ -34,7 +37,6 @@ from session import (
     log,
     open_dataset,
     resolve_task,
-    set_up_log,
 )
 from training import checkpoint as checkpoints
 from training.cloud_job import Job
@@ -44,22 +46,29 @@ from training.files import clock, write_text
 from training.loop import Trainer
 from training.platform import set_up, versions
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
+from training.run_folder import CONFIG as RUN_CONFIG
+from training.run_folder import LOG as RUN_LOG
+from training.run_folder import SPLIT, RunFolder
+from training.run_log import log_to, set_up_log
 from training.step import compile_count
 
-#: command-line options that stand for one key of the configuration
+#: command-line options that stand for one key of the configuration: the key, and what it is
 OPTIONS = {
-    "target": "target.name",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "subset_size": "data.train_size",
-    "lr": "optimizer.lr",
-    "mode": "run.mode",
-    "device_target": "run.device_target",
-    "device_id": "run.device_id",
-    "dtype": "run.dtype",
-    "seed": "run.seed",
-    "output": "run.output",
+    "target": ("target.name", "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv or energy"),
+    "epochs": ("training.epochs", "passes through the training molecules"),
+    "batch_size": ("training.batch_size", "molecules in a batch, over all devices"),
+    "subset_size": ("data.train_size", "use only so many training molecules, 0: all"),
+    "lr": ("optimizer.lr", "learning rate, the highest of a schedule"),
+    "mode": ("run.mode", "execution mode"),
+    "device_target": ("run.device_target", "where the model runs"),
+    "device_id": ("run.device_id", "number of the device"),
+    "dtype": ("run.dtype", "precision of weights and arithmetic; float16: --set run.amp_level=O2"),
+    "seed": ("run.seed", "of the weights and of the order of molecules"),
+    "output": ("run.output", "run folder; none: runs/<model>_<config>_<target>_seed<seed>, numbered if taken"),
 }
+
+
+EPILOG = """Defaults hold where the configuration says nothing.  All keys and their meaning: configs/schema.py."""
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,12 +77,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     Raises:
         ConfigError: an unknown option.
     """
-    parser = CommandLine(description="Train a model.", epilog="All keys and their meaning: configs/schema.py.")
+    parser = CommandLine(description="Train a model.", epilog=EPILOG)
     parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
-    for option, key in OPTIONS.items():
-        parser.add_argument(f"--{option}", metavar="VALUE", help=f"sets {key}")
+    for option, (key, words) in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words))
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
-    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder, instead of --config")
+    parser.add_argument(
+        "--overwrite", nargs="?", const=YES, default=NO, metavar="TRUE", help="replace the run that --output holds"
+    )
     parser.add_argument("--device_num", metavar="N", help="use so many devices of this machine, a process for each")
     parser.add_argument("--dry_run", action="store_true", help="only measure what the run will take; writes nothing")
     return parse_options(parser, arguments)
@@ -85,24 +97,37 @@ def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
     Raises:
         ConfigError: a ``--set`` without ``=``.
     """
-    pairs = [(key, getattr(options, option)) for option, key in OPTIONS.items() if getattr(options, option) is not None]
-    return [*pairs, *map(override_of, options.set)]
+    given = {key: getattr(options, option) for option, (key, _) in OPTIONS.items()}
+    return [*((key, text) for key, text in given.items() if text is not None), *map(override_of, options.set)]
 
 
-def configure(options: argparse.Namespace) -> tuple[Config, Path]:
+def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
     """The configuration and the run folder; a resumed run takes its own configuration with the given changes.
 
     Raises:
-        ConfigError: neither or both of --config and --resume, or a mistake in the configuration.
+        ConfigError: neither or both of --config and --resume, options that contradict each other, or a mistake in the
+            configuration.
     """
     if (options.config is None) == (options.resume is None):
         raise ConfigError("give either --config FILE for a new run or --resume RUN to continue one")
+    overwrite, changes = is_yes(options.overwrite, "--overwrite"), overrides_of(options)
     if options.resume:
         folder = Path(options.resume)
-        return load_config(folder / "config.yaml", overrides_of(options)), folder
-    config = load_config(options.config, overrides_of(options))
-    name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
-    return config, Path(config.run.output or Path("runs") / name)
+        outputs = [text for key, text in changes if key == "run.output"]
+        if overwrite or (outputs and Path(outputs[-1]).resolve() != folder.resolve()):
+            raise ConfigError(
+                f"--resume {folder} continues the run in that folder: leave out --output and --overwrite, or copy the "
+                "folder first and resume the copy"
+            )
+        config = load_config(folder / RUN_CONFIG, changes)
+        place = RunFolder(folder, resume=True)
+    else:
+        config = load_config(options.config, changes)
+        name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
+        chosen = config.run.output
+        place = RunFolder(Path(chosen or Path("runs") / name), overwrite=overwrite, numbered=not chosen)
+    check_rules(config)
+    return config, place
 
 
 def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
@@ -115,7 +140,7 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
-    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
+    for words in [*suspicions(config), *unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
         log.warning("warning: %s", words)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
@@ -166,31 +191,36 @@ def report(
     return {**content, "best_epoch": trainer.progress.best_epoch, **validation}
 
 
-def open_folder(folder: Path, resume: bool) -> None:
-    """Make the run folder ready for its log and checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.tidy(folder, keep=resume)
-    set_up_log(folder)
+def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | None) -> None:
+    """The first files of a run; of a continued one those that may differ.
+
+    Args:
+        stage: where to write them.
+        config: of the run.
+        split: of the run.
+        trainer: of a new run, whose state before the first step is written; None for a continued one.
+    """
+    write_text(stage / RUN_CONFIG, config_to_yaml(config))
+    save_split(split, stage / SPLIT)
+    if trainer is not None:
+        trainer.save_start(stage)
 
 
-def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None:
-    """Train and report; everything that can be checked is checked before the folder is touched."""
+def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
+    """Train and report; everything that can fail is tried before anything in the run folder changes."""
     started = time.perf_counter()
-    task = resolve_task(config)
+    task, folder = resolve_task(config), place.path
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     damaged: list[str] = []
-    previous = checkpoints.newest(folder, damaged.append) if resume else None
-    pretrained = checkpoints.load(config.training.pretrained) if config.training.pretrained else None
+    previous = checkpoints.newest(folder, damaged.append) if place.resume else None
     model = build_single(config, task)
-    if pretrained is not None and previous is None:
+    if config.training.pretrained and previous is None:
+        pretrained = checkpoints.load(config.training.pretrained)
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     dataset = open_dataset(config, task)
     split = dataset.split
-    writes = ranks.is_main and not dry
-    if writes:
-        open_folder(folder, resume)
-    else:
-        set_up_log()
+    if previous is not None:
+        check_continuation(config, dataset, task, previous, folder)
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
@@ -203,15 +233,16 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
             log.warning("skipped a checkpoint: %s", words)
         trainer.restore(previous)
         log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
-    if writes:
-        write_text(folder / "config.yaml", config_to_yaml(config))
-        save_split(split, folder / "split.npz")
     check_agreement(config, dataset, trainer)
+    evaluate.compile()
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
     if dry:
         log.info("dry run, nothing written: %s", foresee(config, split, trainer, batches, evaluate))
         return
+    if ranks.is_main:
+        place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer))
+        log_to(folder / RUN_LOG, fresh=not place.resume)
     trainer.run(after_save=job.upload)
     metrics = report(config, dataset, task, trainer, evaluate, folder)
     total = time.perf_counter() - started
@@ -254,10 +285,13 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse_arguments(arguments)
         if options.device_num and not is_launched():
             start_processes(options.device_num, sys.argv[1:] if arguments is None else arguments)
-        with enter_job(options, launched_rank() == 0) as job:  # uploads the results at the end, whatever the end is
+        set_up_log()
+        is_main = launched_rank() == 0
+        with enter_job(options, is_main) as job:  # uploads the results at the end, whatever the end is
             use_for_training(options, job)
-            config, folder = configure(options)
-            run(config, folder, bool(options.resume), options.dry_run, job)
+            config, place = configure(options)
+            with place if is_main and not options.dry_run else nullcontext():
+                run(config, place, options.dry_run, job)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

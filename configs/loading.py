@@ -23,6 +23,7 @@ BOUNDS = {
 }
 
 
+FOLDER = Path(__file__).parent
 LARGEST_FILE = 20_000  # bytes; the complete configuration has 2,000, and brackets take quadratic time
 LARGEST_NUMBER = 2**31 - 1  # of whole numbers: seeds, sizes and counts are 32 bits in MindSpore
 #: ValueError: not UTF-8, a date that does not exist, a number of thousands of digits
@@ -62,8 +63,10 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type, is no choice or is
             out of range.
     """
+    if not Path(path).exists():
+        raise ConfigError(f"{path}: expected a YAML file, No such file; {_profiles(str(path))}")
     try:
-        if Path(path).exists() and not Path(path).is_file():
+        if not Path(path).is_file():
             raise OSError("it is a folder, a pipe or a device")
         if Path(path).stat().st_size > LARGEST_FILE:
             raise OSError(f"it has more than {LARGEST_FILE} bytes")
@@ -76,6 +79,20 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'training:', got {type(content).__name__}")
     return config_from_dict(content, str(path), overrides)
+
+
+def _profiles(path: str) -> str:
+    """The nearest of the shipped configurations to a path that is not there, and all of them."""
+    names = sorted(file.relative_to(FOLDER).as_posix() for file in FOLDER.glob("*/*.yaml"))
+    stems = {name.rpartition("/")[2].removesuffix(".yaml"): name for name in reversed(names)}
+    folder, _, typed = path.removesuffix(".yml").removesuffix(".yaml").rpartition("/")
+    close = [
+        *difflib.get_close_matches(f"{folder.rpartition('/')[2]}/{typed}.yaml"[-80:], names, n=1, cutoff=0.8),
+        *(stems[stem] for stem in difflib.get_close_matches(typed[:80], stems, n=1, cutoff=0.6)),
+    ]
+    where = FOLDER.name if (Path(FOLDER.name) / names[0]).exists() else str(FOLDER)
+    hint = f"did you mean {where}/{close[0]}? " if close else ""
+    return f"{hint}expected a file of yours or one of {where}: {', '.join(names)}"
 
 
 def override_of(text: str) -> tuple[str, str]:
@@ -140,7 +157,8 @@ def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
         checked[key] = _typed(value, hints[key], f"{where}.{key}")
         choices = fields[key].metadata.get("choices")
         if choices and checked[key] not in choices:
-            raise ConfigError(f"{where}.{key} {_shown(value)}: {_nearest(str(value), choices)}")
+            hint = fields[key].metadata.get("hints", {}).get(str(value).lower()) or _nearest(str(value), choices)
+            raise ConfigError(f"{where}.{key} {_shown(value)}: {hint}")
         _in_range(checked[key], fields[key].metadata, f"{where}.{key}")
     return section_class(**checked)
 

@@ -13,6 +13,18 @@ from typing import Any
 ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
 
 
+FLOAT16_HINTS = {
+    **dict.fromkeys(
+        ("float16", "fp16", "half", "16", "16-mixed", "mixed"),
+        "expected float32 or float64, the precision of the weights; for arithmetic in float16 set run.amp_level=O2",
+    ),
+    **dict.fromkeys(
+        ("bfloat16", "bf16", "bf16-mixed"),
+        "expected float32 or float64; there is no bfloat16, for arithmetic in float16 set run.amp_level=O2",
+    ),
+}
+
+
 def bounded(default: Any, **bounds: float) -> Any:
     """A number with a range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""
     return field(default=default, metadata=bounds)
@@ -217,7 +229,7 @@ class RunConfig:
     """Where the model runs."""
     device_id: int = bounded(0, least=0)
     """Which of the devices."""
-    dtype: str = field(default="float32", metadata={"choices": ("float32", "float64")})
+    dtype: str = field(default="float32", metadata={"choices": ("float32", "float64"), "hints": FLOAT16_HINTS})
     """Precision of parameters and arithmetic."""
     amp_level: str = field(default="O0", metadata={"choices": ("O0", "O2", "O3")})
     """``O2``: float16 on edges and triplets; ``O3``: float16 everywhere; see ``models.precision``.  Not for forces."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import re
 import tarfile
 import zipfile
 import zlib
@@ -32,6 +33,7 @@ MOST_INFLATION = 100  # no molecules compress by more; the published archives do
 TOO_LARGE = f"it inflates to more than {MOST_INFLATION} times its size"
 READS_AT_END = 10  # of a whole archive there are two or three
 LARGEST_TEXT = 2**32  # bytes of a text file, which is read whole
+SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
 
 
@@ -93,6 +95,11 @@ def sha256_of(path: Path) -> str:
 def describe_source(*paths: Path) -> str:
     """One line for ``StructureTable.source``: each file's name and sha256."""
     return ", ".join(f"{storable(path.name)} sha256 {sha256_of(path)}" for path in paths)
+
+
+def same_content(first: str, second: str) -> bool:
+    """Whether two ``StructureTable.source`` lines tell of the same bytes, whatever the files are called."""
+    return SHA256.findall(first) == SHA256.findall(second)
 
 
 def most_inflated(path: Path) -> int:

@@ -16,6 +16,7 @@ Results on different splits are not comparable: every table names its split.
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import zlib
 from collections.abc import Callable
@@ -161,6 +162,20 @@ def load_split(path: str | Path) -> Split:
     except (OSError, ValueError, OverflowError, csv.Error) as error:  # DataError is a ValueError
         words = one_line(error).removeprefix(f"{path}: ")[:300]
         raise DataError(words if str(path) in words else f"split file {path} cannot be read: {words}") from None
+
+
+def digest(split: Split) -> str:
+    """The SHA-256 of the positions of a split."""
+    sha256 = hashlib.sha256()
+    for part in _PARTS:
+        positions = getattr(split, part)
+        sha256.update(len(positions).to_bytes(8, "little") + np.asarray(positions, "<i8").tobytes())
+    return sha256.hexdigest()
+
+
+def stored_digest(path: Path) -> str:
+    """The ``digest`` of an index file that a run has stored; empty where there is none."""
+    return digest(load_split(path)) if path.is_file() else ""
 
 
 def contains_element(table: StructureTable, atomic_number: int, positions: np.ndarray | None = None) -> np.ndarray:

@@ -137,12 +137,10 @@ def newest(folder: Path, skipped: Callable[[str], None]) -> Checkpoint:
     return load(files[-1])
 
 
-def tidy(folder: Path, keep: bool) -> None:
-    """Remove what a killed process left half-written and, unless ``keep``, the checkpoints of an earlier run."""
-    patterns = [".*.partial-*"] if keep else [".*.partial-*", BEST, f"{Path(LAST).stem}*.safetensors"]
-    for pattern in patterns:
-        for file in folder.glob(pattern):
-            file.unlink(missing_ok=True)
+def tidy(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for file in folder.glob(".*.partial-*"):
+        file.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> int:

@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -62,6 +63,8 @@ class Job:
         is_main: whether this process is the one that uploads.
         send: uploads ``output``; None where the platform does so itself.
         fetch_output: copies what earlier jobs left at the address for results into the given folder.
+        address_of: where a file of this name is at the address for results; empty if it is not there.
+        started: local date and time as part of a file name.
         place: a folder on the local disk for what is copied and unpacked.
     """
 
@@ -73,6 +76,8 @@ class Job:
     is_main: bool = True
     send: Callable[[], object] | None = None
     fetch_output: Callable[[Path], object] | None = None
+    address_of: Callable[[str], str] | None = None
+    started: str = field(default_factory=lambda: time.strftime("%Y%m%d-%H%M%S"))
     place: Path = field(default_factory=lambda: _local_disk() / "geospore")
 
     def upload(self) -> None:
@@ -208,9 +213,14 @@ def _open_output(job: Job, target: str) -> None:
         if files.exists(target):
             files.copy_parallel(target, str(folder))
 
+    def address_of(name: str) -> str:
+        address = f"{target.rstrip('/')}/{name}"
+        return address if files.exists(address) else ""
+
     job.output = output
     job.send = lambda: files.copy_parallel(str(output), target)
     job.fetch_output = fetch
+    job.address_of = address_of
     log.info("results go to %s and from there to %s", output, target)
 
 

@@ -82,6 +82,7 @@ class Trainer:
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
         self.saved_at = time.perf_counter()
+        self.saved_step = 0
 
     def run(self, after_save: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
@@ -292,19 +293,25 @@ class Trainer:
             self.saved_at = time.perf_counter()
         if not self.ranks.is_main:
             return
+        # the state before the first step is not worth a place among the newest
+        aged = with_optimizer and self.saved_step > 0
+        save(self.folder / name, self._checkpoint(with_optimizer), keep=self.recipe.keep if aged else 1)
+        if with_optimizer:
+            self.saved_step = self.progress.step
+
+    def save_start(self, folder: Path) -> None:
+        """Write the state before the first step, from which a run that is killed early goes on."""
+        save(folder / LAST, self._checkpoint(with_optimizer=True))
+
+    def _checkpoint(self, with_optimizer: bool) -> Checkpoint:
         if self.loss_scale:
             self.progress.loss_scale = vars(self.loss_scale).copy()
-        average = self._average()
         moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
-        save(
-            self.folder / name,
-            Checkpoint(
-                model=parameters_of(self.model),
-                ema=average,
-                optimizer=moments if with_optimizer else {},
-                information={**self.information, "progress": vars(self.progress)},
-            ),
-            keep=self.recipe.keep if with_optimizer else 1,
+        return Checkpoint(
+            model=parameters_of(self.model),
+            ema=self._average(),
+            optimizer=moments if with_optimizer else {},
+            information={**self.information, "progress": vars(self.progress)},
         )
 
     def _average(self) -> dict[str, np.ndarray]:
@@ -337,11 +344,8 @@ class Trainer:
         if self.loss_scale and self.progress.loss_scale:
             self.loss_scale = LossScale(**self.progress.loss_scale)
             self.loss_scale.value = max(self.loss_scale.value, 1.0)
-        if self.progress.position and _order(checkpoint.information["config"]) != _order(self.information["config"]):
+        self.saved_step = self.progress.step
+        then, now = (about["config"]["training"] for about in (checkpoint.information, self.information))
+        if self.progress.position and then["batch_size"] != now["batch_size"]:  # data, split and seed are the same
             log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
-
-
-def _order(config: dict[str, Any]) -> tuple:
-    """What the batches of an epoch depend on."""
-    return config["data"], config["run"]["seed"], config["training"]["batch_size"]

@@ -1,0 +1,109 @@
+"""What keys of a configuration have to do with each other, and what may change when a run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from configs.loading import ConfigError
+from configs.schema import Config, DataConfig
+
+FLOAT16_LEVELS = ("O2", "O3")
+
+#: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
+MAY_CHANGE = {
+    "data.file", "data.train_file", "data.test_file", "data.split_file",  # a place; what is there is compared
+    "data.shapes",  # how batches are padded
+    "optimizer.lr", "optimizer.weight_decay", "optimizer.epsilon", "optimizer.clip_norm",
+    "schedule.name", "schedule.warmup_steps", "schedule.warmup_epochs", "schedule.cooldown_epochs",
+    "schedule.warmup_lr", "schedule.min_lr", "schedule.decay_rate", "schedule.decay_steps", "schedule.patience",
+    "schedule.warmup_fraction",
+    "training.epochs", "training.batch_size", "training.eval_batch_size", "training.loss_scale",
+    "training.early_stop", "training.pretrained",
+    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.keep_bn_fp32", "run.output",
+    "run.log_every", "run.save_minutes", "run.keep", "run.plots",
+}  # fmt: skip
+
+
+def check_rules(config: Config) -> None:
+    """Refuse keys that contradict each other, before anything is read or written.
+
+    Raises:
+        ConfigError: they do.
+    """
+    _check_data(config.data)
+    training, run, schedule = config.training, config.run, config.schedule
+    if training.energy_weight != 1 and not training.force_weight:
+        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
+    if training.force_weight and run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.force_weight")
+    if run.amp_level in FLOAT16_LEVELS and run.dtype != "float32":
+        raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")
+    if schedule.warmup_steps and schedule.warmup_epochs:
+        raise ConfigError("schedule.warmup_steps and schedule.warmup_epochs: give one of the two")
+    if schedule.min_lr > config.optimizer.lr:
+        raise ConfigError(f"schedule.min_lr {schedule.min_lr:g}: expected at most optimizer.lr {config.optimizer.lr:g}")
+    check_outputs(config)
+
+
+def check_outputs(config: Config) -> None:
+    """Refuse a network of several outputs where one label of each molecule is known.
+
+    Raises:
+        ConfigError: it has more than one.
+    """
+    outputs = getattr(config.model, "outputs", 1)
+    if outputs != 1:
+        raise ConfigError(f"model.outputs {outputs}: expected 1, a run knows one target; convert_weights.py takes more")
+
+
+def _check_data(data: DataConfig) -> None:
+    if data.train_file or data.test_file:
+        if not (data.train_file and data.test_file) or data.split != "two_files":
+            raise ConfigError("data.train_file and data.test_file belong together and to data.split=two_files")
+        if data.file != DataConfig.file:
+            raise ConfigError(f"data.file {data.file} or data.train_file with data.test_file: give one of the two")
+    elif data.split == "two_files":
+        raise ConfigError("data.split=two_files: expected data.train_file and data.test_file; give both")
+    if (data.split == "file") != bool(data.split_file):
+        raise ConfigError(
+            f"data.split_file {data.split_file!r} with data.split={data.split}: an index file belongs to data.split=file "
+            "alone"
+        )
+
+
+def suspicions(config: Config) -> list[str]:
+    """What a person should hear about a configuration that can run."""
+    schedule, epochs = config.schedule, config.training.epochs
+    ramps = schedule.cooldown_epochs + (0 if schedule.name == "one_cycle" else schedule.warmup_epochs)
+    if ramps < epochs:
+        return []
+    return [
+        f"warm-up ({schedule.warmup_epochs:g} epochs) and cool-down ({schedule.cooldown_epochs:g}) leave none of the "
+        f"{epochs} epochs to schedule.name={schedule.name}; train longer or shorten them"
+    ]
+
+
+def check_resume(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]], folder: str) -> None:
+    """Refuse another task, model, data set or seed for a run that is continued.
+
+    Args:
+        before: the sections of the run's configuration.
+        now: those that it would continue with.
+        folder: of the run.
+
+    Raises:
+        ConfigError: keys differ that are not in ``MAY_CHANGE``.
+    """
+    keys = [f"{section}.{key}" for section, values in now.items() for key in values]
+    wrong = []
+    for name in keys:
+        section, _, key = name.partition(".")
+        old, new = before.get(section, {}).get(key), now[section][key]
+        if old != new and name not in MAY_CHANGE:
+            wrong.append(f"{name} {new!r} instead of {old!r}")
+    if wrong:
+        raise ConfigError(
+            f"--resume {folder}: {'; '.join(wrong)}: a run is continued with the same task, model, data and seed; "
+            f"leave this out, or begin a new run, from the weights of this one with --set training.pretrained={folder}"
+        )
