@@ -33,7 +33,8 @@ from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
-from data_tools.splits import Split, make_split
+from data_tools.source_files import same_content
+from data_tools.splits import Split, digest, make_split
 from data_tools.statistics import element_counts
 from data_tools.tables import name_of_row, row_of_atom
 from data_tools.targets import atom_references, label_values
@@ -124,10 +125,16 @@ def select_own(trained: Trained, split: str) -> Selection:
         dataset = open_dataset(trained.config, trained.task)
     except DataError as error:
         raise DataError(f"the data of the run cannot be used: {error}; or give --data FILE") from None
-    source, now = trained.information.get("source"), dataset.packed.table.source
-    if source != now:
-        log.warning("warning: the data are not those of the run: %s now, %s then", now, source)
-    own = dataset.split
+    source, now = trained.information.get("source") or "", dataset.packed.table.source
+    own, stored = dataset.split, trained.information.get("split_sha256")
+    if not same_content(source, now) or (stored and stored != digest(own)):
+        words = f"the data are not those of the run: {now} now, {source} then"
+        if split != "all" and trained.config.data.split not in BY_IDENTITY:
+            raise DataError(
+                f"{words}; divided anew, molecules that it was trained on would be tested on; give --split all, or "
+                "other molecules with --data FILE"
+            )
+        log.warning("warning: %s", words)
     rows = np.arange(len(dataset.packed)) if split == "all" else getattr(own, split)
     sets = [own.valid, own.test] if split in ("valid", "test") else [rows]
     name = f"all molecules of {now}" if split == "all" else f"{split} molecules of split {own.name}"
@@ -165,7 +172,7 @@ def split_in_file(trained: Trained, table: StructureTable, file: str) -> Split:
     Raises:
         DataError: neither is there.
     """
-    if table.source == trained.information.get("source"):
+    if same_content(table.source, trained.information.get("source") or ""):
         return split_of(trained.config, table)
     kind = trained.config.data.split
     if kind in BY_IDENTITY and "converted_from" not in trained.information:

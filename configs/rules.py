@@ -67,7 +67,7 @@ def _check_data(data: DataConfig) -> None:
         raise ConfigError("data.split=two_files: expected data.train_file and data.test_file; give both")
     if (data.split == "file") != bool(data.split_file):
         raise ConfigError(
-            f"data.split_file {data.split_file!r} with data.split={data.split}: an index file belongs to data.split=file "
+            f"data.split_file {data.split_file!r} with data.split={data.split}: it belongs to data.split=file "
             "alone"
         )
 

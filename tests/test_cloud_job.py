@@ -168,7 +168,7 @@ def test_the_output_folder(output, expected, cloud, tmp_path):
     options = train.parse_arguments([*CONFIG, "--train_url", str(tmp_path / "results"), *output])
     with job_options.enter_job(options) as job:
         job_options.use_for_training(options, job)
-    assert train.configure(options)[1] == tmp_path / "results" / expected
+    assert train.configure(options)[1].path == tmp_path / "results" / expected
 
 
 def test_a_model_url_may_be_a_place_for_results(cloud, capsys):

@@ -213,3 +213,37 @@ def test_a_job_with_two_devices_is_stopped_and_goes_on_with_one(cloud):
     given = ["--data_url=s3://user/data/", "--ckpt_url=s3://results/first", "--train_url=s3://results/second"]
     assert train.main(["--resume=True", *given, "--epochs", str(epoch + 1)]) == 0
     assert json.loads((cloud.buckets / "results" / "second" / "metrics.json").read_text())["processes"] == 1
+
+
+# --- what an earlier job left -----------------------------------------------------------------------------------------
+
+
+def test_a_job_without_resume_keeps_what_is_there(cloud, run, tmp_path, capsys):
+    """In a local output folder and at an address; the log of the refused job has a name of its own."""
+    places = {str(tmp_path / "out"): tmp_path / "out", "s3://results/kept": cloud.buckets / "results" / "kept"}
+    for target, place in places.items():
+        shutil.copytree(run, place)
+        before = {path.name: path.read_bytes() for path in place.iterdir()}
+        given = words(*CONFIG, "--data_url", "s3://user/data", "--train_url", target)
+        assert train.main(given) == 2
+        line = error_of(capsys)
+        assert "--resume True" in line and "--overwrite True" in line and target in line
+        (log,) = names(place) - set(before)
+        assert log.startswith("job-") and "a run is there already" in (place / log).read_text()
+        (place / log).unlink()
+        assert train.main([*given, "--resume", "True", "--set", "run.seed=3"]) == 2
+        assert "run.seed 3 instead of 0" in error_of(capsys)
+        assert {name: (place / name).read_bytes() for name in before} == before
+        shutil.rmtree(cloud.disk / "geospore", ignore_errors=True)  # another server
+
+
+def test_a_job_may_replace_what_is_there(cloud, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "out")
+    (tmp_path / "out" / "last-1.safetensors").write_bytes(b"old")
+    given = words(*CONFIG, "--data_url", "s3://user/data", "--train_url", str(tmp_path / "out"), run__seed=3)
+    assert train.main([*given, "--overwrite", "True"]) == 0
+    assert names(tmp_path / "out") == RESULTS
+    assert (tmp_path / "out" / "train.log").read_text().count("finished in") == 1
+    assert train.main([*given, "--output", "beside it"]) == 0
+    assert names(tmp_path / "out" / "beside it") == RESULTS
+    capsys.readouterr()

@@ -72,7 +72,7 @@ COMMANDS = {
         ("--resume", "{files}/run", "--epochs", "2", "--set", "optimizer.ema_decay=0.9"),
         "optimizer.ema_decay",
     ),
-    "resume another architecture": (("--resume", "{files}/run", "--set", "model.features=16"), "expected shape"),
+    "resume another architecture": (("--resume", "{files}/run", "--set", "model.features=16"), "model.features 16"),
 }
 
 
