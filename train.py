@@ -21,7 +21,7 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to 
 from assembly import check_agreement, check_continuation, foresee, make_batches, make_trainer
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
 from configs.options import help_of
-from configs.rules import check_rules, suspicions
+from configs.rules import check_resume_model, check_rules, suspicions
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
@@ -119,6 +119,7 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
                 f"--resume {folder} continues the run in that folder: leave out --output and --overwrite, or copy the "
                 "folder first and resume the copy"
             )
+        check_resume_model(load_config(folder / RUN_CONFIG), changes, str(folder))
         config = load_config(folder / RUN_CONFIG, changes)
         place = RunFolder(folder, resume=True)
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
 from configs.schema import Config, DataConfig
 
+BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
@@ -65,11 +66,10 @@ def _check_data(data: DataConfig) -> None:
             raise ConfigError(f"data.file {data.file} or data.train_file with data.test_file: give one of the two")
     elif data.split == "two_files":
         raise ConfigError("data.split=two_files: expected data.train_file and data.test_file; give both")
-    if (data.split == "file") != bool(data.split_file):
-        raise ConfigError(
-            f"data.split_file {data.split_file!r} with data.split={data.split}: it belongs to data.split=file "
-            "alone"
-        )
+    if data.split == "file" and not data.split_file:
+        raise ConfigError("data.split=file: expected an index file, give data.split_file")
+    if data.split_file and data.split != "file":
+        raise ConfigError(f"data.split_file {data.split_file}: it belongs to data.split=file, not {data.split}")
 
 
 def suspicions(config: Config) -> list[str]:
@@ -82,6 +82,17 @@ def suspicions(config: Config) -> list[str]:
         f"warm-up ({schedule.warmup_epochs:g} epochs) and cool-down ({schedule.cooldown_epochs:g}) leave none of the "
         f"{epochs} epochs to schedule.name={schedule.name}; train longer or shorten them"
     ]
+
+
+def check_resume_model(config: Config, overrides: Iterable[tuple[str, str]], folder: str) -> None:
+    """Refuse another model for a run that is continued, before its hyperparameters are looked at.
+
+    Raises:
+        ConfigError: an override names one.
+    """
+    for key, text in overrides:
+        if key == "model.name" and text != config.model.name:
+            raise ConfigError(f"--resume {folder}: model.name {text!r} instead of {config.model.name!r}; {BEGIN_ANEW}")
 
 
 def check_resume(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]], folder: str) -> None:
@@ -104,6 +115,6 @@ def check_resume(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapp
             wrong.append(f"{name} {new!r} instead of {old!r}")
     if wrong:
         raise ConfigError(
-            f"--resume {folder}: {'; '.join(wrong)}: a run is continued with the same task, model, data and seed; "
-            f"leave this out, or begin a new run, from the weights of this one with --set training.pretrained={folder}"
+            f"--resume {folder}: {'; '.join(wrong)}; {BEGIN_ANEW}; it may start from these weights, with "
+            f"--set training.pretrained={folder}"
         )

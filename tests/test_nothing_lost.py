@@ -144,20 +144,25 @@ def test_a_stop_while_compiling(run, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("size", [0, 1000, 4000])
-def test_a_full_disk(size, run, capsys):
+def test_a_full_disk(size, run, monkeypatch, capsys):
     """No file may become larger than so many bytes: not the configuration, not the split, not the checkpoint."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        assert train.main(into(run, "--overwrite")) == 2
+    begin = RunFolder.begin
+
+    def begin_on_a_full_disk(folder, write):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            begin(folder, write)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(RunFolder, "begin", begin_on_a_full_disk)
+    fresh = run.parent / "fresh"
+    for target in (run, fresh):
+        assert train.main(into(run, "--overwrite", run__output=target)) == 2
         line = error_of(capsys)
-        fresh = run.parent / "fresh"
-        assert train.main(into(run, run__output=fresh)) == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "free space" in line or "cannot write" in line
+        assert "free space" in line or "cannot write" in line
     assert not fresh.exists()
-    capsys.readouterr()
 
 
 def test_two_at_once(run, files, tmp_path, capsys):
@@ -231,7 +236,7 @@ REFUSED = {
     "data.file=sample data.split=sample data.train_size=0 data.valid_size=0 data.test_size=0": "data.split 'sample'",
     "model.features=16": "model.features 16 instead of 8",
     "model.cutoff=4": "model.cutoff 4.0 instead of 5.0",
-    "model.name=dimenetpp": "gaussians",
+    "model.name=dimenetpp": "model.name 'dimenetpp' instead of 'schnet'",
     "training.loss=mae": "training.loss 'mae' instead of 'mse'",
     "optimizer.beta2=0.99": "optimizer.beta2",
     "optimizer.amsgrad=true": "optimizer.amsgrad True",

@@ -137,7 +137,7 @@ VALUES = {
     "schedule.warmup_fraction=1.5": ("at most 1",),
     "run.seed=-1": ("at least 0",),
     "run.log_every=0": ("at least 1",),
-    "run.dtype=float16": ("expected one of float32, float64",),
+    "run.dtype=float16": ("expected float32 or float64", "run.amp_level=O2"),
     "run.output={files}/molecules.npz": ("molecules.npz",),
 }
 
