@@ -14,7 +14,7 @@ import mindspore as ms
 
 from training.files import clock
 from training.loop import Trainer
-from training.optimizer import moments_of
+from training.optimizer import average_of, moments_of
 from training.progress import Batch
 
 REPEATS = 3  # timed steps of each shape, after one that warms it up
@@ -74,8 +74,8 @@ def forecast(
     validation = _seconds_of(validate) / validation_share
     epochs = trainer.recipe.epochs - trainer.progress.epoch
     optimizer = trainer.optimizer
-    weights = sum(p.nbytes for p in trainer.model.get_parameters()) + sum(p.nbytes for p in optimizer.average)
-    moments = sum(p.nbytes for p in moments_of(optimizer).values())
+    weights = sum(p.nbytes for p in trainer.model.get_parameters()) + sum(part.nbytes for part in average_of(optimizer).values())
+    moments = sum(part.nbytes for part in moments_of(optimizer).values())
     return Forecast(
         epoch_steps=sum(batches_of_shape),
         step_seconds=epoch / sum(batches_of_shape),

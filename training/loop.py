@@ -19,7 +19,15 @@ from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
 from training.meter import LossError, Meter
-from training.optimizer import AdamW, evaluation_weights, learning_rate, moments_of, operator_scalars
+from training.optimizer import (
+    AdamW,
+    average_of,
+    evaluation_weights,
+    learning_rate,
+    moments_of,
+    operator_scalars,
+    set_state,
+)
 from training.precision import LossScale
 from training.progress import Batch, Batches, Progress, Quantity, Score
 from training.step import TrainStep, step_arguments
@@ -105,7 +113,7 @@ class Trainer:
                 break
             try:
                 self._train_epoch(stop)
-                with evaluation_weights(self.model, self.optimizer):
+                with evaluation_weights(self.optimizer):
                     self._finish_epoch(self.validate())
             except LossError as error:
                 self._save_before(error)
@@ -294,25 +302,20 @@ class Trainer:
             return
         if self.loss_scale:
             self.progress.loss_scale = vars(self.loss_scale).copy()
-        average = self._average()
-        moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
         save(
             self.folder / name,
             Checkpoint(
                 model=parameters_of(self.model),
-                ema=average,
-                optimizer=moments if with_optimizer else {},
+                ema=average_of(self.optimizer),
+                optimizer=moments_of(self.optimizer) if with_optimizer else {},
                 information={**self.information, "progress": vars(self.progress)},
             ),
             keep=self.recipe.keep if with_optimizer else 1,
         )
 
-    def _average(self) -> dict[str, np.ndarray]:
-        return {p.name.removeprefix("average."): p.asnumpy().copy() for p in self.optimizer.average}
-
     def evaluation_parameters(self) -> dict[str, np.ndarray]:
         """All parameters of the model, the moving average in place of the weights where there is one."""
-        return {**parameters_of(self.model), **self._average()}
+        return {**parameters_of(self.model), **average_of(self.optimizer)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint with optimiser state.
@@ -321,18 +324,12 @@ class Trainer:
             CheckpointError: it lacks that state, or belongs to another architecture.
         """
         assign(self.model, checkpoint.model)
-        state = [
-            *((parameter, checkpoint.optimizer.get(name)) for name, parameter in moments_of(self.optimizer).items()),
-            *((p, checkpoint.ema.get(p.name.removeprefix("average."))) for p in self.optimizer.average),
-        ]
-        missing = [parameter.name for parameter, value in state if value is None]
-        if missing:
+        wrong = set_state(self.optimizer, checkpoint.optimizer, checkpoint.ema)
+        if wrong:
             raise CheckpointError(
-                f"{self.folder / LAST}: {len(missing)} numbers of the optimiser are missing {missing[:3]}; resume with "
+                f"{self.folder / LAST}: {len(wrong)} numbers of the optimiser are missing {wrong[:3]}; resume with "
                 "the settings of the run, its optimizer.ema_decay included"
             )
-        for parameter, value in state:
-            parameter.set_data(Tensor(value, parameter.dtype))
         self.progress = Progress(**checkpoint.information["progress"])
         if self.loss_scale and self.progress.loss_scale:
             self.loss_scale = LossScale(**self.progress.loss_scale)

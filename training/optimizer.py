@@ -15,18 +15,25 @@ is exactly this operator with
 The three numbers are computed in float64 on the host, where the step counter lives.  The operator rounds weights to
 float32, so float64 weights are updated by the same law written out.  So is AMSGrad (Reddi et al., ICLR 2018), where the
 largest v so far stands in the place of v.
+
+All weights are updated as one vector (K,), and the moments are kept as such: what comes for each weight is its reading
+and its assignment, whatever the number of weights.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")
+MOMENTS = ("first", "second", "largest")
+#: a function of each element of tuples; a Python loop would nest a call for each weight, and the compiler allows 1,000
+each = ops.HyperMap()
 
 
 class AdamW(nn.Cell):
@@ -35,11 +42,16 @@ class AdamW(nn.Cell):
     The scalars are float32, so an update is good to about 1e-6 relative in either precision.
 
     Args:
-        weights: the parameters to train.
+        weights: the parameters to train, of one precision.
         beta1, beta2: decay of the moments.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         ema_decay: decay of the moving average of the weights; 0 for none.
         amsgrad: divide by the root of the largest second moment so far.
+
+    Attributes:
+        first, second: (K,) moments of all weights.
+        largest: (K,) largest second moment so far; None without AMSGrad.
+        average: (K,) moving average of the weights; None without one.
     """
 
     def __init__(
@@ -53,16 +65,18 @@ class AdamW(nn.Cell):
     ):
         super().__init__()
         self.weights = weights
-        self.first = weights.clone(prefix="first", init="zeros")
-        self.second = weights.clone(prefix="second", init="zeros")
-        self.largest = weights.clone(prefix="largest", init="zeros") if amsgrad else ()
-        self.average = weights.clone(prefix="average", init="same") if ema_decay else ()
+        start = _joined([weight.asnumpy() for weight in weights])
+        self.ends = tuple(itertools.accumulate(weight.size for weight in weights))
+        self.starts = (0, *self.ends[:-1])
+        self.first, self.second = _state("first", 0 * start), _state("second", 0 * start)
+        self.largest = _state("largest", 0 * start) if amsgrad else None
+        self.average = _state("average", start) if ema_decay else None
+        self.single = weights[0].dtype == mstype.float32
         self.update = ops.AdamWeightDecay()
-        self.fused = not amsgrad and all(weight.dtype == mstype.float32 for weight in weights)
+        # the operator changes a parameter; this one takes the weights at the start of each step
+        self.current = _state("current", start) if self.single and not amsgrad else None
         self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
         self.clip_norm = float(clip_norm)
-        self.sizes = tuple(weight.size for weight in weights)
-        self.ends = tuple(itertools.accumulate(self.sizes))
         self.blend = 1.0 - float(ema_decay)
 
     def construct(self, gradient: Tensor, finite: Tensor, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
@@ -83,60 +97,66 @@ class AdamW(nn.Cell):
         lr = lr * finite
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
-        done = lr
-        values: tuple = ()
-        for i in range(len(self.weights)):
-            part = gradient[self.ends[i] - self.sizes[i] : self.ends[i]].reshape(self.weights[i].shape)
-            arguments = (self.weights[i], self.first[i], self.second[i], lr, beta1, beta2, epsilon, decay, part)
-            if self.fused:
-                value = self.update(*arguments)
-            elif self.largest:
-                value = written_out(*arguments, self.largest[i])
-            else:
-                value = written_out(*arguments)
-            done, values = ops.depend(done, value), (*values, value)
-        if self.blend < 1:
-            for i in range(len(self.weights)):
-                # not self.weights[i] in float64: read after an assignment, a graph on a CPU rounds it to float32
-                weight = ops.depend(self.weights[i], done) if self.fused else values[i]
-                average = self.average[i]
-                # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
-                ops.assign(average, average + self.blend * finite * (weight - average))
-        return done
+        if self.current is not None:
+            current = ops.depend(self.current, ops.assign(self.current, flatten(self.weights)))
+            made = self.update(current, self.first, self.second, lr, beta1, beta2, epsilon, decay, gradient)
+            new = ops.depend(self.current, made)
+        else:
+            new = self.written_out(gradient, lr, beta1, beta2, epsilon * ops.ones_like(gradient), decay)
+        done = each(ops.partial(_assign_part, new), self.weights, self.starts, self.ends)
+        if self.average is not None:
+            # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
+            average = self.average + self.blend * finite * (new - self.average)
+            done = (done, ops.assign(self.average, average))
+        return ops.depend(lr, done)
+
+    def written_out(
+        self, gradient: Tensor, lr: Tensor, beta1: Tensor, beta2: Tensor, epsilon: Tensor, decay: Tensor
+    ) -> Tensor:
+        """The operator's law in the precision of the weights: returns the new weights (K,), once moments are assigned.
+
+        With AMSGrad a step that changes nothing leaves v as it is, and so the largest v too.
+        """
+        # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
+        values = self.weights if self.single else each(ops.partial(ops.mul, ops.ones_like(lr)), self.weights)
+        old = flatten(values)
+        m = beta1 * self.first + (1 - beta1) * gradient
+        v = beta2 * self.second + (1 - beta2) * gradient * gradient
+        bound = v if self.largest is None else ops.maximum(self.largest, v)
+        new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * old)
+        done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v))
+        if self.largest is not None:
+            done = (*done, ops.assign(self.largest, bound))
+        return ops.depend(new, done)
+
+    def parts(self, vector: Parameter, prefix: str = "") -> dict[str, np.ndarray]:
+        """What a vector (K,) holds for each weight, by the weight's name after a prefix; copies."""
+        values = vector.asnumpy()
+        return {
+            prefix + weight.name: values[start:end].reshape(weight.shape).copy()
+            for weight, start, end in zip(self.weights, self.starts, self.ends, strict=True)
+        }
 
 
-def written_out(
-    weight: Parameter,
-    first: Parameter,
-    second: Parameter,
-    lr: Tensor,
-    beta1: Tensor,
-    beta2: Tensor,
-    epsilon: Tensor,
-    decay: Tensor,
-    gradient: Tensor,
-    largest: Parameter | None = None,
-) -> Tensor:
-    """The operator's law in the precision of the weight: returns the new weight, which is assigned.
-
-    With ``largest``, AMSGrad: a step that changes nothing leaves v as it is, and so the largest v too.
-    """
-    m = beta1 * first + (1 - beta1) * gradient
-    v = beta2 * second + (1 - beta2) * gradient * gradient
-    bound = v if largest is None else ops.maximum(largest, v)
-    p = weight - lr * (m / (ops.sqrt(bound) + epsilon) + decay * weight)
-    done: tuple = (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p))
-    if largest is not None:
-        done = (*done, ops.assign(largest, bound))
-    return ops.depend(p, done)
+def _state(name: str, values: np.ndarray) -> Parameter:
+    return Parameter(Tensor(values), name=name, requires_grad=False)
 
 
-def flatten(gradients: tuple) -> Tensor:
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([array.reshape(-1) for array in arrays])
+
+
+def _assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
+    return ops.assign(weight, vector[start:end].reshape(weight.shape))
+
+
+def _row(array: Tensor) -> Tensor:
+    return array.reshape(-1)
+
+
+def flatten(arrays: tuple) -> Tensor:
     """The gradients of all weights as one vector (K,), in their order."""
-    parts: tuple = ()
-    for gradient in gradients:
-        parts = (*parts, gradient.reshape(-1))
-    return ops.concat(parts, 0)
+    return ops.concat(each(_row, arrays), 0)
 
 
 def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:
@@ -222,22 +242,56 @@ def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -
     return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
 
-def moments_of(optimizer: AdamW) -> dict[str, Parameter]:
-    """The optimiser's own state by name, for checkpoints."""
-    return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second, *optimizer.largest)}
+def moments_of(optimizer: AdamW) -> dict[str, np.ndarray]:
+    """The optimiser's own state by the names of checkpoints, ``first.<weight>``, ``second.`` and ``largest.``."""
+    return {
+        name: part
+        for moment in MOMENTS
+        if (vector := getattr(optimizer, moment)) is not None
+        for name, part in optimizer.parts(vector, f"{moment}.").items()
+    }
+
+
+def average_of(optimizer: AdamW) -> dict[str, np.ndarray]:
+    """The moving average by the names of the weights; empty where there is none."""
+    return {} if optimizer.average is None else optimizer.parts(optimizer.average)
+
+
+def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapping[str, np.ndarray]) -> list[str]:
+    """Take moments and average from a checkpoint.
+
+    Returns:
+        The names that are missing or of another shape; with any of them nothing is changed.
+    """
+    given = {**moments, **{f"average.{name}": part for name, part in average.items()}}
+    vectors = {name: getattr(optimizer, name) for name in (*MOMENTS, "average")}
+    parts = {
+        name: [(f"{name}.{weight.name}", weight.shape) for weight in optimizer.weights]
+        for name, vector in vectors.items()
+        if vector is not None
+    }
+    wrong = [name for vector in parts.values() for name, shape in vector if np.shape(given.get(name)) != shape]
+    if not wrong:
+        for name, names in parts.items():
+            values = _joined([given[part] for part, _ in names])
+            vectors[name].set_data(Tensor(values, vectors[name].dtype))
+    return wrong
 
 
 class evaluation_weights:  # noqa: N801  used like a function in a with statement
     """Let the model hold the moving average of its weights, where there is one, for the time of a block."""
 
-    def __init__(self, model: nn.Cell, optimizer: AdamW):
-        self.pairs = list(zip(optimizer.weights, optimizer.average, strict=False))
+    def __init__(self, optimizer: AdamW):
+        self.weights = {weight.name: weight for weight in optimizer.weights}
+        self.average = average_of(optimizer)
 
     def __enter__(self) -> None:
-        self.kept = [weight.asnumpy().copy() for weight, _ in self.pairs]
-        for weight, average in self.pairs:
-            weight.set_data(Tensor(average.asnumpy().copy(), weight.dtype))
+        self.kept = {name: self.weights[name].asnumpy().copy() for name in self.average}
+        self._hold(self.average)
 
     def __exit__(self, *_: object) -> None:
-        for (weight, _), value in zip(self.pairs, self.kept, strict=True):
-            weight.set_data(Tensor(value, weight.dtype))
+        self._hold(self.kept)
+
+    def _hold(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self.weights[name].set_data(Tensor(value, self.weights[name].dtype))
