@@ -295,6 +295,10 @@ class Trainer:
         write_rows(self.folder / "metrics.csv", [{k: v for k, v in r.items() if k not in TIMES[1:]} for r in history])
         write_rows(self.folder / "times.csv", [{key: row[key] for key in TIMES} for row in history])
 
+    def save_last(self) -> None:
+        """Write the checkpoint that a run resumes from."""
+        self._save(LAST, with_optimizer=True)
+
     def _save(self, name: str, with_optimizer: bool) -> None:
         if with_optimizer:
             self.saved_at = time.perf_counter()
