@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
-from assembly import check_agreement, foresee, make_batches, make_trainer
+from assembly import check_agreement, check_schedule, foresee, make_batches, make_trainer, warn_of_schedule
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
 from configs.schema import Config
 from data_tools import dataset as data
@@ -177,6 +177,7 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
+    check_schedule(config)
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     damaged: list[str] = []
     previous = checkpoints.newest(folder, damaged.append) if resume else None
@@ -207,6 +208,7 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
         write_text(folder / "config.yaml", config_to_yaml(config))
         save_split(split, folder / "split.npz")
     check_agreement(config, dataset, trainer)
+    warn_of_schedule(trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
     if dry:

@@ -1,4 +1,4 @@
-"""Does every shipped configuration run at its own size?  Trains, evaluates, saves and resumes each, and says what it took.
+"""Does every shipped configuration run at its own size?  Trains, evaluates, saves and resumes each; says what it takes.
 
     python scripts/check_configs.py --output results/configs.json
     python scripts/check_configs.py configs/schnet/qm9_mini.yaml --modes PYNATIVE
@@ -65,14 +65,18 @@ def check(file: str, mode: str, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     batches = make_batches(config, dataset, ranks)
     trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)
+    stage("compiling")
     shapes, compile_seconds = trainer.compile()
+    stage("training")
     samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
     trainer.meter.begin_epoch([])
     step_seconds = train(trainer, samples)
     training_memory = memory()
+    stage("evaluating")
     with evaluation_weights(trainer.optimizer):
         first = seconds_of_evaluation(trainer, evaluate, split.valid[: training.eval_batch_size])
         second = seconds_of_evaluation(trainer, evaluate, split.valid[: training.eval_batch_size])
+    stage("saving")
     trainer.save_last()
     trainer.restore(checkpoints.load(folder / checkpoints.LAST))
     return {
@@ -125,6 +129,11 @@ def seconds_of_evaluation(trainer: Trainer, evaluate: Evaluator, rows: Any) -> f
     return time.perf_counter() - started
 
 
+def stage(name: str) -> None:
+    """What comes next, for the process that watches this one."""
+    print(f"{name}, after {memory():.2f} GiB", file=sys.stderr, flush=True)
+
+
 def memory() -> float:
     """Largest resident memory of this process so far, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
@@ -144,12 +153,12 @@ def in_a_process(file: str, mode: str, most_gib: float) -> dict[str, Any]:
         out.seek(0)
         words.seek(0)
         lines, errors = out.read().splitlines(), words.read().splitlines()
+    last = next((line.strip() for line in reversed(errors) if line.strip()), "no words")
     row: dict[str, Any] = {"config": file, "mode": mode, "commit": commit()}
     if process.returncode == 0 and lines:
         return {**row, **json.loads(lines[-1])}
     if largest > most_gib:
-        return {**row, "memory_gib": largest, "result": f"ended: more than {most_gib:g} GiB of memory"}
-    last = next((line.strip() for line in reversed(errors) if line.strip()), "no words")
+        return {**row, "memory_gib": largest, "result": f"ended: more than {most_gib:g} GiB of memory while {last}"}
     return {**row, "memory_gib": largest, "result": f"exit code {process.returncode}: {last[:200]}"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 from tqdm import tqdm
 
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
@@ -162,18 +162,18 @@ class Trainer:
         schedule = dict(self.recipe.schedule)
         name = schedule.pop("name")
         schedule.pop("patience")
-        in_epochs = (schedule.pop(key) for key in ("warmup_epochs", "cooldown_epochs"))
-        warmup, cooldown = (round(epochs * len(self.batches)) for epochs in in_epochs)
-        schedule["warmup_steps"] += warmup
+        del schedule["warmup_epochs"], schedule["cooldown_epochs"]
+        schedule["warmup_steps"], cooldown = self.steps_outside()
         return learning_rate(
-            name,
-            step,
-            self.total_steps,
-            self.recipe.optimizer["lr"],
-            cooldown_steps=cooldown,
-            reductions=self.progress.reductions,
-            **schedule,
-        )
+            name, step, self.total_steps, self.recipe.optimizer["lr"], cooldown_steps=cooldown,
+            reductions=self.progress.reductions, **schedule,
+        )  # fmt: skip
+
+    def steps_outside(self) -> tuple[int, int]:
+        """Steps of the warm-up and of the cool-down."""
+        schedule, per_epoch = self.recipe.schedule, len(self.batches)
+        warmup, cooldown = (round(schedule[key] * per_epoch) for key in ("warmup_epochs", "cooldown_epochs"))
+        return schedule["warmup_steps"] + warmup, cooldown
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The rest of the current epoch."""

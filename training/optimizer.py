@@ -75,7 +75,7 @@ class AdamW(nn.Cell):
         self.update = ops.AdamWeightDecay()
         # the operator changes a parameter; this one takes the weights at the start of each step
         self.current = _state("current", start) if self.single and not amsgrad else None
-        self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
+        self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
         self.clip_norm = float(clip_norm)
         self.blend = 1.0 - float(ema_decay)
 
@@ -173,10 +173,15 @@ def operator_scalars(
     The operator holds the decays in float32, where 1 - b2 is off by up to 5e-5: the bias to correct is that of the
     rounded decays.
     """
-    c1, c2 = 1.0 - float(np.float32(beta1)) ** step, 1.0 - float(np.float32(beta2)) ** step
+    c1, c2 = 1.0 - float(_single(beta1)) ** step, 1.0 - float(_single(beta2)) ** step
     root = math.sqrt(c2)
     operator_lr = lr * root / c1
     return operator_lr, epsilon * root, weight_decay * lr / operator_lr if operator_lr else 0.0
+
+
+def _single(decay: float) -> np.float32:
+    """A decay as the operator holds it: a number in float32, less than 1."""
+    return min(np.float32(decay), np.nextafter(np.float32(1), np.float32(0)))
 
 
 def learning_rate(
@@ -200,7 +205,8 @@ def learning_rate(
         name: constant; cosine: lr to min_lr along half a cosine; exponential: decay_rate^(t / decay_steps); step:
             decay_rate^floor(t / decay_steps); plateau: decay_rate^reductions; one_cycle: half a cosine from lr / 25 to
             lr in ``warmup_fraction`` of all steps, then half a cosine to lr / 250,000 (Smith and Topin,
-            arXiv 1708.07120, with the constants of torch's OneCycleLR).  t counts from the end of the warm-up.
+            arXiv 1708.07120, with the constants of torch's OneCycleLR, which takes a fall of less than one step whole;
+            a run of one step makes it at lr).  t counts from the end of the warm-up.
         step: updates made so far.
         total_steps: updates of the whole run.
         lr: the highest rate.
@@ -218,28 +224,43 @@ def learning_rate(
     total_steps = max(1, total_steps - cooldown_steps)
     if cooldown_steps and step >= total_steps:
         return min_lr
-    if name == "one_cycle":
-        return max(_one_cycle(step, total_steps, lr, warmup_fraction), min_lr)
-    if step < warmup_steps:
-        return warmup_lr + (lr - warmup_lr) * (step + 1) / warmup_steps
+    if name != "one_cycle" and step < warmup_steps:
+        return _mixed(lr, warmup_lr, (step + 1) / warmup_steps)
     past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
-    if name == "cosine":
-        return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, past / rest)))
-    exponent = {
-        "constant": 0.0,
-        "exponential": past / decay_steps,
-        "step": past // decay_steps,
-        "plateau": reductions,
-    }[name]
-    return max(lr * decay_rate**exponent, min_lr)
+    if name == "one_cycle":
+        rate = _one_cycle(step, total_steps, lr, warmup_fraction)
+    elif name == "cosine":
+        rate = _half_cosine(lr, min_lr, past / rest)
+    else:
+        exponent = {
+            "constant": 0.0,
+            "exponential": past / decay_steps,
+            "step": past // decay_steps,
+            "plateau": reductions,
+        }[name]
+        rate = lr * decay_rate**exponent
+    return max(rate, min_lr)
 
 
 def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -> float:
-    start, end = lr / 25.0, lr / 25.0 / 1e4
-    peak = warmup_fraction * total_steps - 1
-    last = total_steps - 1
-    low, high, share = (start, lr, step / peak) if step <= peak else (lr, end, (step - peak) / max(1.0, last - peak))
-    return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+    """Rises until ``peak``, a step that need not be whole, and falls from there to the last."""
+    peak, last = warmup_fraction * total_steps - 1, total_steps - 1
+    if last == 0:
+        return lr
+    if step < peak:
+        return _half_cosine(lr / 25.0, lr, step / peak)
+    # a fall of less than one step would end the run at a rate of nothing
+    return _half_cosine(lr, lr / 25.0 / 1e4, (step - peak) / max(1.0, last - peak))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end`` while ``share`` goes from 0 to 1."""
+    return _mixed(start, end, 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
+
+
+def _mixed(first: float, second: float, share: float) -> float:
+    """``share`` of the first and the rest of the second, never beyond either."""
+    return min(max(first, second), max(min(first, second), share * first + (1.0 - share) * second))
 
 
 def moments_of(optimizer: AdamW) -> dict[str, np.ndarray]:
@@ -264,17 +285,14 @@ def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapp
         The names that are missing or of another shape; with any of them nothing is changed.
     """
     given = {**moments, **{f"average.{name}": part for name, part in average.items()}}
-    vectors = {name: getattr(optimizer, name) for name in (*MOMENTS, "average")}
-    parts = {
-        name: [(f"{name}.{weight.name}", weight.shape) for weight in optimizer.weights]
-        for name, vector in vectors.items()
-        if vector is not None
-    }
-    wrong = [name for vector in parts.values() for name, shape in vector if np.shape(given.get(name)) != shape]
-    if not wrong:
-        for name, names in parts.items():
-            values = _joined([given[part] for part, _ in names])
-            vectors[name].set_data(Tensor(values, vectors[name].dtype))
+    shapes = {name: part.shape for name, part in given.items()}
+    held = [name for name in (*MOMENTS, "average") if getattr(optimizer, name) is not None]
+    expected = {f"{name}.{weight.name}": weight.shape for name in held for weight in optimizer.weights}
+    wrong = [name for name, shape in expected.items() if shapes.get(name) != shape]
+    for name in held if not wrong else ():
+        vector = getattr(optimizer, name)
+        values = _joined([given[f"{name}.{weight.name}"] for weight in optimizer.weights])
+        vector.set_data(Tensor(values, vector.dtype))
     return wrong
 
 
