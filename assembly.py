@@ -28,13 +28,26 @@ from training.distributed import Ranks
 from training.forecast import Forecast, forecast, one_of_each_shape
 from training.loop import Recipe, Trainer
 from training.meter import LossError
-from training.optimizer import AdamW
+from training.optimizer import AdamW, evaluation_weights
 from training.platform import versions
 from training.progress import Quantity, Score
 from training.run_folder import SPLIT
 from training.step import Objective, TrainStep
 
 log = logging.getLogger("geospore")
+
+
+def warn_of_schedule(trainer: Trainer) -> None:
+    """Say so where warm-up and cool-down leave no step between them: the highest rate is not kept, or never reached."""
+    schedule, total = trainer.recipe.schedule, trainer.total_steps
+    warmup, cooldown = trainer.steps_outside()
+    if schedule["name"] != "one_cycle" and warmup + cooldown > total:
+        highest = max(trainer.lr_at(step) for step in range(total))
+        log.warning(
+            "warning: warm-up and cool-down take %d and %d steps, the run has %d: the learning rate reaches %.3g of "
+            "%.3g; lower schedule.warmup_steps, warmup_epochs or cooldown_epochs",
+            warmup, cooldown, total, highest, trainer.recipe.optimizer["lr"],
+        )  # fmt: skip
 
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
@@ -172,10 +185,15 @@ def check_continuation(
 
 
 def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:
-    """What the run would take, from a few steps of it."""
+    """What the run would take, from a few steps of it and an evaluation batch, which has the shape of all of them."""
     samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
     part = split.valid[: config.training.eval_batch_size * trainer.ranks.size]
+
+    def evaluate_part() -> None:
+        with evaluation_weights(trainer.optimizer):
+            evaluate(part)
+
     return forecast(
-        trainer, samples, [count for count in batches.used if count], lambda: evaluate(part),
-        len(part) / len(split.valid), config.run.device_target == "CPU",
+        trainer, samples, [count for count in batches.used if count], evaluate_part, len(part) / len(split.valid),
+        evaluate.budget.graphs - 1, config.run.device_target == "CPU",
     )  # fmt: skip

@@ -18,10 +18,17 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
-from assembly import check_agreement, check_continuation, foresee, make_batches, make_trainer
+from assembly import (
+    check_agreement,
+    check_continuation,
+    foresee,
+    make_batches,
+    make_trainer,
+    warn_of_schedule,
+)
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
 from configs.options import help_of
-from configs.rules import check_resume_model, check_rules, suspicions
+from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
@@ -141,7 +148,7 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
-    for words in [*suspicions(config), *unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
+    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
         log.warning("warning: %s", words)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
@@ -235,12 +242,13 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
         trainer.restore(previous)
         log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
     check_agreement(config, dataset, trainer)
-    evaluate.compile()
+    warn_of_schedule(trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
     if dry:
         log.info("dry run, nothing written: %s", foresee(config, split, trainer, batches, evaluate))
         return
+    evaluate.compile()
     if ranks.is_main:
         place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer))
         log_to(folder / RUN_LOG, fresh=not place.resume)

@@ -42,8 +42,11 @@ def check_rules(config: Config) -> None:
         raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")
     if schedule.warmup_steps and schedule.warmup_epochs:
         raise ConfigError("schedule.warmup_steps and schedule.warmup_epochs: give one of the two")
-    if schedule.min_lr > config.optimizer.lr:
-        raise ConfigError(f"schedule.min_lr {schedule.min_lr:g}: expected at most optimizer.lr {config.optimizer.lr:g}")
+    for name, rate in (("warmup_lr", schedule.warmup_lr), ("min_lr", schedule.min_lr)):
+        if rate > config.optimizer.lr:
+            raise ConfigError(
+                f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
+            )
     check_outputs(config)
 
 
@@ -70,18 +73,6 @@ def _check_data(data: DataConfig) -> None:
         raise ConfigError("data.split=file: expected an index file, give data.split_file")
     if data.split_file and data.split != "file":
         raise ConfigError(f"data.split_file {data.split_file}: it belongs to data.split=file, not {data.split}")
-
-
-def suspicions(config: Config) -> list[str]:
-    """What a person should hear about a configuration that can run."""
-    schedule, epochs = config.schedule, config.training.epochs
-    ramps = schedule.cooldown_epochs + (0 if schedule.name == "one_cycle" else schedule.warmup_epochs)
-    if ramps < epochs:
-        return []
-    return [
-        f"warm-up ({schedule.warmup_epochs:g} epochs) and cool-down ({schedule.cooldown_epochs:g}) leave none of the "
-        f"{epochs} epochs to schedule.name={schedule.name}; train longer or shorten them"
-    ]
 
 
 def check_resume_model(config: Config, overrides: Iterable[tuple[str, str]], folder: str) -> None:

@@ -152,7 +152,7 @@ class OptimizerConfig:
     """Decay of the first moment."""
     beta2: float = bounded(0.999, least=0, below=1)
     """Decay of the second moment."""
-    epsilon: float = bounded(1e-8, above=0)
+    epsilon: float = bounded(1e-8, least=1e-30)
     """Added to the root of the second moment."""
     clip_norm: float = bounded(0.0, least=0)
     """Largest norm of the whole gradient; 0 means no clipping."""
@@ -178,7 +178,7 @@ class ScheduleConfig:
     cooldown_epochs: float = bounded(0.0, least=0)
     """Epochs at ``min_lr`` at the end of the run; the schedule ends before them."""
     warmup_lr: float = bounded(0.0, least=0)
-    """Learning rate at the first step of the warm-up."""
+    """Learning rate that the warm-up starts from: its k-th of n steps has k / n of the way to the highest rate."""
     min_lr: float = bounded(0.0, least=0)
     """The rate never falls below this."""
     decay_rate: float = bounded(0.5, above=0, most=1)

@@ -117,7 +117,7 @@ def try_training(name: str, mode: str, objective: Objective) -> Trial:
     start = parameters(optimizer)
     losses = [run(1.0, operator_scalars(1, **LAW))[0]]
     # after the first step the first moment is (1 - beta1) times the gradient
-    gradient = [moment.asnumpy() / (1 - np.float32(LAW["beta1"])) for moment in optimizer.first]
+    gradient = [part / (1 - np.float32(LAW["beta1"])) for part in optimizer.parts(optimizer.first).values()]
     lost = [weight.name for weight, part in zip(optimizer.weights, gradient, strict=True) if not np.abs(part).max() > 0]
     losses.append(run(1.0, operator_scalars(2, **LAW))[0])
     before = parameters(optimizer)

@@ -53,7 +53,7 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
             if done == STEPS:
                 break
         epoch += 1
-    average = {p.name: p.asnumpy() for p in optimizer.average}
+    average = optimizer.parts(optimizer.average, "average.")
     np.savez(Path(folder) / f"rank{ranks.rank}_of_{ranks.size}.npz", results=results, **parameters_of(model), **average)
 
 

@@ -160,16 +160,18 @@ def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_writte
 
 
 def test_a_dry_run_says_what_the_run_will_take_and_writes_nothing(molecules, tmp_path, capsys):
-    arguments = options(molecules, tmp_path / "run", "--config", str(MINI), **light(training__epochs=500))
+    settings = light(training__epochs=500, schedule__warmup_steps=2000, optimizer__ema_decay=0.9)
+    arguments = options(molecules, tmp_path / "run", "--config", str(MINI), **settings)
     assert train.main([*arguments, "--dry_run"]) == 0
     words = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     found = re.search(
-        r"about (\d+):(\d+):(\d+) \(epoch: 2 steps of ([\d.]+) s, validation ([\d.]+) s\), ([\d.]+) GiB", words
-    )
+        r"about (\d+):(\d+):(\d+) \(epoch: 2 steps of ([\d.]+) s, validation ([\d.]+) s\), ([\d.]+) GiB of memory, "
+        r"([\d.]+) of them before an evaluation batch of 12 molecules", words
+    )  # fmt: skip
     seconds = int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])
     assert seconds == pytest.approx(500 * (2 * float(found[4]) + float(found[5])), rel=0.5, abs=30)
-    assert 0.1 < float(found[6]) < 16
+    assert 0.1 < float(found[7]) <= float(found[6]) < 16
     for wanted in (
         "sha256",
         "80 molecules",
@@ -177,5 +179,7 @@ def test_a_dry_run_says_what_the_run_will_take_and_writes_nothing(molecules, tmp
         "parameters",
         "padding waste",
         "compiled 1 training shapes",
+        "if the program is killed here, an evaluation batch of 12 molecules is too large",
+        "warning: warm-up and cool-down take 2000 and 0 steps, the run has 1000: the learning rate reaches 5e-05 of ",
     ):
         assert wanted in words

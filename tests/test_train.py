@@ -122,6 +122,13 @@ def test_the_best_checkpoint_is_enough_to_evaluate(finished):
     assert any(np.any(last.ema[name] != last.model[name]) for name in last.ema)
 
 
+def test_a_warm_up_of_one_step(molecules, tmp_path):
+    """One cycle in two steps, of which one rises: its peak is the first step."""
+    settings = {"schedule__name": "one_cycle", "schedule__warmup_fraction": 0.5}
+    folder = small_run(molecules, tmp_path / "run", **settings)
+    assert read_rows(folder / "metrics.csv")[0]["step"] == "2"
+
+
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_profile_trains_two_steps(profile, molecules, tmp_path):
     config = load_config(profile)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 from tqdm import tqdm
 
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
@@ -19,7 +19,15 @@ from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
 from training.meter import LossError, Meter
-from training.optimizer import AdamW, evaluation_weights, learning_rate, moments_of, operator_scalars
+from training.optimizer import (
+    AdamW,
+    average_of,
+    evaluation_weights,
+    learning_rate,
+    moments_of,
+    operator_scalars,
+    set_state,
+)
 from training.precision import LossScale
 from training.progress import Batch, Batches, Progress, Quantity, Score
 from training.step import TrainStep, step_arguments
@@ -106,7 +114,7 @@ class Trainer:
                 break
             try:
                 self._train_epoch(stop)
-                with evaluation_weights(self.model, self.optimizer):
+                with evaluation_weights(self.optimizer):
                     self._finish_epoch(self.validate())
             except LossError as error:
                 self._save_before(error)
@@ -155,18 +163,18 @@ class Trainer:
         schedule = dict(self.recipe.schedule)
         name = schedule.pop("name")
         schedule.pop("patience")
-        in_epochs = (schedule.pop(key) for key in ("warmup_epochs", "cooldown_epochs"))
-        warmup, cooldown = (round(epochs * len(self.batches)) for epochs in in_epochs)
-        schedule["warmup_steps"] += warmup
+        del schedule["warmup_epochs"], schedule["cooldown_epochs"]
+        schedule["warmup_steps"], cooldown = self.steps_outside()
         return learning_rate(
-            name,
-            step,
-            self.total_steps,
-            self.recipe.optimizer["lr"],
-            cooldown_steps=cooldown,
-            reductions=self.progress.reductions,
-            **schedule,
-        )
+            name, step, self.total_steps, self.recipe.optimizer["lr"], cooldown_steps=cooldown,
+            reductions=self.progress.reductions, **schedule,
+        )  # fmt: skip
+
+    def steps_outside(self) -> tuple[int, int]:
+        """Steps of the warm-up and of the cool-down."""
+        schedule, per_epoch = self.recipe.schedule, len(self.batches)
+        warmup, cooldown = (round(schedule[key] * per_epoch) for key in ("warmup_epochs", "cooldown_epochs"))
+        return schedule["warmup_steps"] + warmup, cooldown
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The rest of the current epoch."""
@@ -288,6 +296,10 @@ class Trainer:
         write_rows(self.folder / "metrics.csv", [{k: v for k, v in r.items() if k not in TIMES[1:]} for r in history])
         write_rows(self.folder / "times.csv", [{key: row[key] for key in TIMES} for row in history])
 
+    def save_last(self) -> None:
+        """Write the checkpoint that a run resumes from."""
+        self._save(LAST, with_optimizer=True)
+
     def _save(self, name: str, with_optimizer: bool) -> None:
         if with_optimizer:
             self.saved_at = time.perf_counter()
@@ -306,20 +318,16 @@ class Trainer:
     def _checkpoint(self, with_optimizer: bool) -> Checkpoint:
         if self.loss_scale:
             self.progress.loss_scale = vars(self.loss_scale).copy()
-        moments = {key: value.asnumpy().copy() for key, value in moments_of(self.optimizer).items()}
         return Checkpoint(
             model=parameters_of(self.model),
-            ema=self._average(),
-            optimizer=moments if with_optimizer else {},
+            ema=average_of(self.optimizer),
+            optimizer=moments_of(self.optimizer) if with_optimizer else {},
             information={**self.information, "progress": vars(self.progress)},
         )
 
-    def _average(self) -> dict[str, np.ndarray]:
-        return {p.name.removeprefix("average."): p.asnumpy().copy() for p in self.optimizer.average}
-
     def evaluation_parameters(self) -> dict[str, np.ndarray]:
         """All parameters of the model, the moving average in place of the weights where there is one."""
-        return {**parameters_of(self.model), **self._average()}
+        return {**parameters_of(self.model), **average_of(self.optimizer)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint with optimiser state.
@@ -328,18 +336,12 @@ class Trainer:
             CheckpointError: it lacks that state, or belongs to another architecture.
         """
         assign(self.model, checkpoint.model)
-        state = [
-            *((parameter, checkpoint.optimizer.get(name)) for name, parameter in moments_of(self.optimizer).items()),
-            *((p, checkpoint.ema.get(p.name.removeprefix("average."))) for p in self.optimizer.average),
-        ]
-        missing = [parameter.name for parameter, value in state if value is None]
-        if missing:
+        wrong = set_state(self.optimizer, checkpoint.optimizer, checkpoint.ema)
+        if wrong:
             raise CheckpointError(
-                f"{self.folder / LAST}: {len(missing)} numbers of the optimiser are missing {missing[:3]}; resume with "
+                f"{self.folder / LAST}: {len(wrong)} numbers of the optimiser are missing {wrong[:3]}; resume with "
                 "the settings of the run, its optimizer.ema_decay included"
             )
-        for parameter, value in state:
-            parameter.set_data(Tensor(value, parameter.dtype))
         self.progress = Progress(**checkpoint.information["progress"])
         if self.loss_scale and self.progress.loss_scale:
             self.loss_scale = LossScale(**self.progress.loss_scale)

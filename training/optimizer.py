@@ -15,18 +15,25 @@ is exactly this operator with
 The three numbers are computed in float64 on the host, where the step counter lives.  The operator rounds weights to
 float32, so float64 weights are updated by the same law written out.  So is AMSGrad (Reddi et al., ICLR 2018), where the
 largest v so far stands in the place of v.
+
+All weights are updated as one vector (K,), and the moments are kept as such: what comes for each weight is its reading
+and its assignment, whatever the number of weights.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")
+MOMENTS = ("first", "second", "largest")
+#: a function of each element of tuples; a Python loop would nest a call for each weight, and the compiler allows 1,000
+each = ops.HyperMap()
 
 
 class AdamW(nn.Cell):
@@ -35,11 +42,16 @@ class AdamW(nn.Cell):
     The scalars are float32, so an update is good to about 1e-6 relative in either precision.
 
     Args:
-        weights: the parameters to train.
+        weights: the parameters to train, of one precision.
         beta1, beta2: decay of the moments.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         ema_decay: decay of the moving average of the weights; 0 for none.
         amsgrad: divide by the root of the largest second moment so far.
+
+    Attributes:
+        first, second: (K,) moments of all weights.
+        largest: (K,) largest second moment so far; None without AMSGrad.
+        average: (K,) moving average of the weights; None without one.
     """
 
     def __init__(
@@ -53,16 +65,18 @@ class AdamW(nn.Cell):
     ):
         super().__init__()
         self.weights = weights
-        self.first = weights.clone(prefix="first", init="zeros")
-        self.second = weights.clone(prefix="second", init="zeros")
-        self.largest = weights.clone(prefix="largest", init="zeros") if amsgrad else ()
-        self.average = weights.clone(prefix="average", init="same") if ema_decay else ()
+        start = _joined([weight.asnumpy() for weight in weights])
+        self.ends = tuple(itertools.accumulate(weight.size for weight in weights))
+        self.starts = (0, *self.ends[:-1])
+        self.first, self.second = _state("first", 0 * start), _state("second", 0 * start)
+        self.largest = _state("largest", 0 * start) if amsgrad else None
+        self.average = _state("average", start) if ema_decay else None
+        self.single = weights[0].dtype == mstype.float32
         self.update = ops.AdamWeightDecay()
-        self.fused = not amsgrad and all(weight.dtype == mstype.float32 for weight in weights)
-        self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
+        # the operator changes a parameter; this one takes the weights at the start of each step
+        self.current = _state("current", start) if self.single and not amsgrad else None
+        self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
         self.clip_norm = float(clip_norm)
-        self.sizes = tuple(weight.size for weight in weights)
-        self.ends = tuple(itertools.accumulate(self.sizes))
         self.blend = 1.0 - float(ema_decay)
 
     def construct(self, gradient: Tensor, finite: Tensor, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
@@ -83,60 +97,66 @@ class AdamW(nn.Cell):
         lr = lr * finite
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
-        done = lr
-        values: tuple = ()
-        for i in range(len(self.weights)):
-            part = gradient[self.ends[i] - self.sizes[i] : self.ends[i]].reshape(self.weights[i].shape)
-            arguments = (self.weights[i], self.first[i], self.second[i], lr, beta1, beta2, epsilon, decay, part)
-            if self.fused:
-                value = self.update(*arguments)
-            elif self.largest:
-                value = written_out(*arguments, self.largest[i])
-            else:
-                value = written_out(*arguments)
-            done, values = ops.depend(done, value), (*values, value)
-        if self.blend < 1:
-            for i in range(len(self.weights)):
-                # not self.weights[i] in float64: read after an assignment, a graph on a CPU rounds it to float32
-                weight = ops.depend(self.weights[i], done) if self.fused else values[i]
-                average = self.average[i]
-                # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
-                ops.assign(average, average + self.blend * finite * (weight - average))
-        return done
+        if self.current is not None:
+            current = ops.depend(self.current, ops.assign(self.current, flatten(self.weights)))
+            made = self.update(current, self.first, self.second, lr, beta1, beta2, epsilon, decay, gradient)
+            new = ops.depend(self.current, made)
+        else:
+            new = self.written_out(gradient, lr, beta1, beta2, epsilon * ops.ones_like(gradient), decay)
+        done = each(ops.partial(_assign_part, new), self.weights, self.starts, self.ends)
+        if self.average is not None:
+            # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
+            average = self.average + self.blend * finite * (new - self.average)
+            done = (done, ops.assign(self.average, average))
+        return ops.depend(lr, done)
+
+    def written_out(
+        self, gradient: Tensor, lr: Tensor, beta1: Tensor, beta2: Tensor, epsilon: Tensor, decay: Tensor
+    ) -> Tensor:
+        """The operator's law in the precision of the weights: returns the new weights (K,), once moments are assigned.
+
+        With AMSGrad a step that changes nothing leaves v as it is, and so the largest v too.
+        """
+        # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
+        values = self.weights if self.single else each(ops.partial(ops.mul, ops.ones_like(lr)), self.weights)
+        old = flatten(values)
+        m = beta1 * self.first + (1 - beta1) * gradient
+        v = beta2 * self.second + (1 - beta2) * gradient * gradient
+        bound = v if self.largest is None else ops.maximum(self.largest, v)
+        new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * old)
+        done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v))
+        if self.largest is not None:
+            done = (*done, ops.assign(self.largest, bound))
+        return ops.depend(new, done)
+
+    def parts(self, vector: Parameter, prefix: str = "") -> dict[str, np.ndarray]:
+        """What a vector (K,) holds for each weight, by the weight's name after a prefix; copies."""
+        values = vector.asnumpy()
+        return {
+            prefix + weight.name: values[start:end].reshape(weight.shape).copy()
+            for weight, start, end in zip(self.weights, self.starts, self.ends, strict=True)
+        }
 
 
-def written_out(
-    weight: Parameter,
-    first: Parameter,
-    second: Parameter,
-    lr: Tensor,
-    beta1: Tensor,
-    beta2: Tensor,
-    epsilon: Tensor,
-    decay: Tensor,
-    gradient: Tensor,
-    largest: Parameter | None = None,
-) -> Tensor:
-    """The operator's law in the precision of the weight: returns the new weight, which is assigned.
-
-    With ``largest``, AMSGrad: a step that changes nothing leaves v as it is, and so the largest v too.
-    """
-    m = beta1 * first + (1 - beta1) * gradient
-    v = beta2 * second + (1 - beta2) * gradient * gradient
-    bound = v if largest is None else ops.maximum(largest, v)
-    p = weight - lr * (m / (ops.sqrt(bound) + epsilon) + decay * weight)
-    done: tuple = (ops.assign(first, m), ops.assign(second, v), ops.assign(weight, p))
-    if largest is not None:
-        done = (*done, ops.assign(largest, bound))
-    return ops.depend(p, done)
+def _state(name: str, values: np.ndarray) -> Parameter:
+    return Parameter(Tensor(values), name=name, requires_grad=False)
 
 
-def flatten(gradients: tuple) -> Tensor:
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([array.reshape(-1) for array in arrays])
+
+
+def _assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
+    return ops.assign(weight, vector[start:end].reshape(weight.shape))
+
+
+def _row(array: Tensor) -> Tensor:
+    return array.reshape(-1)
+
+
+def flatten(arrays: tuple) -> Tensor:
     """The gradients of all weights as one vector (K,), in their order."""
-    parts: tuple = ()
-    for gradient in gradients:
-        parts = (*parts, gradient.reshape(-1))
-    return ops.concat(parts, 0)
+    return ops.concat(each(_row, arrays), 0)
 
 
 def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:
@@ -153,10 +173,15 @@ def operator_scalars(
     The operator holds the decays in float32, where 1 - b2 is off by up to 5e-5: the bias to correct is that of the
     rounded decays.
     """
-    c1, c2 = 1.0 - float(np.float32(beta1)) ** step, 1.0 - float(np.float32(beta2)) ** step
+    c1, c2 = 1.0 - float(_single(beta1)) ** step, 1.0 - float(_single(beta2)) ** step
     root = math.sqrt(c2)
     operator_lr = lr * root / c1
     return operator_lr, epsilon * root, weight_decay * lr / operator_lr if operator_lr else 0.0
+
+
+def _single(decay: float) -> np.float32:
+    """A decay as the operator holds it: a number in float32, less than 1."""
+    return min(np.float32(decay), np.nextafter(np.float32(1), np.float32(0)))
 
 
 def learning_rate(
@@ -180,7 +205,8 @@ def learning_rate(
         name: constant; cosine: lr to min_lr along half a cosine; exponential: decay_rate^(t / decay_steps); step:
             decay_rate^floor(t / decay_steps); plateau: decay_rate^reductions; one_cycle: half a cosine from lr / 25 to
             lr in ``warmup_fraction`` of all steps, then half a cosine to lr / 250,000 (Smith and Topin,
-            arXiv 1708.07120, with the constants of torch's OneCycleLR).  t counts from the end of the warm-up.
+            arXiv 1708.07120, with the constants of torch's OneCycleLR, which takes a fall of less than one step whole;
+            a run of one step makes it at lr).  t counts from the end of the warm-up.
         step: updates made so far.
         total_steps: updates of the whole run.
         lr: the highest rate.
@@ -198,46 +224,92 @@ def learning_rate(
     total_steps = max(1, total_steps - cooldown_steps)
     if cooldown_steps and step >= total_steps:
         return min_lr
-    if name == "one_cycle":
-        return max(_one_cycle(step, total_steps, lr, warmup_fraction), min_lr)
-    if step < warmup_steps:
-        return warmup_lr + (lr - warmup_lr) * (step + 1) / warmup_steps
+    if name != "one_cycle" and step < warmup_steps:
+        return _mixed(lr, warmup_lr, (step + 1) / warmup_steps)
     past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
-    if name == "cosine":
-        return min_lr + (lr - min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, past / rest)))
-    exponent = {
-        "constant": 0.0,
-        "exponential": past / decay_steps,
-        "step": past // decay_steps,
-        "plateau": reductions,
-    }[name]
-    return max(lr * decay_rate**exponent, min_lr)
+    if name == "one_cycle":
+        rate = _one_cycle(step, total_steps, lr, warmup_fraction)
+    elif name == "cosine":
+        rate = _half_cosine(lr, min_lr, past / rest)
+    else:
+        exponent = {
+            "constant": 0.0,
+            "exponential": past / decay_steps,
+            "step": past // decay_steps,
+            "plateau": reductions,
+        }[name]
+        rate = lr * decay_rate**exponent
+    return max(rate, min_lr)
 
 
 def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -> float:
-    start, end = lr / 25.0, lr / 25.0 / 1e4
-    peak = warmup_fraction * total_steps - 1
-    last = total_steps - 1
-    low, high, share = (start, lr, step / peak) if step <= peak else (lr, end, (step - peak) / max(1.0, last - peak))
-    return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+    """Rises until ``peak``, a step that need not be whole, and falls from there to the last."""
+    peak, last = warmup_fraction * total_steps - 1, total_steps - 1
+    if last == 0:
+        return lr
+    if step < peak:
+        return _half_cosine(lr / 25.0, lr, step / peak)
+    # a fall of less than one step would end the run at a rate of nothing
+    return _half_cosine(lr, lr / 25.0 / 1e4, (step - peak) / max(1.0, last - peak))
 
 
-def moments_of(optimizer: AdamW) -> dict[str, Parameter]:
-    """The optimiser's own state by name, for checkpoints."""
-    return {parameter.name: parameter for parameter in (*optimizer.first, *optimizer.second, *optimizer.largest)}
+def _half_cosine(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end`` while ``share`` goes from 0 to 1."""
+    return _mixed(start, end, 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
+
+
+def _mixed(first: float, second: float, share: float) -> float:
+    """``share`` of the first and the rest of the second, never beyond either."""
+    return min(max(first, second), max(min(first, second), share * first + (1.0 - share) * second))
+
+
+def moments_of(optimizer: AdamW) -> dict[str, np.ndarray]:
+    """The optimiser's own state by the names of checkpoints, ``first.<weight>``, ``second.`` and ``largest.``."""
+    return {
+        name: part
+        for moment in MOMENTS
+        if (vector := getattr(optimizer, moment)) is not None
+        for name, part in optimizer.parts(vector, f"{moment}.").items()
+    }
+
+
+def average_of(optimizer: AdamW) -> dict[str, np.ndarray]:
+    """The moving average by the names of the weights; empty where there is none."""
+    return {} if optimizer.average is None else optimizer.parts(optimizer.average)
+
+
+def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapping[str, np.ndarray]) -> list[str]:
+    """Take moments and average from a checkpoint.
+
+    Returns:
+        The names that are missing or of another shape; with any of them nothing is changed.
+    """
+    given = {**moments, **{f"average.{name}": part for name, part in average.items()}}
+    shapes = {name: part.shape for name, part in given.items()}
+    held = [name for name in (*MOMENTS, "average") if getattr(optimizer, name) is not None]
+    expected = {f"{name}.{weight.name}": weight.shape for name in held for weight in optimizer.weights}
+    wrong = [name for name, shape in expected.items() if shapes.get(name) != shape]
+    for name in held if not wrong else ():
+        vector = getattr(optimizer, name)
+        values = _joined([given[f"{name}.{weight.name}"] for weight in optimizer.weights])
+        vector.set_data(Tensor(values, vector.dtype))
+    return wrong
 
 
 class evaluation_weights:  # noqa: N801  used like a function in a with statement
     """Let the model hold the moving average of its weights, where there is one, for the time of a block."""
 
-    def __init__(self, model: nn.Cell, optimizer: AdamW):
-        self.pairs = list(zip(optimizer.weights, optimizer.average, strict=False))
+    def __init__(self, optimizer: AdamW):
+        self.weights = {weight.name: weight for weight in optimizer.weights}
+        self.average = average_of(optimizer)
 
     def __enter__(self) -> None:
-        self.kept = [weight.asnumpy().copy() for weight, _ in self.pairs]
-        for weight, average in self.pairs:
-            weight.set_data(Tensor(average.asnumpy().copy(), weight.dtype))
+        self.kept = {name: self.weights[name].asnumpy().copy() for name in self.average}
+        self._hold(self.average)
 
     def __exit__(self, *_: object) -> None:
-        for (weight, _), value in zip(self.pairs, self.kept, strict=True):
-            weight.set_data(Tensor(value, weight.dtype))
+        self._hold(self.kept)
+
+    def _hold(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self.weights[name].set_data(Tensor(value, self.weights[name].dtype))
