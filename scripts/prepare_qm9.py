@@ -22,6 +22,7 @@ from data_tools.graph import DataError
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import SUPPORTED, read_table
 from data_tools.source_files import one_line
+from data_tools.tables import QM9
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -74,8 +75,12 @@ def prepare(source: Path | None, output: Path, cutoff: float, download: bool) ->
     assert source is not None
     table = read_table(source, progress=True)
     print(f"read {table.source}")
-    kept, counts = qm9.exclude_uncharacterized(table, complete=download)
-    part = "" if counts.read == qm9.MOLECULES else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
+    if table.origin == QM9:
+        kept, counts = qm9.exclude_uncharacterized(table, complete=download)
+    else:
+        print("these are not molecules of QM9 by their gdb index: nothing is left out")
+        kept, counts = table, qm9.Counts(len(table), 0, len(table))
+    part = "" if counts.read == qm9.MOLECULES or table.origin != QM9 else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
     print(f"{counts.read:,} read, {counts.excluded:,} excluded, {counts.kept:,} kept{part}")
     print(f"labels: {', '.join(kept.labels) or 'none, geometries only'}")
     for words in unit_suspicions(kept):
