@@ -116,9 +116,11 @@ def open_dataset(config: Config, task: data.Task) -> data.Dataset:
             raise ConfigError("data.train_file and data.test_file belong together and to data.split=two_files")
         if settings.file != data.SAMPLE:
             raise ConfigError(f"data.file {settings.file} or data.train_file with data.test_file: give one of the two")
-        packed = data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True)
+        packed = data.open_two_files(
+            settings.train_file, settings.test_file, cutoff, progress=True, keys=settings.keys
+        )
     else:
-        packed = data.open_graphs(settings.file, cutoff, progress=True)
+        packed = data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys)
     return data.make_dataset(for_model(packed, config), split_of(config, packed.table), task)
 
 

@@ -212,7 +212,7 @@ def _read_row(path: Path, values: tuple[Any, ...], keys: Mapping[str, str], name
         for label, value in _chosen(entries, calculated, keys).items():
             if label == FORCES:
                 array = _array(value, data)
-                if array.size != 3 * len(z) or array.ndim > 1 and array.shape != (len(z), 3):
+                if array.size != 3 * len(z) or (array.ndim > 1 and array.shape != (len(z), 3)):
                     raise ValueError(f"forces of shape {list(array.shape)}")
                 labels[label] = array.astype(np.float64).reshape(len(z), 3)
             elif label == ENERGY or label in keys or _is_number(value):

@@ -75,12 +75,12 @@ def prepare(source: Path | None, output: Path, cutoff: float, download: bool) ->
     assert source is not None
     table = read_table(source, progress=True)
     print(f"read {table.source}")
-    if table.origin == QM9:
-        kept, counts = qm9.exclude_uncharacterized(table, complete=download)
-    else:
-        print("these are not molecules of QM9 by their gdb index: nothing is left out")
-        kept, counts = table, qm9.Counts(len(table), 0, len(table))
-    part = "" if counts.read == qm9.MOLECULES or table.origin != QM9 else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
+    if table.origin != QM9:
+        raise DataError(
+            f"{source}: expected molecules with gdb indices, this is not QM9; give other data to train.py as data.file"
+        )
+    kept, counts = qm9.exclude_uncharacterized(table, complete=download)
+    part = "" if counts.read == qm9.MOLECULES else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
     print(f"{counts.read:,} read, {counts.excluded:,} excluded, {counts.kept:,} kept{part}")
     print(f"labels: {', '.join(kept.labels) or 'none, geometries only'}")
     for words in unit_suspicions(kept):
