@@ -24,11 +24,13 @@ from data_tools.tables import ELEMENTS, LARGEST_COORDINATE, table_of_structures
 from data_tools.xyz_format import Frame, element_of, isotope_note, plain_structure
 
 DECLARED = re.compile(r"(?<!\w)(?:Properties|Lattice)\s*=")
-MISSPELT = re.compile(r"(?<!\w)(properties|lattice)\s*=", re.IGNORECASE)
+MISSPELT = re.compile(r"(?<!\w)(properties|lattice)\s*=\s*(?=[\"']|\w+:[A-Z]:\d)", re.IGNORECASE)
 PROPERTIES = re.compile(r"""(?<!\w)Properties\s*=\s*("[^"]*"|'[^']*'|\S+)""")
 POSITIONS = re.compile(r"(?:^|:)pos(?:itions)?:[RI]:3(?::|$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 KEY_AND_VALUE = re.compile(r"[A-Za-z_]\w*=(\S+)")
+#: values that stop ASE: lists of several lengths, which it writes itself, and a stress of six numbers
+UNREADABLE = re.compile(r"""(?<!\w)(?:(\w+)="_JSON (?:[^"\\]|\\.)*"|(stress|virial)=(?:"[^"]*"|'[^']*'|\S+))""")
 DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 SYMBOL_COLUMNS = {"species", "symbols"}
 MOST_COLUMNS = 1000
@@ -48,7 +50,7 @@ class Labels(NamedTuple):
 
 def is_extended(comment: str) -> bool:
     """Whether a comment holds keys and values, a number among them, or declares columns or a cell."""
-    if DECLARED.search(comment):
+    if DECLARED.search(comment) or MISSPELT.search(comment):
         return True
     values = [KEY_AND_VALUE.fullmatch(word) for word in QUOTED.sub("0", comment).split()]
     return bool(values) and all(values) and any(value is not None and _is_number(value[1]) for value in values)
@@ -86,6 +88,7 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
         name = f"frame {row}" if DECLARED.search(frame.comment) else frame.comment.strip()
         structures.append(_structure_of(path, str(atoms.info.get("name", name)), atoms))
         labels.append(_labels_of(atoms, keys))
+        _refuse_text(path, atoms, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *keys.values()})
         indices.append(atoms.info.get("gdb_index"))
     sizes = [len(structure.numbers) for structure in structures]
     merged, ragged = _merge_all(path, frames, labels, sizes, keys)
@@ -196,7 +199,17 @@ def _ase_read(frames: list[Frame]) -> list[Any]:
     text = "".join(
         "\n".join((str(len(frame.atoms)), frame.comment, *frame.atoms, *frame.vectors, "")) for frame in frames
     )
-    return list(ase.io.read(io.StringIO(text), index=":", format="extxyz"))
+    return list(ase.io.read(io.StringIO(text), index=":", format="extxyz", properties_parser=_parse_comment))
+
+
+def _parse_comment(comment: str) -> dict[str, Any]:
+    """Keys and values as ASE parses them; where it cannot, without those that it may fail at and nobody asks for."""
+    from ase.io.extxyz import key_val_str_to_dict  # noqa: PLC0415  (heavy)
+
+    try:
+        return key_val_str_to_dict(comment)
+    except ValueError:
+        return key_val_str_to_dict(UNREADABLE.sub(lambda found: f'{found[1] or found[2]}_not_read="?"', comment))
 
 
 def _explained(path: Path, frames: list[Frame], error: Exception) -> str:
@@ -235,6 +248,20 @@ def _structure_of(path: Path, name: str, atoms: Any) -> Structure:
     return Structure(atoms.numbers.astype(np.int32), atoms.positions, cell, name)
 
 
+def _refuse_text(path: Path, atoms: Any, line: int, names: set[str]) -> None:
+    """A label that is text with a digit in it is a number with something behind it; other text means none.
+
+    Raises:
+        DataError: such a text.
+    """
+    values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
+    for name in names & set(values):
+        if isinstance(values[name], str) and any(map(str.isdigit, values[name])):
+            raise DataError(
+                f"{path}: expected a number as {shown(name)} in line {line}, found '{shown(values[name])}'; correct it"
+            )
+
+
 def _labels_of(atoms: Any, keys: Mapping[str, str]) -> Labels:
     """What ASE found in a frame besides the structure; a usual spelling stays where ``keys`` says what the label is."""
     results = {} if atoms.calc is None else atoms.calc.results
@@ -246,7 +273,7 @@ def _labels_of(atoms: Any, keys: Mapping[str, str]) -> Labels:
     of_atoms = _numeric(atoms.arrays | {name: results[name] for name in atomic})
     if FORCES not in keys:
         _rename(of_atoms, FORCES_SPELLINGS, FORCES, (len(atoms), 3))
-    others = tuple(set(frame_values) - set(of_frame) - NOT_LABELS - {"name", *ENERGY_SPELLINGS})
+    others = tuple(set(frame_values) - set(of_frame) - NOT_LABELS - {"name", ENERGY, *ENERGY_SPELLINGS})
     return Labels({name: value[None] for name, value in of_frame.items()}, of_atoms, others)
 
 

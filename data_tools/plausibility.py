@@ -159,7 +159,8 @@ def unit_suspicions(table: StructureTable) -> list[str]:
 
 def _line(group: list[Suspicion]) -> str:
     first, *others = group
-    likewise = f"; likewise {', '.join(one.quantity for one in others)}" if others else ""
+    quantities = dict.fromkeys(one.quantity for one in others if one.quantity != first.quantity)
+    likewise = f"; likewise {', '.join(quantities)}" if quantities else ""
     if not first.units:
         return f"{first.quantity}: {first.finding}; no unit explains this: check the file and convert it"
     looks = ", or ".join(f"{unit} (then multiply by {factor:.6g})" for unit, factor in first.units.items())

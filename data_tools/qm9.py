@@ -125,7 +125,8 @@ def exclude_uncharacterized(table: StructureTable, complete: bool = False) -> tu
     if ids.min() < 1 or ids.max() > MOLECULES or len(np.unique(ids)) != len(ids):
         raise DataError(
             f"{table.source}: expected a different gdb index from 1 to {MOLECULES:,} for each molecule, "
-            f"found {ids.min()} to {ids.max()} with {len(np.unique(ids)):,} different ones; this is not QM9"
+            f"found {ids.min()} to {ids.max()} with {len(np.unique(ids)):,} different ones; this is not QM9: leave "
+            "gdb_index out of the file"
         )
     keep = ~np.isin(ids, read_uncharacterized())
     counts = Counts(len(table), int((~keep).sum()), int(keep.sum()))
