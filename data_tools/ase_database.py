@@ -247,8 +247,8 @@ def _chosen(entries: dict[str, Any], calculated: dict[str, Any], keys: Mapping[s
 def _is_number(value: Any) -> bool:
     """Whether an entry that nobody asked for is one number: a name such as H may stand for anything."""
     if isinstance(value, dict):
-        shape = value.get(ARRAY, [None])[0]
-        return isinstance(shape, list) and all(size == 1 for size in shape)
+        shape, kind, _ = value.get(ARRAY, (None, "", 0))
+        return kind in KINDS and isinstance(shape, list) and all(size == 1 for size in shape)
     if isinstance(value, list):
         return len(value) == 1 and _is_number(value[0])
     return isinstance(value, int | float) and not isinstance(value, bool)

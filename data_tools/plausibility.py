@@ -68,10 +68,8 @@ GRADIENTS = {"the gradients of the energy, whose negatives the forces are": -1.0
 BOND_MEDIAN, BOND_DECILE = (0.80, 1.30), 0.72
 TOTAL_ENERGIES = ("U0", "U", "H", "G", "energy", "free_energy", "total_energy", "REF_energy")
 FORCE_LABELS = ("forces", "REF_forces")
-#: of these, what total energies show alone; atomisation energies of some molecules without hydrogen look like Hartree
-TOTALS = ENERGIES | MULTIPLIED | {
-    unit: FRAME_ENERGIES[unit] for unit in ("eV where kcal/mol is expected", "kJ/mol where kcal/mol is expected")
-}
+#: eV per atom; the atomisation energies of molecules with heavier atoms (without hydrogen) can look like Hartree
+LIGHT, NOT_OF_HEAVY = 1200.0, "Hartree where kcal/mol is expected"
 TOTAL_RATIO = (0.96, 1.08)  # all-electron energy over that of the free atoms: any functional, with a heavy atom
 GAP, GAP_ATOMS = (1.8, 17.0), 40  # eV; the gap of larger molecules may be that of a piece of metal
 HOMO, HOMO_COMPOSITIONS = (3.0, 16.0), 10  # -eV; a single anion may have any, many molecules do not
@@ -220,7 +218,9 @@ def _of_totals(organic: Organic) -> list[Suspicion]:
         low, _, high = _deciles(values / free)
         found, expected = _deciles(values / n_atoms)[1], _deciles(free / n_atoms)[1]
         words = f"typically {found:.4g} eV per atom, expected about {expected:.4g} from the free atoms"
-        units = TOTALS if name not in QM9_UNITS else ENERGIES | MULTIPLIED
+        units = FRAME_ENERGIES if name not in QM9_UNITS else ENERGIES | MULTIPLIED
+        if abs(expected) > LIGHT:
+            units = {unit: factor for unit, factor in units.items() if unit != NOT_OF_HEAVY}
         suspicions.append(Suspicion(name, words, _explanations(units, low, high, TOTAL_RATIO)))
     return suspicions
 
