@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to 
 
 import numpy as np
 
-from configs.loading import ConfigError
+from configs.loading import ConfigError, names_of
 from configs.options import help_of
 from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
+from data_tools.label_keys import NO_KEYS
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
 from data_tools.source_files import same_content
@@ -105,11 +107,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi")
     parser.add_argument("--output", metavar="PATH", help="a folder; with --input also a .csv file")
+    parser.add_argument("--keys", metavar="LABEL=NAME,...", help="names of labels in the data, instead of data.keys")
     for option, (key, words) in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words, "that of the run"))
     options = parse_options(parser, arguments)
-    if options.input and (options.data or options.split):
-        parser.error("--input predicts every structure of its file: give it without --data and --split")
+    if options.input and (options.data or options.split or options.keys is not None):
+        parser.error("--input predicts every structure of its file: give it without --data, --split and --keys")
     return options
 
 
@@ -142,18 +145,22 @@ def select_own(trained: Trained, split: str) -> Selection:
     return Selection(dataset.packed, dataset.labels, rows, name, sets, training)
 
 
-def select_file(trained: Trained, file: str, split: str) -> Selection:
-    """Rows of any labelled file.
+def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str] = NO_KEYS) -> Selection:
+    """Rows of any labelled file, whose names of labels are ``keys``.
 
     Raises:
         DataError: the file cannot be used, has no labels, or does not say which rows ``split`` means.
     """
-    packed = data.open_graphs(file, trained.config.model.cutoff, progress=True)
+    try:
+        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys)
+    except DataError as error:
+        raise DataError(for_evaluation(error)) from None
     table = packed.table
     try:
         labels = label_values(table, trained.task.target, trained.task.reference)
     except DataError as error:
-        raise DataError(f"{file}: {error}; to predict without labels give --input instead of --data") from None
+        words = for_evaluation(error)
+        raise DataError(f"{file}: {words}; to predict without labels give --input instead of --data") from None
     check_elements(file, table, list(range(1, LARGEST_ELEMENT + 1)))
     rows, name = np.arange(len(table)), f"all molecules of {table.source}"
     if split != "all":
@@ -162,6 +169,11 @@ def select_file(trained: Trained, file: str, split: str) -> Selection:
     if not len(rows):
         raise DataError(f"{file}: there are no {name}; choose another --split")
     return Selection(packed, labels, rows, name, [rows], training_molecules(trained))
+
+
+def for_evaluation(error: DataError) -> str:
+    """What an error says, with this program's option for the names of labels."""
+    return str(error).replace("--set data.keys=", "--keys ")
 
 
 def split_in_file(trained: Trained, table: StructureTable, file: str) -> Split:
@@ -273,7 +285,8 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
         raise ConfigError(f"--output {folder}: expected a folder that is no run folder; choose another name")
     task = trained.task
     if options.data:
-        chosen = select_file(trained, options.data, options.split or "all")
+        keys = trained.config.data.keys if options.keys is None else names_of(options.keys, "--keys")
+        chosen = select_file(trained, options.data, options.split or "all", keys)
     else:
         chosen = select_own(trained, options.split or "test")
     for words in unit_suspicions(chosen.packed.table):
@@ -364,6 +377,8 @@ def main(arguments: list[str] | None = None) -> int:
                 for option, (key, _) in OPTIONS.items()
                 if getattr(options, option) is not None
             ]
+            if options.keys is not None and not options.data:
+                changes.append(("data.keys", options.keys))
             trained = load_trained(options.ckpt, changes)
             if options.input:
                 run_predictions(trained, options)

@@ -100,9 +100,11 @@ def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
     settings, cutoff = config.data, config.model.cutoff
     if settings.train_file:
-        packed = data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True)
+        packed = data.open_two_files(
+            settings.train_file, settings.test_file, cutoff, progress=True, keys=settings.keys
+        )
     else:
-        packed = data.open_graphs(settings.file, cutoff, progress=True)
+        packed = data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys)
     return data.make_dataset(for_model(packed, config), split_of(config, packed.table), task)
 
 

@@ -171,6 +171,8 @@ def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
 
 def _typed(value: Any, kind: type, where: str) -> Any:
     """Accept what a person means (1e-4 without a dot is text in YAML) and refuse what would be guessed."""
+    if kind == dict[str, str]:
+        return _names(value, where)
     if kind is float and isinstance(value, str):
         try:
             value = float(value)
@@ -186,6 +188,41 @@ def _typed(value: Any, kind: type, where: str) -> Any:
     if wrong or (kind is float and not math.isfinite(value)):
         raise ConfigError(f"{where}: expected {kind.__name__}, got {_shown(value)}")
     return value
+
+
+def _names(value: Any, where: str) -> dict[str, str]:
+    """A mapping of names, or its text ``name=other,name=other``."""
+    expected = "expected names such as {energy: REF_energy} or energy=REF_energy"
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        if any(not equals for _, equals, _ in pairs):
+            raise ConfigError(f"{where}: {expected}, got {_shown(value)}")
+        value = {}
+        for name, _, other in pairs:
+            if name.strip() in value:
+                raise ConfigError(f"{where}: {expected}, got {_shown(name.strip())} twice")
+            value[name.strip()] = other.strip()
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {expected}, got {_shown(value)}")
+    for name, other in value.items():
+        if not isinstance(name, str) or not isinstance(other, str) or not name or not other:
+            raise ConfigError(f"{where}: {expected}, got {_shown(name)}: {_shown(other)}; write names in quotes")
+    return dict(value)
+
+
+def names_of(text: str, where: str) -> dict[str, str]:
+    """The mapping that the text of an option says: ``energy=REF_energy,forces=REF_forces``, or as in YAML.
+
+    Raises:
+        ConfigError: it is no such text; ``where`` names the option.
+    """
+    try:
+        value = _parse(text) if text.lstrip().startswith("{") else text
+    except UNREADABLE:
+        raise ConfigError(f"{where} {_shown(text)}: the value cannot be read") from None
+    return _names(value, where)
 
 
 def _override(sections: dict[str, Any], key: str, text: str) -> None:
@@ -204,7 +241,7 @@ def _override(sections: dict[str, Any], key: str, text: str) -> None:
     except UNREADABLE:
         raise ConfigError(f"{where}: the value cannot be read") from None
     hint = _type_of(sections, section, name)
-    place[name] = text if hint is str else value
+    place[name] = text if hint is str or (hint == dict[str, str] and not isinstance(value, Mapping)) else value
 
 
 def _type_of(sections: Mapping[str, Any], section: str, name: str) -> type | None:

@@ -102,6 +102,9 @@ class DataConfig:
     """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17."""
     test_file: str = ""
     """What to measure on, with ``train_file`` and the split ``two_files``."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Labels under other names: label -> its name in the file, ``{energy: REF_energy, forces: REF_forces}``, or as text
+    ``energy=REF_energy,forces=REF_forces``; see ``data_tools.label_keys``."""
     split: str = field(
         default="sample",
         metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "two_files", "file")},

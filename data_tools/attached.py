@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,13 +13,15 @@ from data_tools.iso17 import REFERENCE
 from data_tools.md17 import layout_of
 from data_tools.npz_format import STRUCTURE_KEYS
 from data_tools.qm9_formats import CSV_NAME, RAW_NAME, SDF_NAME
-from data_tools.readers import KINDS, SUPPORTED, kind_of
+from data_tools.readers import COMPRESSED, KINDS, SUPPORTED, kind_of, kind_of_name
+from data_tools.source_files import open_tar
 from data_tools.unpacking import ENDINGS, stem_of, unpack
 
 #: archives in archives are opened so often
 ROUNDS = 3
 SHOWN = 8
 MAC_FOLDER = "__MACOSX"
+LABELLED = ("sdf", "xyz", "database")  # kinds that may have labels, whatever is in them
 
 
 def find_data(places: Sequence[Path], scratch: Path, name: str = "") -> Path:
@@ -88,11 +88,13 @@ def is_data(path: Path) -> bool:
         single = any((path / name).is_file() for name in (SDF_NAME, REFERENCE))
         return single or is_packed(path) or any(RAW_NAME.fullmatch(p.name) for p in path.iterdir())
     kind = None if path.suffix.lower() == ".zip" else kind_of(path)
+    if kind == COMPRESSED:
+        return kind_of_name(path.stem) in LABELLED
     if kind == "npz":
         return _holds_structures(path)
     if kind == "archive":
         return _is_published(path)
-    return kind in ("sdf", "xyz", "database")
+    return kind in LABELLED
 
 
 def _search(
@@ -123,10 +125,10 @@ def _holds_structures(path: Path) -> bool:
 def _is_published(path: Path) -> bool:
     """Whether a tar archive is one of QM9's, which its reader takes as it is."""
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path, to_end=False) as archive:
             files = (member.name for member in archive if member.isfile())
             first = [name.removeprefix("./") for name in itertools.islice(files, 3)]
-    except (tarfile.TarError, OSError, EOFError, zlib.error):
+    except DataError:
         return False
     return any(name in (SDF_NAME, CSV_NAME) or RAW_NAME.fullmatch(name.rpartition("/")[2]) for name in first)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_tools.graph import DataError, StructureTable
 from data_tools.neighbors import index_dtype, molecule_pairs, periodic_pairs, ragged_range
 from data_tools.source_files import one_line, shown
-from data_tools.tables import check_table, name_of_row
+from data_tools.tables import QM9, check_table, name_of_row
 from data_tools.triplets import count_triplets
 
 FORMAT = "geospore-packed-graphs-1"
@@ -114,6 +114,7 @@ class PackedGraphs:
                 "format": FORMAT,
                 "cutoff_angstrom": self.cutoff,
                 "source": self.table.source,
+                "origin": self.table.origin,
                 "structures": len(self),
                 "arrays": {name: list(array.shape) for name, array in arrays.items()},
                 "notes": self.notes,
@@ -213,6 +214,7 @@ def load(folder: str | Path) -> PackedGraphs:
         version, cutoff = manifest["format"], float(manifest["cutoff_angstrom"])
         shapes = {name: tuple(shape) for name, shape in manifest["arrays"].items()}
         notes = dict(manifest.get("notes", {}))
+        origin = manifest.get("origin")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(
             f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {one_line(error)[:200]}; build "
@@ -236,6 +238,7 @@ def load(folder: str | Path) -> PackedGraphs:
         cells=arrays.get("cells"),
         split=np.asarray(arrays["split"]) if "split" in arrays else None,
         source=str(manifest.get("source", "")),
+        origin=_origin(origin, arrays),
     )
     _check_sizes(folder, table, arrays)
     return PackedGraphs(
@@ -247,6 +250,13 @@ def load(folder: str | Path) -> PackedGraphs:
         arrays.get("pair_shifts"),
         notes,
     )
+
+
+def _origin(origin: object, arrays: dict[str, np.ndarray]) -> str:
+    """What the manifest says; folders of earlier versions say nothing, and those without names hold QM9."""
+    if origin is None:
+        return QM9 if "names" not in arrays and len(arrays["ids"]) and arrays["ids"].min() > 0 else ""
+    return QM9 if origin == QM9 else ""
 
 
 def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:

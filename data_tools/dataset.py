@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
+from data_tools.label_keys import NO_KEYS, check_keys, rename
 from data_tools.readers import read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
-from data_tools.tables import ELEMENTS, join_tables, name_of_row
+from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
 from data_tools.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 
 SAMPLE, AUTO = "sample", "auto"
@@ -55,19 +57,22 @@ def resolve_task(name: str, readout: str = AUTO, reference: str = AUTO, standard
     return Task(target, readout, reference, standardisation)
 
 
-def open_two_files(train_file: str, test_file: str, cutoff: float, progress: bool = False) -> PackedGraphs:
+def open_two_files(
+    train_file: str, test_file: str, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS
+) -> PackedGraphs:
     """The graphs of a file to learn from and a file to measure on, in one table whose rows are labelled so.
 
     Args:
         train_file, test_file: files of structures; ``sample`` is the shipped ethanol of rMD17.
         cutoff: Angstrom.
         progress: report on stderr.
+        keys: label -> the name that both files have for it.
 
     Raises:
         DataError: a file cannot be used.
     """
     files = (train_file, md17.SAMPLE_TRAIN), (test_file, md17.SAMPLE_TEST)
-    tables = [read_table(shipped if file == SAMPLE else file, progress) for file, shipped in files]
+    tables = [read_table(shipped if file == SAMPLE else file, progress, keys) for file, shipped in files]
     parts = [
         dataclasses.replace(table, split=np.full(len(table), part))
         for table, part in zip(tables, ("train", "test"), strict=True)
@@ -75,7 +80,9 @@ def open_two_files(train_file: str, test_file: str, cutoff: float, progress: boo
     return cache.pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
-def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> PackedGraphs:
+def open_graphs(
+    file: str | Path, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS
+) -> PackedGraphs:
     """The graphs of any file that the readers know.
 
     Args:
@@ -83,12 +90,13 @@ def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> Pack
             uncharacterized.txt).
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
+        keys: label -> the name that the file has for it; see ``data_tools.label_keys``.
 
     Raises:
         DataError: the file cannot be used.
     """
     if file == SAMPLE:
-        return cache.pack(read_table(qm9.SAMPLE_FILE), cutoff)
+        return cache.pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
     if cache.is_packed(file):
         packed = cache.load(file)
         if abs(packed.cutoff - cutoff) > 1e-9:
@@ -96,9 +104,9 @@ def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> Pack
                 f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
                 f"run scripts/prepare_qm9.py with --cutoff {cutoff:g}"
             )
-        return packed
-    table = read_table(file, progress)
-    if not table.names and len(table) and table.ids.min() > 0:  # only QM9 files carry gdb indices instead of names
+        return dataclasses.replace(packed, table=rename(Path(file), packed.table, check_keys(keys)))
+    table = read_table(file, progress, keys)
+    if table.origin == QM9:
         table, _ = qm9.exclude_uncharacterized(table)
     return cache.pack(table, cutoff, progress)
 

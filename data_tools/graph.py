@@ -123,6 +123,8 @@ class StructureTable:
         cells: (M, 3, 3) float64 lattice vectors as rows, Angstrom; None when no structure is periodic.
         split: (M,) str ``train`` / ``valid`` / ``test`` where the file labels its rows; None otherwise.
         source: one line: file name and sha256 of what was read.
+        origin: ``qm9`` where the ids are gdb indices, as the reader knows from the format; empty otherwise.
+        unread: names of values in the file that are no labels here, as far as the reader knows them.
     """
 
     numbers: np.ndarray
@@ -134,6 +136,8 @@ class StructureTable:
     cells: np.ndarray | None = None
     split: np.ndarray | None = None
     source: str = ""
+    origin: str = ""
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.n_atoms)

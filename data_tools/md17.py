@@ -19,12 +19,14 @@ The frames are those of a trajectory and resemble each other: the authors of rMD
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.label_keys import FORCES, NO_KEYS, absent
 from data_tools.npz_format import checked_array
 from data_tools.source_files import array_names, describe_source, read_arrays, shown
 from data_tools.tables import check_table
@@ -48,6 +50,7 @@ class Layout(NamedTuple):
 
 RMD17 = Layout("nuclear_charges", "coords", "energies", "forces")
 MD17 = Layout("z", "R", "E", "F", "r_unit", "e_unit")
+ENERGY = "energy"
 PERIODIC = "lattice"  # of sGDML's own files
 
 
@@ -56,20 +59,29 @@ def layout_of(names: set[str]) -> Layout | None:
     return next((layout for layout in (RMD17, MD17) if {layout.numbers, layout.positions} <= names), None)
 
 
-def read_frames(path: Path, layout: Layout) -> StructureTable:
+def read_frames(path: Path, layout: Layout, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
     """The frames of an npz file in one of the two layouts; ids and names number them from 0.
+
+    ``keys`` may name other arrays for ``energy`` and ``forces``, in the units of the layout.
 
     Energies or forces that the file lacks are no labels of the table.  Arrays with other names are never opened, and
     named in the table's source.
 
     Raises:
         DataError: damaged, pickled, shapes that do not belong together, values that are not finite, several molecules
-            in one file, a periodic cell, or a unit of another name than those of ``data_tools.units``.
+            in one file, a periodic cell, a unit of another name than those of ``data_tools.units``, or ``keys`` names
+            another label or an array that is not there.
     """
     names = array_names(path)
-    arrays = read_arrays(path, {name for name in layout if name})
+    for label, name in keys.items():
+        if name not in names:
+            raise DataError(absent(path, label, name, sorted(names)))
+        if label not in (ENERGY, FORCES):
+            raise DataError(f"{path}: data.keys: expected energy or forces of frames, found {label}; leave it out")
     if layout is MD17 and PERIODIC in names:
         raise DataError(f"{path}: expected molecules, found a periodic {PERIODIC}; write the frames as extended xyz")
+    layout = layout._replace(energy=keys.get(ENERGY, layout.energy), forces=keys.get(FORCES, layout.forces))
+    arrays = read_arrays(path, {name for name in layout if name})
     numbers, positions = _molecule(path, arrays, layout)
     frames, atoms = positions.shape[:2]
     labels = {}
@@ -91,6 +103,7 @@ def read_frames(path: Path, layout: Layout) -> StructureTable:
         ids=np.arange(frames),
         names=tuple(f"frame {row}" for row in range(frames)),
         source=describe_source(path) + (f"; arrays not read: {', '.join(map(shown, unread))}" if unread else ""),
+        unread=tuple(unread),
     )
     return check_table(path, table)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.label_keys import NO_KEYS, absent, shape_of_label
+from data_tools.qm9 import origin_of
 from data_tools.source_files import describe_source, read_arrays
 from data_tools.tables import check_table
 from data_tools.units import QM9_PROPERTIES, from_qm9_units
@@ -17,11 +20,13 @@ DIMENET_KEYS = {"id", "N", "Z", "R"}
 SPLIT_NAMES = ("train", "valid", "test")
 
 
-def read_npz(path: Path) -> StructureTable:
+def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
     """A packed npz file: ``n_atoms`` (M,), ``Z`` (A,) and ``R`` (A, 3) in Angstrom for M molecules of A atoms in all.
 
     Optional: ``gdb_index`` (M,), ``split`` (M,) of train / valid / test, and any of the 15 QM9 properties (M,) in the
-    published units (Hartree for energies).  Arrays with other names are left alone and named in the table's source.
+    published units (Hartree for energies).  Arrays with other names are left alone and named in the table's source,
+    but for those that ``keys`` names: properties of QM9 in the published units, ``energy`` (M,) in eV and ``forces``
+    (A, 3) in eV/Angstrom.
 
     Raises:
         DataError: no npz file, damaged, pickled, other keys, or lengths that do not fit; or DimeNet's qm9_eV.npz.
@@ -45,18 +50,28 @@ def read_npz(path: Path) -> StructureTable:
     numbers = _integers(path, arrays, "Z", atoms)
     positions = checked_array(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
     ids = _integers(path, arrays, "gdb_index", len(n_atoms)) if "gdb_index" in arrays else np.arange(len(n_atoms))
-    names = [name for name in QM9_PROPERTIES if name in arrays]
-    properties = {name: checked_array(path, arrays, name, "iuf", (len(n_atoms),)) for name in names}
-    unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *QM9_PROPERTIES, "gdb_index", "split"})
+    names = {name: name for name in QM9_PROPERTIES if name in arrays} | dict(keys)
+    for label, name in keys.items():
+        if name not in arrays:
+            raise DataError(absent(path, label, name, sorted(arrays)))
+    shapes = {label: arrays[name].shape if label in keys else (len(n_atoms),) for label, name in names.items()}
+    labels = {label: checked_array(path, arrays, name, "iuf", shapes[label]) for label, name in names.items()}
+    properties = from_qm9_units({label: values for label, values in labels.items() if label in QM9_PROPERTIES})
+    others = {label: values.astype(np.float64) for label, values in labels.items() if label not in properties}
+    unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *names.values(), "gdb_index", "split"})
     table = StructureTable(
         numbers=np.clip(numbers, -1, 2**31 - 1).astype(np.int32),  # out of range must stay out of range
         positions=positions,
         n_atoms=n_atoms,
-        labels=from_qm9_units(properties),
+        labels=properties | others,
         ids=ids,
         split=_split(path, arrays, len(n_atoms)) if "split" in arrays else None,
         source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
+        origin=origin_of(numbers, n_atoms) if "gdb_index" in arrays and n_atoms.min(initial=1) > 0 else "",
+        unread=tuple(unread),
     )
+    for label in keys:
+        table.labels[label] = shape_of_label(path, table, label, table.labels[label])
     return check_table(path, table)
 
 

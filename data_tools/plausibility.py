@@ -4,6 +4,10 @@ A suspicion needs two things: the values are impossible or unheard of in the pro
 them.  Where the values do not decide (lumo alone, forces near equilibrium, energies of pseudopotentials) nothing is
 said.  The ranges below are those of molecules and crystals at any geometry that calculations are made for.
 
+Two more things are impossible in any unit: an energy beyond that of all electrons, and forces of 50 eV/Angstrom at
+bonds of ordinary length.  Both labels of frames of one molecule may have been converted wrongly by one factor: then the
+forces that stretch the bonds to hydrogen tell (``bond_stiffness``).
+
 Energies and forces of frames of one molecule decide together (``force_consistency``), whatever their level of theory.
 Measured on rMD17 (aspirin, benzene, ethanol, malonaldehyde; train and test; its labels and those of MD17), whole and in
 240 random parts: no alarm where all is right (0 of 256).  Each of 17 wrong units of one label, and the wrong sign of
@@ -17,19 +21,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.bond_lengths import nearest_neighbours
+from data_tools.bond_stiffness import stiffness
 from data_tools.force_consistency import agreement
 from data_tools.graph import StructureTable
 from data_tools.tables import select_rows
 from data_tools.targets import TARGETS, atom_references
-from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL
+from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL, QM9_UNITS
+from data_tools.xyz_format import HYDROGEN_NOTE
 
 SAMPLE = 200  # structures that are looked at, spread over the table
-CENTRES = 8  # atoms of a structure whose nearest neighbours are looked for, spread over the structure
-
-NOBLE_GASES = (2, 10, 18, 36, 54, 86)  # nothing binds them: their distances say nothing
-RADIUS_UNKNOWN = 0.2  # Angstrom; stands for an element without a radius in ase.data.covalent_radii
-SMALLEST_MOLECULE = 3  # atoms; two may have been pulled apart
-SMALLEST_BOX = {1: 6.0, 2: 7.9}  # Angstrom, by number of atoms: a larger cell holds free atoms, not a crystal
 
 #: unit of the file -> Angstrom
 LENGTHS = {"Bohr": BOHR, "nm": 10.0, "pm": 0.01}
@@ -43,17 +44,18 @@ ENERGIES = {
     "kcal/mol where Hartree is expected": KCAL_PER_MOL / HARTREE,
     "kJ/mol where Hartree is expected": KJ_PER_MOL / HARTREE,
 }
+#: in both of energies and forces, of kcal/mol
+MULTIPLIED = {"kcal/mol multiplied by 23.06 where it should be divided": KCAL_PER_MOL**2}
 #: Hartree/Bohr is left out: such forces are those of a structure near equilibrium in eV/Angstrom
-FORCES = {"kcal/mol/Angstrom": KCAL_PER_MOL}
+FORCES = {"kcal/mol/Angstrom": KCAL_PER_MOL, "kJ/mol/Angstrom": KJ_PER_MOL} | MULTIPLIED
 
 #: of frames with energies and forces: unit of the file -> what makes eV or eV/Angstrom of the value in the table
-FRAME_ENERGIES = ENERGIES | {
+FRAME_ENERGIES = ENERGIES | MULTIPLIED | {
     "eV where kcal/mol is expected": 1 / KCAL_PER_MOL,
     "Hartree where kcal/mol is expected": HARTREE / KCAL_PER_MOL,
     "kJ/mol where kcal/mol is expected": KJ_PER_MOL / KCAL_PER_MOL,
 }
 FRAME_FORCES = FORCES | {
-    "kJ/mol/Angstrom": KJ_PER_MOL,
     "Hartree/Angstrom": HARTREE,
     "Hartree/Bohr": HARTREE / BOHR,
     "forces per Bohr where per Angstrom is expected": 1 / BOHR,
@@ -66,12 +68,18 @@ GRADIENTS = {"the gradients of the energy, whose negatives the forces are": -1.0
 BOND_MEDIAN, BOND_DECILE = (0.80, 1.30), 0.72
 TOTAL_ENERGIES = ("U0", "U", "H", "G", "energy", "free_energy", "total_energy", "REF_energy")
 FORCE_LABELS = ("forces", "REF_forces")
+#: eV per atom; the atomisation energies of molecules with heavier atoms (without hydrogen) can look like Hartree
+LIGHT, NOT_OF_HEAVY = 1200.0, "Hartree where kcal/mol is expected"
 TOTAL_RATIO = (0.96, 1.08)  # all-electron energy over that of the free atoms: any functional, with a heavy atom
 GAP, GAP_ATOMS = (1.8, 17.0), 40  # eV; the gap of larger molecules may be that of a piece of metal
 HOMO, HOMO_COMPOSITIONS = (3.0, 16.0), 10  # -eV; a single anion may have any, many molecules do not
 ZPVE = (0.04, 0.28)  # eV per atom
 WORK_RATIO, WORK_CORRELATION = (0.7, 1.3), 0.7  # change of the energy over work of the forces; 0.6 to 1.2 in rMD17
 FORCE = (0.5, 4.0)  # eV/Angstrom, median norm at bond lengths that are not far from equilibrium
+IMPOSSIBLE_FORCE = 50.0
+STIFFNESS, COMMON_STIFFNESS = (8.0, 90.0), (15.0, 62.0)  # eV/Angstrom^2, bonds to hydrogen: any, and of C, N, O, S, Si
+ALL_ELECTRONS = 1.2 * 0.7687 * HARTREE  # times Z^(7/3), the energy of an atom of Thomas and Fermi, which is too large
+ISOTOPES = "positions: deuterium or tritium (D, T) in the file is read as hydrogen; masses play no part here"
 
 
 class Suspicion(NamedTuple):
@@ -81,11 +89,13 @@ class Suspicion(NamedTuple):
         quantity: what it is called.
         finding: what was found and what is expected.
         units: the units that explain it, with the factors that convert them.
+        impossible: whether it is one without such a unit too.
     """
 
     quantity: str
     finding: str
     units: dict[str, float]
+    impossible: bool = False
 
 
 class Organic(NamedTuple):
@@ -122,11 +132,13 @@ def unit_suspicions(table: StructureTable) -> list[str]:
     rows = np.unique(np.linspace(0, len(table) - 1, min(len(table), SAMPLE)).astype(np.int64))
     sample = select_rows(table, rows)
     organic = _organic(sample)
-    ratios, sums = _bonds(sample)
+    ratios, sums = nearest_neighbours(sample)
     suspicions = [
         _of_lengths(ratios, sums), *_of_totals(organic), *_of_orbitals(organic), _of_zpve(organic),
-        *_of_forces(sample, ratios), *_of_work(table),
+        *_of_forces(sample, ratios), *_of_work(table), *_of_stiffness(table),
     ]  # fmt: skip
+    if not any(one.units for one in suspicions if one.quantity in TOTAL_ENERGIES):
+        suspicions += _of_all_electrons(sample)
     groups: list[list[Suspicion]] = []
     for one in suspicions:
         for group in groups:
@@ -138,12 +150,17 @@ def unit_suspicions(table: StructureTable) -> list[str]:
         else:
             if one.units:
                 groups.append([one])
-    return [_line(group) for group in groups]
+    groups = groups or [[one] for one in suspicions if one.impossible][:1]
+    lines = [_line(group) for group in groups]
+    return [*lines, ISOTOPES] if HYDROGEN_NOTE in table.source else lines
 
 
 def _line(group: list[Suspicion]) -> str:
     first, *others = group
-    likewise = f"; likewise {', '.join(one.quantity for one in others)}" if others else ""
+    quantities = dict.fromkeys(one.quantity for one in others if one.quantity != first.quantity)
+    likewise = f"; likewise {', '.join(quantities)}" if quantities else ""
+    if not first.units:
+        return f"{first.quantity}: {first.finding}; no unit explains this: check the file and convert it"
     looks = ", or ".join(f"{unit} (then multiply by {factor:.6g})" for unit, factor in first.units.items())
     return f"{first.quantity}: {first.finding}{likewise}; this looks like {looks}: check the file and convert it"
 
@@ -157,61 +174,6 @@ def _explanations(
     """
     smallest, largest = allowed
     return {unit: by for unit, by in units.items() if smallest <= lowest * by <= highest * by <= largest}
-
-
-def _bonds(table: StructureTable) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest neighbours of some atoms of each structure, nearest relative to the covalent radii.
-
-    Returns:
-        (K,) distance over sum of radii; (K,) sums of radii in Angstrom.  Free atoms and noble gases have none.
-    """
-    from ase.data import covalent_radii  # noqa: PLC0415  (heavy)
-
-    radii = np.where(covalent_radii > RADIUS_UNKNOWN, covalent_radii, np.nan)
-    ends = np.cumsum(table.n_atoms)
-    ratios, sums = [np.zeros(0)], [np.zeros(0)]
-    for row, (start, end) in enumerate(zip(ends - table.n_atoms, ends, strict=True)):
-        numbers = np.asarray(table.numbers[start:end])
-        cell = None if table.cells is None or not np.any(table.cells[row]) else np.asarray(table.cells[row])
-        centres = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), CENTRES)).astype(np.int64))
-        centres = centres[~np.isin(numbers[centres], NOBLE_GASES)]
-        distances = _distances(np.asarray(table.positions[start:end], np.float64), centres, cell)
-        reach = radii[numbers[centres]][:, None] + radii[numbers]
-        relative = np.where(np.isfinite(reach), distances / reach, np.inf)
-        nearest = relative.argmin(axis=1)[:, None]
-        found = np.take_along_axis(relative, nearest, 1)[:, 0]
-        ratios.append(found[np.isfinite(found)])
-        sums.append(np.take_along_axis(reach, nearest, 1)[:, 0][np.isfinite(found)])
-    return np.concatenate(ratios), np.concatenate(sums)
-
-
-def _distances(positions: np.ndarray, centres: np.ndarray, cell: np.ndarray | None) -> np.ndarray:
-    """Distances (K, N) from some atoms to all, to the nearest image in a cell; infinite to the atom itself.
-
-    Atoms that may be free have infinite distances: diatomic molecules, and one or two atoms in a large cell.
-
-    Args:
-        positions: (N, 3).
-        centres: (K,) atom numbers.
-        cell: (3, 3) lattice vectors as rows, or None.
-    """
-    own = centres[:, None] == np.arange(len(positions))
-    vectors = positions - positions[centres][:, None]  # (K, N, 3)
-    if cell is None:
-        bound = len(positions) >= SMALLEST_MOLECULE
-        return np.where(own | (not bound), np.inf, np.linalg.norm(vectors, axis=-1))
-    from ase.geometry import minkowski_reduce  # noqa: PLC0415  (heavy)
-
-    cell = minkowski_reduce(cell)[0]  # in a reduced cell the nearest image is at most one cell away
-    fractional = np.linalg.solve(cell.T, vectors.reshape(-1, 3).T).T.reshape(vectors.shape)
-    vectors = (fractional - np.round(fractional)) @ cell
-    nearest = np.full(own.shape, np.inf)
-    for image in np.ndindex(3, 3, 3):
-        shift = (np.array(image) - 1) @ cell
-        distance = np.linalg.norm(vectors + shift, axis=-1)
-        nearest = np.minimum(nearest, np.where(own, np.inf, distance) if image == (1, 1, 1) else distance)
-    shortest = np.linalg.norm(cell, axis=1).min()
-    return np.where(shortest > SMALLEST_BOX.get(len(positions), np.inf), np.inf, nearest)
 
 
 def _of_lengths(ratios: np.ndarray, sums: np.ndarray) -> Suspicion:
@@ -256,7 +218,26 @@ def _of_totals(organic: Organic) -> list[Suspicion]:
         low, _, high = _deciles(values / free)
         found, expected = _deciles(values / n_atoms)[1], _deciles(free / n_atoms)[1]
         words = f"typically {found:.4g} eV per atom, expected about {expected:.4g} from the free atoms"
-        suspicions.append(Suspicion(name, words, _explanations(ENERGIES, low, high, TOTAL_RATIO)))
+        units = FRAME_ENERGIES if name not in QM9_UNITS else ENERGIES | MULTIPLIED
+        if abs(expected) > LIGHT:
+            units = {unit: factor for unit, factor in units.items() if unit != NOT_OF_HEAVY}
+        suspicions.append(Suspicion(name, words, _explanations(units, low, high, TOTAL_RATIO)))
+    return suspicions
+
+
+def _of_all_electrons(table: StructureTable) -> list[Suspicion]:
+    """Energies larger than those of all electrons of the atoms, whatever the elements."""
+    owner = np.repeat(np.arange(len(table)), table.n_atoms)
+    most = np.bincount(owner, ALL_ELECTRONS * np.asarray(table.numbers, np.float64) ** (7 / 3), minlength=len(table))
+    suspicions = []
+    for name in TOTAL_ENERGIES:
+        values = table.labels.get(name)
+        if values is not None and values.shape == (len(table),) and _deciles(np.abs(values) / most)[1] > 1:
+            words = (
+                f"typically {_deciles(values / table.n_atoms)[1]:.4g} eV per atom, beyond the "
+                f"{-_deciles(most / table.n_atoms)[1]:.4g} of all electrons of such atoms"
+            )
+            suspicions.append(Suspicion(name, words, {}, impossible=True))
     return suspicions
 
 
@@ -292,7 +273,29 @@ def _of_forces(table: StructureTable, ratios: np.ndarray) -> list[Suspicion]:
         if forces is not None and forces.shape == (len(table.numbers), 3):
             typical = _deciles(np.linalg.norm(forces, axis=1))[1]
             words = f"typically {typical:.3g} eV/Angstrom at bonds of ordinary length, expected below {FORCE[1]:g}"
-            suspicions.append(Suspicion(name, words, _explanations(FORCES, typical, typical, FORCE)))
+            units = _explanations(FORCES, typical, typical, FORCE)
+            suspicions.append(Suspicion(name, words, units, impossible=typical > IMPOSSIBLE_FORCE))
+    return suspicions
+
+
+def _of_stiffness(table: StructureTable) -> list[Suspicion]:
+    """Forces that stretch the bonds to hydrogen of frames of one molecule much less or more than any do.
+
+    Where energies are there and do not belong to the forces, ``_of_work`` says what there is to say.
+    """
+    suspicions = []
+    for name in FORCE_LABELS:
+        energies = [energy for energy in TOTAL_ENERGIES if energy in table.labels]
+        compared = [agreement(table, energy, name) for energy in energies]
+        belong = any(one is not None and WORK_RATIO[0] <= one.ratio <= WORK_RATIO[1] for one in compared)
+        found = stiffness(table, name) if belong or not energies else None
+        if found is not None and not STIFFNESS[0] <= found <= STIFFNESS[1]:
+            words = (
+                f"along bonds to hydrogen they change by {found:.3g} eV/Angstrom per Angstrom, expected "
+                f"{COMMON_STIFFNESS[0]:g} to {COMMON_STIFFNESS[1]:g}"
+            )
+            units = _explanations(FRAME_FORCES, found, found, COMMON_STIFFNESS)
+            suspicions.append(Suspicion(name, words, units, impossible=True))
     return suspicions
 
 

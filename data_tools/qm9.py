@@ -16,13 +16,14 @@ import numpy as np
 from data_tools.download import RemoteFile, fetch
 from data_tools.graph import DataError, StructureTable
 from data_tools.source_files import read_text
-from data_tools.tables import select_rows
+from data_tools.tables import QM9, select_rows
 
 SAMPLES = Path(__file__).parent / "samples"
 SAMPLE_FILE = SAMPLES / "qm9_22807.npz"
 UNCHARACTERIZED_FILE = SAMPLES / "uncharacterized.txt"
 
 MOLECULES, EXCLUDED, KEPT = 133_885, 3_054, 130_831
+ELEMENTS_OF_QM9, MOST_HEAVY_ATOMS = (1, 6, 7, 8, 9), 9
 
 # Sizes and digests are those of the figshare records; DeepChem publishes none for its archive.
 XYZ_ARCHIVE = RemoteFile(
@@ -95,6 +96,18 @@ def read_uncharacterized(path: Path = UNCHARACTERIZED_FILE) -> np.ndarray:
     return indices
 
 
+def origin_of(numbers: np.ndarray, n_atoms: np.ndarray) -> str:
+    """The origin of molecules that a file numbers with ``gdb_index``: QM9, unless no molecule of QM9 is like them.
+
+    Args:
+        numbers: (A,) atomic numbers.
+        n_atoms: (M,) atoms per molecule.
+    """
+    owner = np.repeat(np.arange(len(n_atoms)), n_atoms)
+    heavy = np.bincount(owner[numbers > 1], minlength=len(n_atoms))
+    return QM9 if np.isin(numbers, ELEMENTS_OF_QM9).all() and heavy.max(initial=0) <= MOST_HEAVY_ATOMS else ""
+
+
 def exclude_uncharacterized(table: StructureTable, complete: bool = False) -> tuple[StructureTable, Counts]:
     """Leave out the molecules of uncharacterized.txt, by gdb index.
 
@@ -112,7 +125,8 @@ def exclude_uncharacterized(table: StructureTable, complete: bool = False) -> tu
     if ids.min() < 1 or ids.max() > MOLECULES or len(np.unique(ids)) != len(ids):
         raise DataError(
             f"{table.source}: expected a different gdb index from 1 to {MOLECULES:,} for each molecule, "
-            f"found {ids.min()} to {ids.max()} with {len(np.unique(ids)):,} different ones; this is not QM9"
+            f"found {ids.min()} to {ids.max()} with {len(np.unique(ids)):,} different ones; this is not QM9: leave "
+            "gdb_index out of the file"
         )
     keep = ~np.isin(ids, read_uncharacterized())
     counts = Counts(len(table), int((~keep).sum()), int(keep.sum()))

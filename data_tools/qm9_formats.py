@@ -1,4 +1,4 @@
-"""The published forms of QM9: dsgdb9nsd_*.xyz files (one, a folder, an archive) and gdb9.sdf with gdb9.sdf.csv."""
+"""The published forms of QM9: dsgdb9nsd_*.xyz files (one, or a folder) and gdb9.sdf with gdb9.sdf.csv."""
 
 from __future__ import annotations
 
@@ -6,75 +6,37 @@ import csv
 import dataclasses
 import hashlib
 import re
-import shutil
-import tarfile
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.molecule_formats import iterate_sdf
 from data_tools.progress import track
+from data_tools.qm9_records import parse_records
 from data_tools.source_files import (
     LARGEST_TEXT,
     describe_source,
-    most_inflated,
     one_line,
-    open_tar,
     read_text,
     require_file,
-    shown,
 )
-from data_tools.tables import ATOMIC_NUMBERS, check_table, select_rows
+from data_tools.tables import QM9, check_table, select_rows
 from data_tools.units import QM9_PROPERTIES, from_qm9_units
 
 RAW_NAME = re.compile(r"dsgdb9nsd_\d+\.xyz")
 RAW_EXPECTED = "a QM9 file dsgdb9nsd_*.xyz"
 RAW_LARGEST = 1 << 20  # bytes; the real files have about 3,000, so anything above is not one of them
-SYMBOLS = {symbol.encode(): number for symbol, number in ATOMIC_NUMBERS.items()}
 SDF_NAME, CSV_NAME = "gdb9.sdf", "gdb9.sdf.csv"
 CSV_COLUMNS = {"U0": "u0", "U": "u298", "H": "h298", "G": "g298", "Cv": "cv"}  # the others are named as here
 
-Record = tuple[int, list[int], list[bytes], list[bytes]]
-
-
-def parse_record(data: bytes) -> Record:
-    """Take one dsgdb9nsd_*.xyz file apart; numbers stay text, as only the caller knows where they go.
-
-    The file has the atom count; ``gdb``, the index and 15 properties; per atom the symbol, x, y, z (Angstrom) and a
-    Mulliken charge; then frequencies, SMILES and InChI.  Some numbers are written ``1.5*^-6``.
-
-    Returns:
-        gdb index; (n,) atomic numbers; (3 n,) coordinates, all x, all y, then all z; (15,) properties in file order.
-
-    Raises:
-        ValueError: it is something else, or cut short.
-    """
-    tokens = data.replace(b"*^", b"e").split()
-    if len(tokens) < 2 or tokens[1] != b"gdb":
-        raise ValueError("the second line does not begin with 'gdb'")
-    n_atoms, index = int(tokens[0]), int(tokens[2])
-    first = 3 + len(QM9_PROPERTIES)
-    end = first + 5 * n_atoms
-    if n_atoms < 1 or len(tokens) <= end:  # frequencies follow the atoms in every whole file
-        raise ValueError(f"it ends before its {n_atoms} atoms and their frequencies do")
-    symbols = tokens[first:end:5]
-    try:
-        numbers = [SYMBOLS[symbol] for symbol in symbols]
-    except KeyError as error:
-        raise ValueError(f"{error.args[0].decode(errors='replace')!r} stands where an element symbol should") from None
-    coordinates = tokens[first + 1 : end : 5] + tokens[first + 2 : end : 5] + tokens[first + 3 : end : 5]
-    return index, numbers, coordinates, tokens[3:first]
-
 
 def read_raw_file(path: Path) -> StructureTable:
-    """A table of the one molecule of a dsgdb9nsd_*.xyz file; see ``read_xyz``."""
-    require_file(path, RAW_EXPECTED, RAW_LARGEST)
-    return _table_of_records(path, [(path.name, path.read_bytes())], describe_source(path))
+    """A table of the molecules of a dsgdb9nsd_*.xyz file: one, or several where files were joined."""
+    require_file(path, RAW_EXPECTED, LARGEST_TEXT)
+    return table_of_records(path, [(path.name, path.read_bytes())], describe_source(path))
 
 
 def read_xyz(path: str | Path) -> tuple[Structure, dict[str, float]]:
@@ -87,9 +49,11 @@ def read_xyz(path: str | Path) -> tuple[Structure, dict[str, float]]:
         The structure (Angstrom, name ``gdb 57``) and its 15 properties in the units of ``units.QM9_UNITS``.
 
     Raises:
-        DataError: missing, empty, cut short or another kind of file.
+        DataError: missing, empty, cut short or another kind of file, or several molecules.
     """
     table = read_raw_file(Path(path))
+    if len(table) != 1:
+        raise DataError(f"{path}: expected one molecule, found {len(table)}; read it with read_table")
     name = f"gdb {table.ids[0]}"
     return Structure(table.numbers, table.positions, None, name), {k: float(v[0]) for k, v in table.labels.items()}
 
@@ -109,83 +73,27 @@ def read_raw_folder(folder: Path, progress: bool = False) -> StructureTable:
             digest.update(data)
             yield path.name, data
 
-    table = _table_of_records(folder, records(), "")
+    table = table_of_records(folder, records(), "")
     source = f"{folder.name}: {len(files)} files, sha256 of all in the order of their names {digest.hexdigest()}"
     return dataclasses.replace(table, source=source)
 
 
-def read_archive(path: Path, progress: bool = False) -> StructureTable:
-    """A tar archive of dsgdb9nsd_*.xyz files (ordered by gdb index), or of gdb9.sdf and gdb9.sdf.csv.
-
-    The xyz files are parsed as they stream by; the two large files pass through a temporary folder.  No path inside the
-    archive decides where anything is written.
-
-    Raises:
-        DataError: cut short, damaged, or with other things inside.
-    """
-    with tempfile.TemporaryDirectory(prefix="geospore-") as name:
-        folder = Path(name)
-        seen: list[str] = []
-        with open_tar(path) as archive:
-            records = _archive_records(path, archive, folder, seen)
-            shown = track(records, f"reading {path.name}", "molecules", None, progress)
-            first = next(shown, None)
-            table = None if first is None else _table_of_records(path, chain([first], shown), describe_source(path))
-        if table is not None:
-            return table
-        if (folder / SDF_NAME).exists() and (folder / CSV_NAME).exists():
-            try:
-                table = read_sdf_and_csv(folder / SDF_NAME, folder / CSV_NAME, progress)
-            except DataError as error:
-                raise DataError(f"{path}: {str(error).replace(f'{folder}/', '')}") from None
-            return dataclasses.replace(table, source=f"{describe_source(path)} ({table.source})")
-    inside = ", ".join(seen[:3]) or "nothing"
-    raise DataError(
-        f"{path}: expected dsgdb9nsd_*.xyz files, or {SDF_NAME} and {CSV_NAME}, in the archive; found {inside}; "
-        "give the archive as it was published"
-    )
-
-
-def _archive_records(
-    path: Path, archive: tarfile.TarFile, folder: Path, seen: list[str]
-) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the raw files; copy gdb9.sdf and its csv, known by their exact names, to ``folder``."""
-    most = most_inflated(path)
-    for member in archive:
-        archive.members = []  # type: ignore[attr-defined]  # or it keeps a description of every file in memory
-        seen.append(shown(member.name))
-        del seen[3:]
-        name = PurePosixPath(member.name).name
-        if member.size > most:  # a lie would be skipped byte by byte, and the holes of a sparse file be written
-            raise DataError(f"{path}: {seen[-1]} has {member.size} bytes, too many for this archive; fetch it again")
-        if not member.isfile() or (content := archive.extractfile(member)) is None:
-            continue  # a folder, or a link or a device, which nothing published holds
-        if RAW_NAME.fullmatch(name):
-            if member.size > RAW_LARGEST:
-                raise DataError(
-                    f"{path}: {name} has {member.size} bytes, more than any QM9 file; fetch the archive again"
-                )
-            yield name, content.read()
-        elif member.name.removeprefix("./") in {SDF_NAME, CSV_NAME}:
-            with (folder / name).open("wb") as file:
-                shutil.copyfileobj(content, file)
-
-
-def _table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: str) -> StructureTable:
+def table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: str) -> StructureTable:
     """Parse (file name, content) pairs into a table ordered by gdb index."""
     indices, n_atoms, numbers = array("q"), array("q"), array("i")
     coordinates, properties = array("d"), array("d")
     for name, data in records:
         try:
-            index, elements, places, values = parse_record(data)
-            indices.append(index)
-            coordinates.extend(map(float, places))
-            properties.extend(map(float, values))
+            molecules = parse_records(data)
         except (ValueError, IndexError, OverflowError) as error:
             where = path if name == path.name else f"{path}: {name}"
             raise DataError(f"{where}: expected {RAW_EXPECTED}, but {one_line(error)[:200]}; fetch it again") from None
-        n_atoms.append(len(elements))
-        numbers.extend(elements)
+        for molecule in molecules:
+            indices.append(molecule.gdb_index)
+            coordinates.extend(molecule.coordinates)
+            properties.extend(molecule.properties)
+            n_atoms.append(len(molecule.numbers))
+            numbers.extend(molecule.numbers)
     counts = np.array(n_atoms, np.int64)
     columns = np.array(properties).reshape(len(counts), len(QM9_PROPERTIES)).T
     table = StructureTable(
@@ -195,6 +103,7 @@ def _table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: 
         labels=from_qm9_units(dict(zip(QM9_PROPERTIES, columns, strict=True))),
         ids=np.array(indices, np.int64),
         source=source,
+        origin=QM9,
     )
     return _ordered_by_index(path, check_table(path, table))
 
@@ -247,7 +156,9 @@ def read_sdf_and_csv(sdf: Path, table_of_labels: Path, progress: bool = False) -
             "cut short or the two do not belong together: fetch them again"
         )
     flat = np.concatenate(positions)
-    table = StructureTable(np.array(numbers, np.int32), flat, np.array(n_atoms, np.int64), labels, ids, source=source)
+    table = StructureTable(
+        np.array(numbers, np.int32), flat, np.array(n_atoms, np.int64), labels, ids, source=source, origin=QM9
+    )
     return _ordered_by_index(sdf, check_table(sdf, table))
 
 
@@ -272,6 +183,8 @@ def _read_csv(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     name_at, places = header.index("mol_id"), [header.index(column) for column in columns.values()]
     ids, values = array("q"), array("d")
     for number, row in rows:
+        if not row:  # a blank line
+            continue
         try:
             ids.append(int(row[name_at].removeprefix("gdb_")))
             values.extend([float(row[place]) for place in places])

@@ -35,6 +35,7 @@ READS_AT_END = 10  # of a whole archive there are two or three
 LARGEST_TEXT = 2**32  # bytes of a text file, which is read whole
 SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 BZIP2_MAGIC, GZIP_MAGIC = b"BZh", b"\x1f\x8b"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def one_line(error: object) -> str:
@@ -144,9 +145,19 @@ def _open_npz(path: Path) -> Iterator[Any]:
     try:
         # opened here: NumPy forgets to close a file whose directory is damaged
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if sum(member.file_size for member in archive.zip.infolist()) > most_inflated(path):
+            members = archive.zip.infolist()
+            if sum(member.file_size for member in members) > most_inflated(path):
                 raise OSError(TOO_LARGE)
+            if min((member.header_offset for member in members), default=0) > 0:  # zipfile reads the last archive only
+                raise DataError(
+                    f"{path}: expected one npz file, found other bytes before it, as where two files were joined; give "
+                    "each file alone"
+                )
+            if len(set(archive.files)) < len(archive.files):
+                raise DataError(f"{path}: expected arrays of different names, found one twice; save the file again")
             yield archive
+    except DataError:
+        raise
     except Exception as error:  # zip, zlib, pickle and header errors all mean that the file is not to be used
         if "pickle" in str(error):
             raise DataError(
@@ -194,14 +205,17 @@ class _Member(tarfile.TarInfo):
 
 
 def read_text(path: Path, expected: str) -> str:
-    """The whole of a UTF-8 text file.
+    """The whole of a UTF-8 text file without a byte-order mark at its beginning; every line ends as on Unix.
 
     Raises:
         DataError: as ``require_file``, bytes that are not UTF-8 text, or more of them than ``LARGEST_TEXT``.
     """
     require_file(path, expected, LARGEST_TEXT)
+    with path.open("rb") as file:
+        if file.read(2) in UTF16_MARKS:
+            raise DataError(f"{path}: expected {expected} in UTF-8, found UTF-16; save it as UTF-8 text")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: expected {expected} in UTF-8, found byte 0x{error.object[error.start]:02x} at position "
@@ -210,11 +224,16 @@ def read_text(path: Path, expected: str) -> str:
 
 
 @contextmanager
-def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+def open_tar(path: Path, to_end: bool = True) -> Iterator[tarfile.TarFile]:
     """A tar archive (bzip2, gzip or plain) as a stream: members are read in order, nothing is written to disk.
 
+    Args:
+        path: the archive.
+        to_end: the caller reads all members, and what follows the last is looked at too; otherwise only a few.
+
     Raises:
-        DataError: not a tar archive, or one that is cut short or damaged; also while the caller reads members.
+        DataError: not a tar archive, one that is cut short or damaged, or two in one file; also while the caller reads
+            members.
     """
     require_file(path, "a tar archive", LARGEST_ARCHIVE)
     with path.open("rb") as file:
@@ -226,7 +245,13 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
             stream: Any = _Measured(file, most_inflated(path))
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
                 yield archive
-                while stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
+                while to_end and (rest := archive.fileobj.read(BLOCK)):  # type: ignore[union-attr]
+                    if rest.strip(b"\0"):  # tarfile ends at the first empty header
+                        raise DataError(
+                            f"{path}: expected one tar archive, found more behind its end, as where two were joined; "
+                            "unpack each and give the folder"
+                        )
+                while to_end and stream.read(BLOCK):  # on to the end, where bzip2 and gzip keep their checksums
                     pass
     except DataError:  # of the caller, about a member
         raise

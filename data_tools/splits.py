@@ -27,6 +27,7 @@ import numpy as np
 
 from data_tools.graph import DataError, StructureTable
 from data_tools.source_files import one_line, read_arrays, read_text, require_file, shown, storable
+from data_tools.tables import QM9
 
 KINDS = ("cormorant", "110k", "random", "sample", "labelled", "two_files", "file")
 CORMORANT_FILE = Path(__file__).parent / "samples" / "egnn_cormorant_split_gdb_index_1based.npz"
@@ -206,6 +207,8 @@ def fluorine_mask(table: StructureTable, positions: np.ndarray | None = None) ->
 def _cormorant_split(table: StructureTable) -> Split:
     """The published sets in the published order, restricted to the molecules of the table."""
     ids = np.asarray(table.ids, np.int64)
+    if table.origin != QM9:
+        raise DataError("split 'cormorant' is by gdb index, and these data are not QM9: use 'random' or 'labelled'")
     if len(ids) == 0 or ids.min() < 1 or ids.max() > QM9_RAW_SIZE or len(np.unique(ids)) < len(ids):
         raise DataError(f"split 'cormorant' is by gdb index: distinct ids 1..{QM9_RAW_SIZE} of QM9 expected")
     position_of = np.full(QM9_RAW_SIZE + 1, -1, np.int64)

@@ -18,6 +18,7 @@ ELEMENTS = (
 ).split()
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(ELEMENTS, 1)}
 
+QM9 = "qm9"  # the origin of tables whose ids are gdb indices
 
 LARGEST_CELL = 1e3  # Angstrom; the search for neighbours fills larger ones with empty boxes
 LARGEST_COORDINATE = 1e6  # Angstrom; float32 cannot tell bonds apart far from the origin, and squares overflow
@@ -105,7 +106,8 @@ def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> Struc
     """Several tables as one; a label that only some of them have is NaN in the others.
 
     Args:
-        tables: with structures of any kind; their rows are labelled in ``split``, or those of none are.
+        tables: with structures of any kind; their rows are labelled in ``split``, or those of none are; the origin
+            stays where it is the same.
         names: per table, what the names of its structures begin with.
     """
     labels = {}
@@ -133,6 +135,8 @@ def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> Struc
         cells=cells,
         split=np.concatenate([table.split for table in tables if table.split is not None]) if labelled else None,
         source=", ".join(table.source for table in tables),
+        origin=tables[0].origin if len({table.origin for table in tables}) == 1 else "",
+        unread=tuple(dict.fromkeys(name for table in tables for name in table.unread)),
     )
 
 

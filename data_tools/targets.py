@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.spelling import advice, listed
 from data_tools.units import HARTREE
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
@@ -227,15 +228,22 @@ def label_values(table: StructureTable, target: Target, reference: str) -> np.nd
         (M,) float64 in ``target.unit``; NaN where a structure lacks the label.
 
     Raises:
-        DataError: the table has no such label, the definition does not fit, or an element has no reference energy.
+        DataError: the table has no such label or not one number per structure, the definition does not fit, or an
+            element has no reference energy.
     """
     if target.name not in table.labels:
-        raise DataError(f"the data hold no label '{target.name}': they hold {', '.join(table.labels) or 'none'}")
+        names = (*table.labels, *table.unread)
+        hint = "; ".join(filter(None, (f"they hold {listed(names)}", advice(target.name, names))))
+        raise DataError(f"the data hold no label '{target.name}': {hint}")
     if reference not in target.references:
         raise DataError(
             f"reference '{reference}' does not fit target '{target.name}': allowed are {', '.join(target.references)}"
         )
     published = np.asarray(table.labels[target.name], np.float64)
+    if published.shape != (len(table),):
+        raise DataError(
+            f"expected one number per structure as the label '{target.name}', found an array of shape {published.shape}"
+        )
     if reference != "atomisation":
         return published
     per_atom = atom_references(target)[table.numbers]

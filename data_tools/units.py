@@ -22,6 +22,9 @@ BOHR = 0.529177210903
 LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR, "a0": BOHR, "nm": 10.0, "pm": 0.01}
 """Angstrom per unit of length, by the names in small letters that files give them."""
 
+FORCE_LENGTHS = LENGTH_UNITS | {"a": 1.0}
+"""The same for the length below the energy of a force, where ``eV/A`` is usual."""
+
 ENERGY_UNITS = {
     "ev": 1.0,
     "mev": 1e-3,
@@ -31,6 +34,15 @@ ENERGY_UNITS = {
     "ha": HARTREE,
 }
 """eV per unit of energy, by the names in small letters that files give them."""
+
+OTHER_UNITS = {
+    "GHz": {"ghz": 1.0},
+    "D": {"d": 1.0, "debye": 1.0},
+    "a0^3": {"a0^3": 1.0, "a0 a0 a0": 1.0, "bohr^3": 1.0, "bohr bohr bohr": 1.0},
+    "a0^2": {"a0^2": 1.0, "a0 a0": 1.0, "bohr^2": 1.0, "bohr bohr": 1.0},
+    "cal/(mol K)": {"cal/(mol k)": 1.0, "cal/mol/k": 1.0, "cal/mol k": 1.0},
+}
+"""Per unit of the project that is no energy, its names in small letters in files of other programs."""
 
 QM9_UNITS = {
     "A": "GHz",
@@ -55,6 +67,28 @@ The files give the eV columns in Hartree (Ramakrishnan et al., Scientific Data 1
 """
 
 QM9_PROPERTIES = tuple(QM9_UNITS)
+
+
+def factor_to(unit: str, name: str) -> float:
+    """What turns values in a unit that a file names into a unit of the project.
+
+    Args:
+        unit: of the project: ``eV``, ``eV/A`` or another of ``QM9_UNITS``.
+        name: as the file has it, in any case; of a force the unit of energy over that of length.
+
+    Raises:
+        KeyError: the name is not known as such a unit; its text says which are.
+    """
+    name = name.strip().lower().replace("å", "ang")
+    if unit == "eV/A":
+        energy, _, length = name.rpartition("/")
+        if energy not in ENERGY_UNITS or length not in FORCE_LENGTHS:
+            raise KeyError(f"one of {', '.join(ENERGY_UNITS)} over one of {', '.join(FORCE_LENGTHS)}")
+        return ENERGY_UNITS[energy] / FORCE_LENGTHS[length]
+    known = ENERGY_UNITS if unit == "eV" else OTHER_UNITS[unit]
+    if name not in known:
+        raise KeyError(f"one of {', '.join(known)}")
+    return known[name]
 
 
 def from_qm9_units(properties: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

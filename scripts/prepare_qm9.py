@@ -22,6 +22,7 @@ from data_tools.graph import DataError
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import SUPPORTED, read_table
 from data_tools.source_files import one_line
+from data_tools.tables import QM9
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -74,6 +75,10 @@ def prepare(source: Path | None, output: Path, cutoff: float, download: bool) ->
     assert source is not None
     table = read_table(source, progress=True)
     print(f"read {table.source}")
+    if table.origin != QM9:
+        raise DataError(
+            f"{source}: expected molecules with gdb indices, this is not QM9; give other data to train.py as data.file"
+        )
     kept, counts = qm9.exclude_uncharacterized(table, complete=download)
     part = "" if counts.read == qm9.MOLECULES else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
     print(f"{counts.read:,} read, {counts.excluded:,} excluded, {counts.kept:,} kept{part}")

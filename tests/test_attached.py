@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -134,6 +135,22 @@ def test_every_layout_is_found_and_read(layout, molecules, tmp_path):
     found = find_data([place], tmp_path / "scratch")
     graphs = open_graphs(str(found), 5.0)
     assert len(graphs) == (len(RAW_FILES) if layout in (raw_folder, published_tar) else 6)
+
+
+def test_a_compressed_file_is_found(tmp_path):
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(b"1\nenergy=-1\nHe 0 0 0\n"))
+    (tmp_path / "a.smi.gz").write_bytes(gzip.compress(b"C\n"))  # no labels, no data set
+    assert find_data([tmp_path], tmp_path / "scratch") == tmp_path / "a.xyz.gz"
+
+
+def test_looking_into_an_archive_has_limits(tmp_path):
+    """70 MB of nothing before the files of QM9: who looks for their names reads no further than a reader would."""
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as file:
+        zeros = tarfile.TarInfo("zeros")
+        zeros.size = 70 << 20
+        file.addfile(zeros, io.BytesIO(bytes(zeros.size)))
+        file.add(RAW_FILES[0], RAW_FILES[0].name)
+    assert not attached.is_data(tmp_path / "set.tar.gz")
 
 
 def test_names_of_an_archive_keep_their_characters(molecules, tmp_path):

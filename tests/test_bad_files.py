@@ -226,7 +226,7 @@ BAD = [
     text("nan.xyz", "1\nbad\nH 0 0 nan\n", "finite coordinates", "bad"),
     text("blank.xyz", "\n\n", "at least one structure"),
     made("latin.xyz", lambda path: path.write_bytes(b"1\n\xe9\nH 0 0 0\n"), "UTF-8", "0xe9"),
-    text("extended.xyz", f"1\n{SQUARE}\nXx 0 0 0\n", "ASE cannot read"),
+    text("extended.xyz", f"1\n{SQUARE}\nXx 0 0 0\n", "line 3", "'Xx'"),
     text("extended.xyz", f"2\n{SQUARE}\nH 0 0 0\n", "2 atoms after line 2", "cut short"),
     text("slab.xyz", f'1\n{SQUARE} pbc="T T F"\nH 0 0 0\n', "periodic in all"),
     # SMILES

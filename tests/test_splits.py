@@ -35,7 +35,8 @@ def published():
 def table_of(ids) -> StructureTable:
     """One hydrogen atom per id: splits look at nothing else."""
     count = len(ids)
-    return StructureTable(np.ones(count, np.int32), np.zeros((count, 3)), np.ones(count, np.int64), {}, np.asarray(ids))
+    numbers, n_atoms = np.ones(count, np.int32), np.ones(count, np.int64)
+    return StructureTable(numbers, np.zeros((count, 3)), n_atoms, {}, np.asarray(ids), origin="qm9")
 
 
 @pytest.fixture(scope="module")
