@@ -8,13 +8,7 @@ from pathlib import Path
 from data_tools.graph import DataError, StructureTable
 from data_tools.iso17 import REFERENCE, SQLITE_MAGIC, read_database, read_folder
 from data_tools.md17 import layout_of, read_frames
-from data_tools.molecule_formats import (
-    GEOMETRY_WARNING,
-    read_extended_xyz,
-    read_plain_xyz,
-    read_sdf,
-    read_smiles,
-)
+from data_tools.molecule_formats import read_extended_xyz, read_plain_xyz
 from data_tools.npz_format import read_npz
 from data_tools.qm9_formats import (
     RAW_NAME,
@@ -25,6 +19,8 @@ from data_tools.qm9_formats import (
     read_sdf_and_csv,
     read_xyz,
 )
+from data_tools.sdf import read_sdf
+from data_tools.smiles import GEOMETRY_WARNING, read_smiles
 from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, array_names, one_line, read_text, require_file
 
 __all__ = ["GEOMETRY_WARNING", "SUPPORTED", "kind_of", "read_smiles", "read_table", "read_xyz"]
