@@ -11,7 +11,7 @@ import numpy as np
 from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
-from data_tools.readers import read_table
+from data_tools.readers import holds_smiles, read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.tables import ELEMENTS, join_tables, name_of_row
@@ -89,6 +89,8 @@ def open_graphs(file: str | Path, cutoff: float, progress: bool = False) -> Pack
     """
     if file == SAMPLE:
         return cache.pack(read_table(qm9.SAMPLE_FILE), cutoff)
+    if holds_smiles(file):
+        raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if cache.is_packed(file):
         packed = cache.load(file)
         if abs(packed.cutoff - cutoff) > 1e-9:
