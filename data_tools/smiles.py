@@ -13,7 +13,7 @@ from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.progress import track
 from data_tools.smiles_records import Record, records_of_file
 from data_tools.source_files import describe_source, one_line
-from data_tools.tables import table_of_structures
+from data_tools.tables import select_rows, table_of_structures
 
 GEOMETRY_WARNING = (
     "geometries from SMILES are RDKit ETKDG + MMFF guesses; the labels a model learned belong to DFT geometries"
@@ -46,14 +46,26 @@ class Molecules:
     """What became of records of SMILES: each is a structure or a refusal.
 
     Attributes:
+        records: K of them.
         table: M structures, with the labels of ``ion_labels``; None where every record was refused.
         rows: (M,) int64 which record each structure comes from, from 0.
-        refusals: of the other records, in their order.
+        refusals: of the other K - M records, in their order.
     """
 
+    records: tuple[Record, ...]
     table: StructureTable | None
     rows: np.ndarray
     refusals: tuple[Refusal, ...]
+
+    def refuse(self, reasons: dict[int, str]) -> Molecules:
+        """The same with further refusals; ``reasons`` by row of the table."""
+        if self.table is None or not reasons:
+            return self
+        more = [Refusal(row := int(self.rows[one]), self.records[row], reason) for one, reason in reasons.items()]
+        kept = np.setdiff1d(np.arange(len(self.table)), list(reasons))
+        refusals = sorted((*self.refusals, *more), key=lambda refusal: refusal.row)
+        table = select_rows(self.table, kept) if len(kept) else None
+        return Molecules(self.records, table, self.rows[kept], tuple(refusals))
 
 
 def ion_labels(charges: Sequence[int], radical_electrons: Sequence[int]) -> dict[str, np.ndarray]:
@@ -99,7 +111,8 @@ def make_molecules(path: Path, records: Sequence[Record], source: str, progress:
     refusals = [one for one in found if isinstance(one, Refusal)]
     made = [one for one in found if not isinstance(one, Refusal)]
     rows = [row for row, one in enumerate(found) if not isinstance(one, Refusal)]
-    return Molecules(_table(path, made, source) if made else None, np.array(rows, np.int64), tuple(refusals))
+    table = _table(path, made, source) if made else None
+    return Molecules(tuple(records), table, np.array(rows, np.int64), tuple(refusals))
 
 
 class _Made(NamedTuple):
@@ -157,7 +170,8 @@ def _embed(record: Record) -> _Made:
                 break
         else:
             raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
-        _relax(molecule)
+        if molecule.GetNumAtoms() > 1:
+            _relax(molecule)
     positions = molecule.GetConformer().GetPositions()
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.diag(np.full(len(positions), np.inf))
     if not distances.min(initial=np.inf) > NEAREST:  # NaN is not

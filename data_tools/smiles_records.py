@@ -178,10 +178,9 @@ def _of_words(place: str, line: str) -> Record:
 
 def _of_table(path: Path, lines: Sequence[str], first: int, header: Header) -> Iterator[Record]:
     """The rows below a header; a row that does not fit to it is a record with a problem."""
+    rows: Iterator[tuple[int, list[str]]] = _quoted_rows(path, lines, first, header.delimiter)
     if header.delimiter == BLANK:
         rows = ((number, line.split()) for number, line in enumerate(lines[first + 1 :], first + 2))
-    else:
-        rows = _quoted_rows(path, lines, first, header.delimiter)
     for number, fields in rows:
         if not any(fields):
             continue
