@@ -3,13 +3,17 @@
     python eval.py --ckpt runs/RUN                                       the test molecules of the run
     python eval.py --ckpt runs/RUN --data FILE --split all --output FOLDER
     python eval.py --ckpt runs/RUN --input molecules.smi --output predictions.csv
+    python eval.py --ckpt runs/RUN --smiles CCO C1CC1
     python eval.py --ckpt runs/RUN --input frames.xyz --output predictions.xyz        energies with forces
 
 Metrics stand beside two trivial baselines; --output FOLDER keeps them as metrics.json and predictions.csv.  Predictions
 for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
-the unit.  A model of atomisation energies also gives total energies: plus the free atoms.  A model of energies whose
-gradient is a force can write both as extended xyz, and its forces are measured where the data have some.  Weights are
-the moving average where the run kept one.  A mistake in the input is one line and exit code 2.
+the unit.  SMILES stand in lines (.smi) or in a column smiles of a table (.csv, .tsv); their geometries are made, and
+written beside the predictions (predictions.geometries.xyz).  A molecule of SMILES that cannot be used is named on
+standard error and in the column error, the others are predicted, and the exit code is 2.  A model of atomisation
+energies also gives total energies: plus the free atoms.  A model of energies whose gradient is a force can write both
+as extended xyz, and its forces are measured where the data have some.  Weights are the moving average where the run
+kept one.  A mistake in the input is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
 from data_tools.label_keys import NO_KEYS
 from data_tools.plausibility import unit_suspicions
-from data_tools.readers import GEOMETRY_WARNING, read_table
+from data_tools.readers import GEOMETRY_WARNING
 from data_tools.source_files import same_content
 from data_tools.splits import Split, digest, make_split
 from data_tools.statistics import element_counts
@@ -43,7 +47,19 @@ from data_tools.targets import atom_references, label_values
 from data_tools.writers import frames_text
 from job_options import enter_job, parse_options, use_for_evaluation
 from measures import baseline_predictions, measure_forces, metrics_of
+from prediction_files import (
+    Place,
+    folder_of_metrics,
+    held_elements,
+    in_order_of_records,
+    name_refusals,
+    place_of_predictions,
+    read_input,
+    unlearned_elements,
+    write_geometries,
+)
 from session import (
+    BAD_INPUT,
     CommandLine,
     Evaluator,
     Predictions,
@@ -68,7 +84,6 @@ OPTIONS = {
     "device_target": ("run.device_target", "where the model runs"),
     "device_id": ("run.device_id", "number of the device"),
 }
-FRAME_SUFFIXES = (".xyz", ".extxyz")
 SPLITS = ("train", "valid", "test", "all")
 BY_IDENTITY = ("sample", "cormorant")  # splits that find their molecules in any file, or refuse it
 LARGEST_ELEMENT = 99  # every model has an embedding for the elements up to here
@@ -105,14 +120,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ckpt", metavar="RUN", help="a run folder (its best model) or a checkpoint")
     parser.add_argument("--data", metavar="FILE", help="labelled molecules; without it, the data of the run")
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
-    parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi")
-    parser.add_argument("--output", metavar="PATH", help="a folder; with --input also a .csv file")
+    parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi, or .csv of SMILES")
+    parser.add_argument("--smiles", metavar="SMILES", nargs="+", action="extend", help="molecules to predict")
+    parser.add_argument("--output", metavar="PATH", help="a folder; with --input or --smiles also a .csv or .xyz file")
     parser.add_argument("--keys", metavar="LABEL=NAME,...", help="names of labels in the data, instead of data.keys")
     for option, (key, words) in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words, "that of the run"))
     options = parse_options(parser, arguments)
     if options.input and (options.data or options.split or options.keys is not None):
         parser.error("--input predicts every structure of its file: give it without --data, --split and --keys")
+    if options.smiles and (options.input or options.data or options.split or options.keys is not None):
+        parser.error("--smiles predicts the molecules that it names: give it without --input, --data, --split, --keys")
     return options
 
 
@@ -222,7 +240,7 @@ def check_elements(file: str, table: StructureTable, known: list[int]) -> None:
     unknown = ~np.isin(table.numbers, known)
     if unknown.any():
         atom = int(unknown.argmax())
-        held = data.symbols(known) if len(known) < 20 else f"{len(known)} elements up to {data.symbols(known[-1:])}"
+        held = held_elements(known)
         raise DataError(
             f"{file}: {name_of_row(table, row_of_atom(table, atom))}: the model has not learned the element "
             f"{data.symbols([int(table.numbers[atom])])}, only {held}; remove this structure"
@@ -278,11 +296,8 @@ def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], fo
     )  # fmt: skip
 
 
-def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
-    """Measure, print the table and write what --output asks for."""
-    folder = Path(options.output) if options.output else None
-    if folder is not None and ((folder / "config.yaml").exists() or folder.suffix == ".csv"):
-        raise ConfigError(f"--output {folder}: expected a folder that is no run folder; choose another name")
+def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | None) -> None:
+    """Measure, print the table and write it into ``folder``."""
     task = trained.task
     if options.data:
         keys = trained.config.data.keys if options.keys is None else names_of(options.keys, "--keys")
@@ -317,35 +332,44 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
     log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")
 
 
-def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
-    """Predict every structure of --input; the CSV is all that goes to standard output."""
-    path = Path(options.output or "")
-    frames = path.suffix.lower() in FRAME_SUFFIXES
+def run_predictions(trained: Trained, options: argparse.Namespace, place: Place) -> int:
+    """Predict every structure of --input or --smiles; the CSV is all that goes to standard output.
+
+    Returns:
+        The exit code: whether SMILES were left out.
+    """
+    frames, source = place.frames, options.input or "--smiles"
     if frames and not trained.task.target.has_forces:
-        raise ConfigError(f"--output {path}: extended xyz holds energies and forces; the model predicts "
+        raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "
                           f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
-    table = read_table(options.input, progress=True)
+    with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
+    known = sorted(set(trained.elements) & set(with_reference))
+    molecules = read_input(options.input, options.smiles)
+    if molecules.records:
+        molecules = molecules.refuse(unlearned_elements(molecules, known))
+    table = name_refusals(source, molecules)
     if GEOMETRY_WARNING in table.source:
         print(f"warning: {GEOMETRY_WARNING}", file=sys.stderr)
     for words in unit_suspicions(table):
         print(f"warning: {words}", file=sys.stderr)
-    with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
-    check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
+    check_elements(source, table, known)
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
     found = evaluator(trained, packed, [every], forces=frames)(every)
     rows = prediction_rows(trained, table, found.values)
-    if not options.output:
-        sys.stdout.write(csv_text(rows))
-        return
-    if not frames and path.suffix.lower() != ".csv":
-        path = path / "predictions.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    code = BAD_INPUT if molecules.refusals else 0
+    if place.file is None:
+        sys.stdout.write(csv_text(in_order_of_records(rows, molecules)))
+        return code
+    place.file.parent.mkdir(parents=True, exist_ok=True)
+    write_geometries(place, molecules)
     if found.forces is not None:
-        write_text(path, frames_text(table, found.values, found.forces))
+        write_text(place.file, frames_text(table, found.values, found.forces))
     else:
-        write_rows(path, rows)
-    print(f"wrote {len(rows)} predictions to {path}")
+        write_rows(place.file, in_order_of_records(rows, molecules))
+    left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""
+    print(f"wrote {len(rows)} predictions to {place.file}{left_out}")
+    return code
 
 
 def prediction_rows(trained: Trained, table: StructureTable, predictions: np.ndarray) -> list[dict[str, Any]]:
@@ -377,14 +401,15 @@ def main(arguments: list[str] | None = None) -> int:
                 for option, (key, _) in OPTIONS.items()
                 if getattr(options, option) is not None
             ]
+            if options.input or options.smiles:
+                place = place_of_predictions(options.output, options.input)
+                return run_predictions(load_trained(options.ckpt, changes), options, place)
             if options.keys is not None and not options.data:
                 changes.append(("data.keys", options.keys))
+            folder = folder_of_metrics(options.output)
             trained = load_trained(options.ckpt, changes)
-            if options.input:
-                run_predictions(trained, options)
-            else:
-                set_up_log()
-                run_metrics(trained, options)
+            set_up_log()
+            run_metrics(trained, options, folder)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

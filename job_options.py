@@ -124,11 +124,11 @@ def use_for_evaluation(options: argparse.Namespace, job: Job) -> None:
         options.ckpt = str(found) if found else options.ckpt
     if options.input:
         options.input = str(_attached(job.data, options.input) or options.input)
-    elif job.data and not (options.data and Path(options.data).exists()):
+    elif job.data and not options.smiles and not (options.data and Path(options.data).exists()):
         place = _attached(job.data, options.data)
         options.data = str(_data(job, [place] if place else job.data, "" if place else options.data or ""))
     if job.output is not None:
-        options.output = str(job.output / (options.output or ("" if options.input else "evaluation")))
+        options.output = str(job.output / (options.output or ("" if options.input or options.smiles else "evaluation")))
 
 
 def _use_data(options: argparse.Namespace, job: Job) -> None:

@@ -13,7 +13,7 @@ from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
 from data_tools.label_keys import NO_KEYS, check_keys, rename
-from data_tools.readers import read_table
+from data_tools.readers import holds_smiles, read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
@@ -97,6 +97,8 @@ def open_graphs(
     """
     if file == SAMPLE:
         return cache.pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
+    if holds_smiles(file):
+        raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if cache.is_packed(file):
         packed = cache.load(file)
         if abs(packed.cutoff - cutoff) > 1e-9:

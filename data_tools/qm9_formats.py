@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, Structure, StructureTable
-from data_tools.molecule_formats import iterate_sdf
 from data_tools.progress import track
 from data_tools.qm9_records import parse_records
+from data_tools.sdf import iterate_sdf
 from data_tools.source_files import (
     LARGEST_TEXT,
     describe_source,

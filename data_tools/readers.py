@@ -13,7 +13,6 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.iso17 import REFERENCE, read_folder
 from data_tools.label_keys import NO_KEYS, check_keys, rename
 from data_tools.md17 import layout_of, read_frames
-from data_tools.molecule_formats import GEOMETRY_WARNING, read_sdf, read_smiles
 from data_tools.npz_format import read_npz
 from data_tools.qm9_formats import (
     RAW_NAME,
@@ -23,15 +22,18 @@ from data_tools.qm9_formats import (
     read_sdf_and_csv,
     read_xyz,
 )
+from data_tools.sdf import read_sdf
+from data_tools.smiles import GEOMETRY_WARNING, read_smiles
+from data_tools.smiles_records import columns_of, find_header, first_line
 from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, array_names, one_line, read_text, require_file, shown
 from data_tools.xyz_format import QM9_COMMENT, read_frames_of_text, read_plain_xyz
 
-__all__ = ["GEOMETRY_WARNING", "SUPPORTED", "kind_of", "read_smiles", "read_table", "read_xyz"]
+__all__ = ["GEOMETRY_WARNING", "SUPPORTED", "holds_smiles", "kind_of", "read_smiles", "read_table", "read_xyz"]
 
 SUPPORTED = (
     "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed, MD17 or "
-    "rMD17 .npz, the folder of ISO17 or an ASE .db, .xyz (plain or extended), .sdf, .smi, these also as .gz, .bz2 or "
-    "alone in an archive"
+    "rMD17 .npz, the folder of ISO17 or an ASE .db, .xyz (plain or extended), .sdf, .smi, .csv or .tsv with a "
+    "column smiles; these also as .gz, .bz2 or alone in an archive"
 )
 KINDS = {
     ".npz": "npz",
@@ -42,6 +44,7 @@ KINDS = {
     ".tgz": "archive",
     ".tbz2": "archive",
     ".csv": "csv",
+    ".tsv": "csv",
     ".sdf": "sdf",
     ".xyz": "xyz",
     ".extxyz": "xyz",
@@ -161,10 +164,32 @@ def _read_sdf(path: Path, progress: bool) -> StructureTable:
 
 
 def _read_csv(path: Path, progress: bool) -> StructureTable:
+    """The labels of an SDF file, or molecules in a column of SMILES."""
     molecules = path.with_suffix("")
-    if molecules.suffix.lower() != ".sdf" or not molecules.exists():
-        raise DataError(f"{path}: a table holds no geometries; expected {SDF_NAME} beside gdb9.sdf.csv, or {SUPPORTED}")
-    return read_sdf_and_csv(molecules, path, progress)
+    if molecules.suffix.lower() == ".sdf" and molecules.exists():
+        return read_sdf_and_csv(molecules, path, progress)
+    line = first_line(path)
+    if find_header(path, line) is None:
+        raise DataError(
+            f"{path}: a table without SMILES holds no geometries; expected {columns_of(line)}; or {SDF_NAME} beside "
+            f"gdb9.sdf.csv, or {SUPPORTED}"
+        )
+    return read_smiles(path, progress)[0]
+
+
+def holds_smiles(path: str | Path) -> bool:
+    """Whether ``read_table`` would make geometries from SMILES, which takes long and gives no labels.
+
+    Raises:
+        DataError: a table with several columns of SMILES.
+    """
+    path = Path(path)
+    kind = KINDS.get(path.suffix.lower())
+    if kind != "csv" or not path.is_file():
+        return kind == "smiles"
+    molecules = path.with_suffix("")
+    has_labels = molecules.suffix.lower() == ".sdf" and molecules.exists()
+    return not has_labels and find_header(path, first_line(path)) is not None
 
 
 def _read_xyz(path: Path, keys: Mapping[str, str]) -> StructureTable:

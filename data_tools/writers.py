@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import write_extxyz
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
 
 from data_tools.graph import StructureTable
 from data_tools.tables import name_of_row
+
+#: what the comment line of a geometry made from SMILES says
+GEOMETRY_MARK = "geometry=ETKDG+MMFF"
+
+
+def geometries_text(table: StructureTable, smiles: Sequence[str]) -> str:
+    """Structures that were made from SMILES in extended xyz, with their names, SMILES and total charges."""
+    text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
+    key, value = GEOMETRY_MARK.split("=")
+    for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
+        frame = Atoms(table.numbers[start : start + size], table.positions[start : start + size])
+        frame.info = {"name": as_text(name_of_row(table, row)), "smiles": as_text(smiles[row]), key: value}
+        frame.info |= {name: int(values[row]) for name, values in table.labels.items() if len(values) == len(table)}
+        write_extxyz(text, [frame])
+    return text.getvalue()
+
+
+def as_text(words: str) -> str:
+    """Text as an entry of a comment line that is read as the same text: ASE takes ``F`` for false, 7 for a number."""
+    plain = words.replace("\\", r"\\")  # ASE takes backslashes away and does not write them twice
+    found = key_val_str_to_dict(key_val_dict_to_str({"name": plain})).get("name")
+    if "\n" not in words and isinstance(found, str) and found == words:
+        return plain
+    return "_JSON " + json.dumps(words, ensure_ascii=False).replace("\\", r"\\")
 
 
 def frames_text(table: StructureTable, energies: np.ndarray, forces: np.ndarray) -> str:
@@ -20,7 +46,7 @@ def frames_text(table: StructureTable, energies: np.ndarray, forces: np.ndarray)
         atoms = slice(start, start + size)
         cell = None if table.cells is None or not table.cells[row].any() else table.cells[row]
         frame = Atoms(table.numbers[atoms], table.positions[atoms], cell=cell, pbc=cell is not None)
-        frame.info["name"] = name_of_row(table, row)
+        frame.info["name"] = as_text(name_of_row(table, row))
         frame.calc = SinglePointCalculator(frame, energy=float(energies[row]), forces=forces[atoms])
         write_extxyz(text, [frame])
     return text.getvalue()

@@ -44,6 +44,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "eval.py": (ANYTHING, ANYTHING),
     "session.py": (ANYTHING, ANYTHING),
     "measures.py": (ANYTHING, ANYTHING),
+    "prediction_files.py": (ANYTHING, ANYTHING),
     "assembly.py": (ANYTHING, ANYTHING),
     "job_options.py": (ANYTHING, ANYTHING),
 }
