@@ -9,7 +9,9 @@ Metrics stand beside two trivial baselines; --output FOLDER keeps them as metric
 for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
 the unit.  A model of atomisation energies also gives total energies: plus the free atoms.  A model of energies whose
 gradient is a force can write both as extended xyz, and its forces are measured where the data have some.  Weights are
-the moving average where the run kept one.  A mistake in the input is one line and exit code 2.
+the moving average where the run kept one.  Structures outside of what the model has learned are named in warnings and
+in the column ``outside`` (see data_tools/outside.py); a composition for which training gives no reference energy has no
+energy.  A mistake in the input is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from data_tools import cache
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
+from data_tools.outside import compare
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING, read_table
 from data_tools.splits import Split, make_split
@@ -67,7 +70,6 @@ OPTIONS = {
 FRAME_SUFFIXES = (".xyz", ".extxyz")
 SPLITS = ("train", "valid", "test", "all")
 BY_IDENTITY = ("sample", "cormorant")  # splits that find their molecules in any file, or refuse it
-LARGEST_ELEMENT = 99  # every model has an embedding for the elements up to here
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,6 @@ def select_file(trained: Trained, file: str, split: str) -> Selection:
         labels = label_values(table, trained.task.target, trained.task.reference)
     except DataError as error:
         raise DataError(f"{file}: {error}; to predict without labels give --input instead of --data") from None
-    check_elements(file, table, list(range(1, LARGEST_ELEMENT + 1)))
     rows, name = np.arange(len(table)), f"all molecules of {table.source}"
     if split != "all":
         found = split_in_file(trained, table, file)
@@ -212,6 +213,8 @@ def check_elements(file: str, table: StructureTable, known: list[int]) -> None:
 def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Predictions, dict[str, dict[str, float]]]:
     """Rows that have a label, their predictions, and the metrics of model and baselines.
 
+    Where training gives no reference energy for a composition the prediction is NaN, and the row is not measured.
+
     Raises:
         DataError: no row has a label.
     """
@@ -223,9 +226,20 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Prediction
     table = chosen.packed.table
     counts = element_counts(table.numbers, table.n_atoms)[rows]
     found = evaluator(trained, chosen.packed, chosen.sets, published_forces(trained, chosen.packed) is not None)(rows)
-    baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts)
-    metrics = metrics_of(chosen.labels[rows], counts, {"model": found.values, **baselines}, trained.elements)
-    return rows, found, metrics
+    outside = compare(trained.learned, chosen.packed, rows)
+    for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
+        log.warning("warning: %s", words)
+    there = ~outside.undetermined
+    found.values[~there] = np.nan
+    if not there.any():
+        log.warning("warning: there are no metrics of %s: no molecule has a reference", trained.task.target.name)
+        return rows, found, {}
+    if not there.all():
+        log.warning("warning: without a reference, and left out of the metrics of %s: %d of %d molecules",
+                    trained.task.target.name, len(rows) - there.sum(), len(rows))  # fmt: skip
+    baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts[there])
+    predictions = {"model": found.values[there], **baselines}
+    return rows, found, metrics_of(chosen.labels[rows][there], counts[there], predictions, trained.elements)
 
 
 def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | None:
@@ -271,9 +285,10 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
     for words in unit_suspicions(chosen.packed.table):
         log.warning("warning: %s", words)
     rows, found, metrics = measure(trained, chosen)
-    log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
-             metrics_table(metrics, task.target.unit))  # fmt: skip
-    of_forces = forces_found(trained, chosen.packed, rows, found, metrics["model"])
+    if metrics:
+        log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference,
+                 chosen.name, metrics_table(metrics, task.target.unit))  # fmt: skip
+    of_forces = forces_found(trained, chosen.packed, rows, found, metrics.get("model", {}))
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -312,8 +327,13 @@ def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     check_elements(options.input, table, sorted(set(trained.elements) & set(with_reference)))
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
+    outside = compare(trained.learned, packed, every)
+    for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
+        print(f"warning: {words}", file=sys.stderr)
     found = evaluator(trained, packed, [every], forces=frames)(every)
+    found.values[outside.undetermined] = np.nan
     rows = prediction_rows(trained, table, found.values)
+    rows = [row | {"outside": words} for row, words in zip(rows, outside.column(), strict=True)]
     if not options.output:
         sys.stdout.write(csv_text(rows))
         return
@@ -321,7 +341,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
         path = path / "predictions.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     if found.forces is not None:
-        write_text(path, frames_text(table, found.values, found.forces))
+        write_text(path, frames_text(table, found.values, found.forces, outside.column()))
     else:
         write_rows(path, rows)
     print(f"wrote {len(rows)} predictions to {path}")

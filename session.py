@@ -279,7 +279,7 @@ def known_elements(numbers: list[int], largest: int) -> list[int]:
     return [number for number in numbers if number <= largest]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CalculatorRecipe:
     """All that a calculator is made of, so that a copy of it in another process needs no file.
 

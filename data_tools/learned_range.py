@@ -46,6 +46,9 @@ class LearnedRange:
     odd_electrons: bool = False
     compositions: np.ndarray | None = field(default=None)
 
+    def __reduce__(self) -> tuple:
+        return LearnedRange.from_dict, (self.to_dict(),)  # without the tables
+
     @cached_property
     def closest(self) -> np.ndarray:
         """(119, 119) distances of two elements below which atoms are too close, Angstrom."""

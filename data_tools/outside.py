@@ -160,13 +160,20 @@ def _apart(learned: LearnedRange, found: Observed) -> Finding | None:
     for some, link in ((found, learned.link), (found.skeleton, learned.skeleton)):
         if np.isfinite(link):
             rows |= some.in_parts(FURTHER * link)
-    longest = max(filter(np.isfinite, (learned.link, learned.skeleton, *learned.isolation.values())), default=0.0)
-    return Finding("apart", rows, f"atoms or parts apart from the rest, training had links up to {longest:.2f} A")
+    of_first = np.flatnonzero(alone & (found.owner == rows.argmax()))
+    if not len(of_first):
+        longest = max(filter(np.isfinite, (learned.link, learned.skeleton)), default=0.0)
+        return Finding("apart", rows, f"parts that no links up to {longest:.2f} A join, as they did in training")
+    atom = of_first[np.argmax(found.nearest[of_first])]
+    number, distance = int(found.numbers[atom]), found.nearest[atom]
+    words = f"{distance:.2f} A from" if np.isfinite(distance) else "beyond the cutoff of"
+    most = f"training had {learned.isolation[number]:.2f} A or less"
+    return Finding("apart", rows, f"{ELEMENTS[number - 1]} {words} its nearest neighbour, {most}")
 
 
 def _composition(learned: LearnedRange, found: Observed) -> Finding | None:
     rows = learned.undetermined(element_counts(found.numbers, found.n_atoms))
-    return Finding("composition", rows, "training gives no reference energy for this composition: no energy")
+    return Finding("composition", rows, "training gives no reference for this composition: no energy")
 
 
 def _span(values: tuple[float, float]) -> str:

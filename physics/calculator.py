@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,9 +42,10 @@ log = logging.getLogger("geospore")
 SKIN = 0.4  # Angstrom
 ROOM = 1.1  # edges of a shape over the edges it was made for; triplets grow as the square of the neighbours
 ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 64, 256
-#: attributes of a calculator that its copies share, and those that a copy in another process makes anew
-SHARED = frozenset({"energy_and_forces", "product", "normalizer", "learned", "recipe"})
-MADE_ANEW = frozenset({"energy_and_forces", "product", "learned", "recipe", "neighbors", "process", "compared"})
+COMPILED = ("energy_and_forces", "product")  # what a pickled calculator leaves behind and makes again when it is used
+SHARED = frozenset({*COMPILED, "normalizer", "learned", "recipe"})  # by copies within the process
+#: what was compiled for calculators that were pickled together
+MADE: weakref.WeakKeyDictionary[Callable, dict[str, Any]] = weakref.WeakKeyDictionary()
 RUNNING = threading.RLock()  # a compiled cell chooses its graph and then runs it: one thread at a time
 
 
@@ -71,7 +73,7 @@ class Calculator(AseCalculator):
     which training gives no reference energy has forces and a Hessian, but no energy.
 
     A copy (``copy.deepcopy``, also of atoms) shares the compiled model.  A pickled calculator brings its weights along,
-    and compiles in the process where it is read; a forked process cannot use MindSpore.
+    and compiles when it is used; a forked process cannot use MindSpore.
 
     Args:
         model: graph inputs to (G,) outputs; its parameters decide whether it computes in float32 or float64.
@@ -132,10 +134,24 @@ class Calculator(AseCalculator):
     def __copy__(self) -> Calculator:
         return copy.deepcopy(self)
 
-    def __reduce__(self) -> tuple:
+    def __getstate__(self) -> dict[str, Any]:
         if self.recipe is None:
             raise TypeError("this calculator was made from a model in memory: pickle one that load_calculator has made")
-        return _made_again, (self.recipe,), {name: vars(self)[name] for name in vars(self).keys() - MADE_ANEW}
+        return {name: value for name, value in vars(self).items() if name not in COMPILED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, process=os.getpid())  # not compiled before it is used: many copies never are
+
+    def __getattr__(self, name: str) -> Any:
+        """What was left behind when this calculator was pickled."""
+        recipe = vars(self).get("recipe")
+        if name not in COMPILED or recipe is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        if recipe not in MADE:
+            made = recipe()
+            MADE[recipe] = {one: getattr(made, one) for one in COMPILED}
+        vars(self).update(MADE[recipe])
+        return vars(self)[name]
 
     def calculate(
         self,
@@ -227,10 +243,11 @@ class Calculator(AseCalculator):
             np.array([charge], np.float64), np.array([unpaired], np.float64),
         )  # fmt: skip
         self.outside = {finding.kind: finding.words for finding in findings(self.learned, found)}
-        for kind in self.outside.keys() - self.told:
-            self.told.add(kind)
-            words = f"{atoms.symbols} is outside of what the model has learned: {self.outside[kind]}"
-            warnings.warn(words, OutsideWarning, stacklevel=2)
+        for kind, words in self.outside.items():
+            if kind not in self.told:
+                self.told.add(kind)
+                outside = f"{atoms.symbols} is outside of what the model has learned: {words}"
+                warnings.warn(outside, OutsideWarning, stacklevel=2)
 
     def _inputs(self, atoms: Atoms) -> GraphInputs:
         """The padded graph of a structure.
@@ -286,11 +303,6 @@ class Calculator(AseCalculator):
             log.debug("calculator: %d atoms with %d edges: from shape %s to %s", atoms, edges, budget, enlarged)
             budget = self.budgets[nodes] = enlarged
         return budget
-
-
-def _made_again(recipe: Callable[[], Calculator]) -> Calculator:
-    """A pickled calculator, before its state is restored."""
-    return recipe()
 
 
 def _charge_and_unpaired(atoms: Atoms) -> tuple[float | None, float | None]:
