@@ -108,11 +108,10 @@ class LearnedRange:
                     counts[row, ATOMIC_NUMBERS[symbol]] = number
             if not counts.any(axis=1).all() or not len(counts):
                 raise ValueError("range: expected compositions with atoms")
-        pairs = {name: name.split("-") for name in content["shortest"]}
-        shortest = {
-            (ATOMIC_NUMBERS[one], ATOMIC_NUMBERS[other]): _length(content["shortest"][name])
-            for name, (one, other) in pairs.items()
-        }
+        shortest = {}
+        for pair, length in content["shortest"].items():
+            one, other = pair.split("-")
+            shortest[ATOMIC_NUMBERS[one], ATOMIC_NUMBERS[other]] = _length(length)
         fewest, most = content["n_atoms"]
         lowest, highest = content["charges"]
         return cls(

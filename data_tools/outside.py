@@ -77,7 +77,7 @@ class Outside:
     def lines(self, name: Callable[[int], str]) -> list[str]:
         """A line for each kind; ``name`` is what to call the structure k of those that were compared."""
         return [
-            f"{finding.rows.sum()} of {self.count} structures are outside of what the model has learned (first: "
+            f"{finding.rows.sum()} of {self.count} structures outside of what the model has learned (first: "
             f"{name(int(finding.rows.argmax()))}): {finding.words}"
             for finding in self.findings
         ]

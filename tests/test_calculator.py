@@ -117,10 +117,11 @@ def test_one_call_for_energy_and_forces_and_none_without_a_change(ethanol, monke
     ethanol.set_initial_charges(np.ones(9))
     ethanol.get_forces()
     assert len(calls) == 1
-    assert set(calculator.results) == {"energy", "free_energy", "forces", "hessian"}
+    assert set(calculator.results) == {"energy", "free_energy", "forces"} == set(calculator.implemented_properties)
+    assert calculator.get_property("hessian", ethanol, allow_calculation=False).shape == (27, 27)
     ethanol.positions[0, 0] += 0.01
     assert ethanol.get_properties(["energy"])["energy"] == ethanol.get_potential_energy()
-    assert len(calls) == 2 and "hessian" not in calculator.results
+    assert len(calls) == 2 and calculator.get_property("hessian", ethanol, allow_calculation=False) is None
 
 
 def test_the_skin_changes_nothing_but_the_number_of_searches(calculator):
