@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from data_tools.graph import DataError
-from physics.calculator import UndeterminedEnergy
+from physics.calculator import OutsideWarning, UndeterminedEnergy
 from session import CommandLine, exit_code, load_calculator
 from training.files import clock
 
@@ -100,6 +100,7 @@ def run(program: Callable[[list[str] | None], None], arguments: list[str] | None
     """The exit code of a program, whose mistakes and warnings are lines and not tracebacks."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("default", OutsideWarning)
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr, flush=True)
             program(arguments)
     except (Exception, KeyboardInterrupt) as error:
