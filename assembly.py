@@ -85,6 +85,7 @@ def make_trainer(
         "task": task.to_dict(),
         "normalizer": dataset.normalizer.to_dict(),
         "elements": dataset.train_elements,
+        "range": data.range_of(dataset, task).to_dict(),
         "source": dataset.packed.table.source,
         "split": dataset.split.name,
         "split_sha256": digest(dataset.split),

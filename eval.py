@@ -13,7 +13,9 @@ written beside the predictions (predictions.geometries.xyz).  A molecule of SMIL
 standard error and in the column error, the others are predicted, and the exit code is 2.  A model of atomisation
 energies also gives total energies: plus the free atoms.  A model of energies whose gradient is a force can write both
 as extended xyz, and its forces are measured where the data have some.  Weights are the moving average where the run
-kept one.  A mistake in the input is one line and exit code 2.
+kept one.  Structures outside of what the model has learned are named in warnings and in the column ``outside`` (see
+data_tools/outside.py); a composition for which training gives no reference energy has no energy.  A mistake in the
+input is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError, StructureTable
 from data_tools.label_keys import NO_KEYS
+from data_tools.outside import compare
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING
 from data_tools.source_files import same_content
@@ -86,7 +89,6 @@ OPTIONS = {
 }
 SPLITS = ("train", "valid", "test", "all")
 BY_IDENTITY = ("sample", "cormorant")  # splits that find their molecules in any file, or refuse it
-LARGEST_ELEMENT = 99  # every model has an embedding for the elements up to here
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,6 @@ def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]
     except DataError as error:
         words = for_evaluation(error)
         raise DataError(f"{file}: {words}; to predict without labels give --input instead of --data") from None
-    check_elements(file, table, list(range(1, LARGEST_ELEMENT + 1)))
     rows, name = np.arange(len(table)), f"all molecules of {table.source}"
     if split != "all":
         found = split_in_file(trained, table, file)
@@ -250,6 +251,8 @@ def check_elements(file: str, table: StructureTable, known: list[int]) -> None:
 def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Predictions, dict[str, dict[str, float]]]:
     """Rows that have a label, their predictions, and the metrics of model and baselines.
 
+    Where training gives no reference energy for a composition the prediction is NaN, and the row is not measured.
+
     Raises:
         DataError: no row has a label.
     """
@@ -261,9 +264,20 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Prediction
     table = chosen.packed.table
     counts = element_counts(table.numbers, table.n_atoms)[rows]
     found = evaluator(trained, chosen.packed, chosen.sets, published_forces(trained, chosen.packed) is not None)(rows)
-    baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts)
-    metrics = metrics_of(chosen.labels[rows], counts, {"model": found.values, **baselines}, trained.elements)
-    return rows, found, metrics
+    outside = compare(trained.learned, chosen.packed, rows)
+    for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
+        log.warning("warning: %s", words)
+    there = ~outside.undetermined
+    found.values[~there] = np.nan
+    if not there.any():
+        log.warning("warning: there are no metrics of %s: no molecule has a reference", trained.task.target.name)
+        return rows, found, {}
+    if not there.all():
+        log.warning("warning: without a reference, and left out of the metrics of %s: %d of %d molecules",
+                    trained.task.target.name, len(rows) - there.sum(), len(rows))  # fmt: skip
+    baselines = {} if chosen.training is None else baseline_predictions(*chosen.training, counts[there])
+    predictions = {"model": found.values[there], **baselines}
+    return rows, found, metrics_of(chosen.labels[rows][there], counts[there], predictions, trained.elements)
 
 
 def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | None:
@@ -307,9 +321,10 @@ def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | No
     for words in unit_suspicions(chosen.packed.table):
         log.warning("warning: %s", words)
     rows, found, metrics = measure(trained, chosen)
-    log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference, chosen.name,
-             metrics_table(metrics, task.target.unit))  # fmt: skip
-    of_forces = forces_found(trained, chosen.packed, rows, found, metrics["model"])
+    if metrics:
+        log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference,
+                 chosen.name, metrics_table(metrics, task.target.unit))  # fmt: skip
+    of_forces = forces_found(trained, chosen.packed, rows, found, metrics.get("model", {}))
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -355,8 +370,13 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     check_elements(source, table, known)
     packed = cache.pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
+    outside = compare(trained.learned, packed, every)
+    for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
+        print(f"warning: {words}", file=sys.stderr)
     found = evaluator(trained, packed, [every], forces=frames)(every)
+    found.values[outside.undetermined] = np.nan
     rows = prediction_rows(trained, table, found.values)
+    rows = [row | {"outside": words} for row, words in zip(rows, outside.column(), strict=True)]
     code = BAD_INPUT if molecules.refusals else 0
     if place.file is None:
         sys.stdout.write(csv_text(in_order_of_records(rows, molecules)))
@@ -364,7 +384,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     place.file.parent.mkdir(parents=True, exist_ok=True)
     write_geometries(place, molecules)
     if found.forces is not None:
-        write_text(place.file, frames_text(table, found.values, found.forces))
+        write_text(place.file, frames_text(table, found.values, found.forces, outside.column()))
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))
     left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""

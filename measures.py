@@ -47,7 +47,7 @@ def measure_forces(
     """Metrics of force components beside those of zero, logged; empty where no force is known.
 
     Args:
-        energies: metrics in eV of the first of ``models``.
+        energies: metrics in eV of the first of ``models``; empty where none could be measured.
         models: name to (A, 3) predicted forces.
         published: (A, 3), NaN where unknown.
         unit: of the forces.
@@ -65,9 +65,11 @@ def measure_forces(
 
 def in_other_units(energies: dict[str, float], forces: dict[str, float]) -> str:
     """The MAE of energies in eV and of forces in eV/Angstrom, in meV and in kcal/mol."""
+    of_energies = ""
+    if energies:
+        of_energies = f"energy MAE {1000 * energies['mae']:.3f} meV = {energies['mae'] / KCAL_PER_MOL:.4f} kcal/mol, "
     return (
-        f"energy MAE {1000 * energies['mae']:.3f} meV = {energies['mae'] / KCAL_PER_MOL:.4f} kcal/mol, "
-        f"force MAE {1000 * forces['mae']:.3f} meV/A = {forces['mae'] / KCAL_PER_MOL:.4f} kcal/mol/A"
+        f"{of_energies}force MAE {1000 * forces['mae']:.3f} meV/A = {forces['mae'] / KCAL_PER_MOL:.4f} kcal/mol/A"
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +23,22 @@ from configs.schema import ZERO_OUTPUT, Config
 from data_tools import dataset as data
 from data_tools.cache import PackedGraphs
 from data_tools.graph import Budget, DataError, StructureTable
+from data_tools.learned_range import LearnedRange
 from data_tools.loader import evaluation_batches, evaluation_budget, fitted_batch
 from data_tools.neighbors import ragged_range
 from data_tools.source_files import one_line
 from data_tools.splits import Split, make_split
 from data_tools.statistics import Normalizer, element_counts
-from models import NEEDS_TRIPLETS, build_model
-from physics.calculator import SKIN, Calculator
+from data_tools.tables import name_of_row, row_of_atom
+from models import LARGEST_ELEMENT, NEEDS_TRIPLETS, build_model
+from physics.calculator import SKIN, Calculator, OutsideWarning
 from training import checkpoint as checkpoints
-from training.checkpoint import CheckpointError
+from training.checkpoint import Checkpoint, CheckpointError
 from training.cloud_job import JobError
 from training.distributed import RankError, Ranks
 from training.interruption import Stopped
 from training.meter import LossError
-from training.platform import DeviceError, set_up
+from training.platform import DeviceError, random_state_kept, set_up
 from training.run_folder import FolderError
 from training.step import EvaluationStep, predict, to_tensors
 
@@ -109,7 +112,20 @@ def open_dataset(config: Config, task: data.Task) -> data.Dataset:
 
 
 def for_model(packed: PackedGraphs, config: Config) -> PackedGraphs:
-    """The graphs, with triplets in their batches where the model of a configuration uses them."""
+    """The graphs, with triplets in their batches where the model of a configuration uses them.
+
+    Raises:
+        DataError: an element beyond the table of the model.
+    """
+    table, largest = packed.table, LARGEST_ELEMENT[config.model.name]
+    beyond = table.numbers > largest
+    if beyond.any():
+        atom = int(beyond.argmax())
+        raise DataError(
+            f"{table.source.partition(' sha256 ')[0]}: {name_of_row(table, row_of_atom(table, atom))}: the model "
+            f"{config.model.name} knows elements up to {data.symbols([largest])}, found "
+            f"{data.symbols([int(table.numbers[atom])])}; remove this structure"
+        )
     return dataclasses.replace(packed, triplets=config.model.name in NEEDS_TRIPLETS)
 
 
@@ -164,6 +180,7 @@ class Trained:
         task: what it predicts.
         normalizer: takes outputs to the target's unit.
         elements: atomic numbers it has seen.
+        learned: what its training structures covered; None where the checkpoint does not say.
         information: all that the checkpoint says about itself.
         model: the network with its weights, the moving average where there is one.
     """
@@ -173,8 +190,19 @@ class Trained:
     task: data.Task
     normalizer: Normalizer
     elements: list[int]
+    learned: LearnedRange | None
     information: dict[str, Any]
     model: nn.Cell
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line where an older version of the program has trained the model; converted weights know no range."""
+        if self.learned is not None or "converted_from" in self.information:
+            return []
+        return [
+            f"{self.file}: the checkpoint does not say what its training structures covered, so that only elements are "
+            "checked; scripts/add_range.py adds it"
+        ]
 
 
 def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
@@ -190,7 +218,14 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
         DeviceError: the device is not there.
     """
     file = checkpoints.find(path)
-    checkpoint = checkpoints.load(file)
+    return trained_of(checkpoints.load(file), file, overrides)
+
+
+def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
+    """What ``load_trained`` returns, of a checkpoint that has been read from ``file``.
+
+    The global generators of NumPy and Python stay as they are.
+    """
     information = checkpoint.information
     missing = [key for key in ("config", "task", "normalizer", "elements") if key not in information]
     if missing:
@@ -201,7 +236,8 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
         config = config_from_dict(information["config"], str(file), overrides)
         task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
         normalizer = Normalizer.from_dict(information["normalizer"])
-        elements = known_elements(information["elements"])
+        elements = known_elements(information["elements"], LARGEST_ELEMENT[config.model.name])
+        learned = LearnedRange.from_dict(information["range"]) if "range" in information else None
     except ConfigError:  # it names the file, or the option
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -209,21 +245,60 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
             f"{file}: what the checkpoint says about itself cannot be used ({one_line(error)[:300]}); write or convert "
             "it again"
         ) from None
-    set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
-    model = build_single(config, task)
+    with random_state_kept():  # a new network draws weights, which those of the checkpoint replace
+        set_up(config.run.mode, config.run.device_target, config.run.device_id, seed=None)
+        model = build_single(config, task)
     checkpoints.assign(model, checkpoint.weights, str(file))
-    return Trained(file, config, task, normalizer, elements, information, model)
+    return Trained(file, config, task, normalizer, elements, learned, information, model)
 
 
-def known_elements(numbers: list[int]) -> list[int]:
-    """The atomic numbers of a checkpoint, checked.
+def known_elements(numbers: list[int], largest: int) -> list[int]:
+    """The atomic numbers of a checkpoint, checked, up to the last one of the model's table.
 
     Raises:
         ValueError: they are something else.
     """
     if not isinstance(numbers, list) or not all(type(number) is int and 0 < number <= 118 for number in numbers):
         raise ValueError("elements: expected atomic numbers")
-    return numbers
+    return [number for number in numbers if number <= largest]
+
+
+@dataclass(frozen=True, eq=False)
+class CalculatorRecipe:
+    """All that a calculator is made of, so that a copy of it in another process needs no file.
+
+    Attributes:
+        checkpoint: the weights to evaluate with and what the checkpoint says about itself.
+        file: where it came from, for messages.
+        overrides: of the configuration.
+        skin: of the neighbour lists, Angstrom.
+    """
+
+    checkpoint: Checkpoint
+    file: Path
+    overrides: tuple[tuple[str, str], ...]
+    skin: float
+
+    def __call__(self) -> Calculator:
+        """A new calculator.
+
+        Raises:
+            DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
+        """
+        trained = trained_of(self.checkpoint, self.file, self.overrides)
+        target = trained.task.target
+        if not target.has_forces:
+            raise DataError(
+                f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
+                "forces; use a model that was trained on the target energy"
+            )
+        for words in trained.warnings:
+            warnings.warn(words, OutsideWarning, stacklevel=3)
+        settings = trained.config.model
+        return Calculator(
+            trained.model, trained.normalizer, trained.elements, settings.cutoff, self.skin,
+            settings.name in NEEDS_TRIPLETS, trained.learned, recipe=self,
+        )  # fmt: skip
 
 
 def load_calculator(
@@ -242,17 +317,10 @@ def load_calculator(
         CheckpointError, ConfigError, DeviceError: as ``load_trained``.
     """
     chosen = [("run.amp_level", "O0"), *([("run.dtype", dtype)] if dtype else [])]
-    trained = load_trained(path, [*overrides, *chosen])
-    target = trained.task.target
-    if not target.has_forces:
-        raise DataError(
-            f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
-            "forces; use a model that was trained on the target energy"
-        )
-    settings = trained.config.model
-    return Calculator(
-        trained.model, trained.normalizer, trained.elements, settings.cutoff, skin, settings.name in NEEDS_TRIPLETS
-    )
+    file = checkpoints.find(path)
+    checkpoint = checkpoints.load(file)
+    kept = Checkpoint(checkpoint.weights, information=checkpoint.information)
+    return CalculatorRecipe(kept, file, (*overrides, *chosen), skin)()
 
 
 class Predictions(NamedTuple):

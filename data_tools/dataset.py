@@ -13,6 +13,7 @@ from data_tools import cache, md17, qm9
 from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
 from data_tools.label_keys import NO_KEYS, check_keys, rename
+from data_tools.learned_range import LearnedRange, learn
 from data_tools.readers import holds_smiles, read_table
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
@@ -208,6 +209,13 @@ def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
         f"the training molecules give no reference {task.target.name}: expect its prediction to be off by a constant; "
         "train on molecules of this composition too"
     ]
+
+
+def range_of(dataset: Dataset, task: Task) -> LearnedRange:
+    """What the training structures of a data set cover for a task."""
+    # per_element fits references to the compositions; without, the network must learn those of total energies from them
+    total = task.reference == "total" or task.target.has_forces
+    return learn(dataset.packed, dataset.split.train, total or task.standardisation == "per_element")
 
 
 def present_elements(counts: np.ndarray) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from data_tools.graph import DataError
+from physics.calculator import OutsideWarning, UndeterminedEnergy
 from session import CommandLine, exit_code, load_calculator
 from training.files import clock
 
@@ -59,6 +62,14 @@ def open_molecule(file: str | None, checkpoint: str, dtype: str) -> Atoms:
     return atoms
 
 
+def energy_in_words(atoms: Atoms) -> str:
+    """The potential energy; a molecule whose composition has no reference energy still has forces."""
+    try:
+        return f"energy {atoms.get_potential_energy():.6f} eV"
+    except UndeterminedEnergy:
+        return "no reference energy"
+
+
 class Progress:
     """How fast a known number of steps goes, and how long the rest takes.
 
@@ -86,9 +97,12 @@ def write_geometry(atoms: Atoms, file: str | None) -> None:
 
 
 def run(program: Callable[[list[str] | None], None], arguments: list[str] | None = None) -> int:
-    """The exit code of a program, whose mistakes are lines and not tracebacks."""
+    """The exit code of a program, whose mistakes and warnings are lines and not tracebacks."""
     try:
-        program(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", OutsideWarning)
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr, flush=True)
+            program(arguments)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

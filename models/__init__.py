@@ -5,11 +5,14 @@ from __future__ import annotations
 from mindspore import dtype as mstype
 from mindspore import nn
 
+from models import dimenetpp, schnet
 from models.dimenetpp import DimeNetPlusPlus
 from models.schnet import SchNet
 
 MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus}
 NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
+#: the last element of each model's table; beyond it a gather would take whatever lies there
+LARGEST_ELEMENT = {"schnet": schnet.ELEMENTS - 1, "dimenetpp": dimenetpp.ELEMENTS - 1}
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 

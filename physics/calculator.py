@@ -3,94 +3,62 @@
     (1)  E = scale o + offset           o: output of the network, the law of ``data_tools.statistics.Normalizer``
     (2)  F = scale (-do/dr)             H = scale d2o/dr2, both from ``physics.derivatives``
 
-Neighbour lists are found with a skin around the cutoff and kept while atoms move: as long as no atom is further than
-half the skin from where the list was made, no pair outside the list can be closer than the cutoff.  Before every call
-the pairs beyond the true cutoff are left out, for the envelopes of the models are not 0 there.  The rest is padded to a
-shape with some room, so that atoms can move, and structures of one size can follow each other, without a compilation.
+Neighbour lists are kept while atoms move, see ``physics.skin_list``.  Graphs are padded to a shape with some room, so
+that atoms can move, and structures of one size can follow each other, without a compilation.
+
+What a structure is outside of the range that the model has learned is compared by ``data_tools.outside`` whenever
+neighbours are searched for, and whenever two atoms come too close.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
 from mindspore import Tensor, nn
 
-from data_tools.batching import GHOST_EDGES, build_graph, join, pad, with_triplets
+from data_tools.batching import GHOST_EDGES, join, pad
 from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
+from data_tools.learned_range import LearnedRange
+from data_tools.observed import Observed
+from data_tools.outside import findings
 from data_tools.statistics import Normalizer, element_counts
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
+from physics.skin_list import SkinList
 
 log = logging.getLogger("geospore")
 SKIN = 0.4  # Angstrom
 ROOM = 1.1  # edges of a shape over the edges it was made for; triplets grow as the square of the neighbours
 ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 64, 256
+COMPILED = ("energy_and_forces", "product")  # what a pickled calculator leaves behind and makes again when it is used
+SHARED = frozenset({*COMPILED, "normalizer", "learned", "recipe"})  # by copies within the process
+#: what was compiled for calculators that were pickled together
+MADE: weakref.WeakKeyDictionary[Callable, dict[str, Any]] = weakref.WeakKeyDictionary()
+RUNNING = threading.RLock()  # a compiled cell chooses its graph and then runs it: one thread at a time
 
 
-class SkinList:
-    """The graph of a structure whose atoms move little between two calls.
+class OutsideWarning(UserWarning):
+    """A structure that is outside of what a model has learned."""
 
-    Args:
-        cutoff: Angstrom.
-        skin: Angstrom; more means fewer searches, and more pairs to look through at each call.
-        triplets: whether the model uses them; they are listed at each call, from the edges shorter than the cutoff.
 
-    Attributes:
-        searches: how many times the neighbours were searched for.
+class UndeterminedEnergy(DataError, PropertyNotImplementedError):  # noqa: N818  a state of the property
+    """The energy of a composition for which training gives no reference; forces and Hessians do not need one."""
 
-    Raises:
-        ValueError: a negative skin.
-    """
 
-    def __init__(self, cutoff: float, skin: float, triplets: bool = False):
-        if not 0 <= skin < np.inf:
-            raise ValueError(f"skin {skin}: expected 0 Angstrom or more")
-        self.cutoff, self.skin, self.triplets = cutoff, skin, triplets
-        self.searches = 0
-        self.origin: Structure | None = None
-        self.candidates: AtomGraph | None = None
-
-    def __call__(self, structure: Structure) -> AtomGraph:
-        """Every edge shorter than the cutoff, as ``build_graph`` returns them.
-
-        Raises:
-            DataError: two atoms coincide, or a cell that is none.
-        """
-        if self.candidates is None or not self._still_holds(structure):
-            self.candidates = build_graph(structure, self.cutoff + self.skin)
-            self.origin = structure
-            self.searches += 1
-        found, positions = self.candidates, structure.positions
-        half = len(found.senders) // 2
-        vectors = positions[found.senders[:half]] + found.shifts[:half] - positions[found.receivers[:half]]  # (P, 3)
-        near = np.flatnonzero((vectors * vectors).sum(-1) < self.cutoff**2)
-        edges = np.concatenate((near, near + half))  # the reverse of an edge stands half the list behind it
-        graph = dataclasses.replace(
-            found,
-            positions=positions,
-            senders=found.senders[edges],
-            receivers=found.receivers[edges],
-            shifts=found.shifts[edges],
-        )
-        return with_triplets(graph) if self.triplets else graph
-
-    def _still_holds(self, structure: Structure) -> bool:
-        """Whether the candidates are all pairs that can be within the cutoff: two atoms may each use half the skin."""
-        origin = self.origin
-        if origin is None or not np.array_equal(origin.numbers, structure.numbers):
-            return False
-        if (origin.cell is None) != (structure.cell is None):
-            return False
-        if origin.cell is not None and structure.cell is not None and not np.array_equal(origin.cell, structure.cell):
-            return False
-        moved = structure.positions - origin.positions
-        return float((moved * moved).sum(-1).max()) <= (self.skin / 2) ** 2
+class ForkError(RuntimeError):
+    """A calculator in a forked process, where MindSpore would wait forever for threads that only the parent has."""
 
 
 class Calculator(AseCalculator):
@@ -101,6 +69,12 @@ class Calculator(AseCalculator):
     ``get_property("hessian")``, is (3N, 3N) in eV/Angstrom^2, row 3 i + a for axis a of atom i, exact for the model and
     symmetric to rounding; for ethanol, float32 is off by 1e-6 of the largest element.  There is no stress.
 
+    A structure outside of what the model has learned is an ``OutsideWarning``, once for each kind.  A composition for
+    which training gives no reference energy has forces and a Hessian, but no energy.
+
+    A copy (``copy.deepcopy``, also of atoms) shares the compiled model.  A pickled calculator brings its weights along,
+    and compiles when it is used; a forked process cannot use MindSpore.
+
     Args:
         model: graph inputs to (G,) outputs; its parameters decide whether it computes in float32 or float64.
         normalizer: takes outputs to total energies in eV.
@@ -108,16 +82,19 @@ class Calculator(AseCalculator):
         cutoff: of the model, Angstrom.
         skin: of the neighbour lists, Angstrom; 0 makes a list at every call.
         triplets: whether the model uses them.
+        learned: what the training structures covered; None where nobody knows.
+        recipe: makes this calculator again in another process.
 
     Attributes:
         neighbors: the list in use; ``neighbors.searches`` counts how many were made.
+        outside: what of the last structure is outside of what was learned: kind to words; see ``data_tools.outside``.
 
     Raises:
         ValueError: a negative skin.
     """
 
     name = "geospore"
-    implemented_properties = ["energy", "free_energy", "forces", "hessian"]  # noqa: RUF012  as ASE declares it
+    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012  as ASE declares it
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
@@ -128,6 +105,8 @@ class Calculator(AseCalculator):
         cutoff: float,
         skin: float = SKIN,
         triplets: bool = False,
+        learned: LearnedRange | None = None,
+        recipe: Callable[[], Calculator] | None = None,
     ):
         super().__init__()
         model.set_train(False)
@@ -138,6 +117,41 @@ class Calculator(AseCalculator):
         self.energy_and_forces = EnergyAndForces(model)
         self.product = HessianProduct(model)
         self.budgets: dict[int, Budget] = {}
+        self.learned, self.recipe, self.process = learned, recipe, os.getpid()
+        self.outside: dict[str, str] = {}
+        self.told: set[str] = set()
+        self.compared: tuple = ()
+        self.last_hessian: np.ndarray | None = None  # not among the results, which ASE copies and writes by name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Calculator:
+        """A calculator with results and neighbour lists of its own."""
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        for name, value in vars(self).items():
+            setattr(made, name, value if name in SHARED else copy.deepcopy(value, memo))
+        return made
+
+    def __copy__(self) -> Calculator:
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.recipe is None:
+            raise TypeError("this calculator was made from a model in memory: pickle one that load_calculator has made")
+        return {name: value for name, value in vars(self).items() if name not in COMPILED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, process=os.getpid())  # not compiled before it is used: many copies never are
+
+    def __getattr__(self, name: str) -> Any:
+        """What was left behind when this calculator was pickled."""
+        recipe = vars(self).get("recipe")
+        if name not in COMPILED or recipe is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        if recipe not in MADE:
+            made = recipe()
+            MADE[recipe] = {one: getattr(made, one) for one in COMPILED}
+        vars(self).update(MADE[recipe])
+        return vars(self)[name]
 
     def calculate(
         self,
@@ -150,30 +164,90 @@ class Calculator(AseCalculator):
         Raises:
             DataError: an element that the model has not learned, a structure that is periodic in some directions only,
                 no atoms, coinciding atoms, positions that are not finite, or a cell that is none.
+            UndeterminedEnergy: an energy is asked for and training gives no reference; the forces are there then.
+            ForkError: this process is a fork of the one that has loaded the model.
         """
+        if os.getpid() != self.process:
+            raise ForkError(
+                "this calculator belongs to the process from which this one was forked, and MindSpore hangs in a fork: "
+                'start processes with the method "spawn" (multiprocessing.get_context("spawn")), or load the '
+                "calculator in the new process only"
+            )
         super().calculate(atoms, properties, system_changes)
         if system_changes:
-            self.results = {}
-        missing = [name for name in ("energy", *properties) if name not in self.results]
-        if not missing:
-            return
+            self.results, self.last_hessian = {}, None
         atoms = self.atoms if atoms is None else atoms
         if atoms is None:
             raise DataError("there are no atoms yet: set atoms.calc, or pass the atoms")
+        wants_hessian = "hessian" in properties and self.last_hessian is None
+        if "forces" not in self.results or wants_hessian:
+            self._evaluate(atoms, wants_hessian)
+        if "energy" not in self.results and {"energy", "free_energy"} & set(properties):
+            raise UndeterminedEnergy(
+                f"{atoms.symbols}: training gives no reference energy for this composition, its energy would lack a "
+                "constant; use the forces alone, or a model that was trained on molecules of this composition too"
+            )
+
+    def _evaluate(self, atoms: Atoms, wants_hessian: bool) -> None:
+        """Energy, forces and, where asked for, the Hessian."""
         inputs, count = self._inputs(atoms), len(atoms)
-        if "energy" in missing:
-            outputs, forces = self.energy_and_forces(*(Tensor.from_numpy(array) for array in inputs))
-            counts = element_counts(atoms.numbers, np.array([count]))
-            energy = float(self.normalizer.invert(outputs.asnumpy()[:1], counts)[0])  # (1)
-            self.results["energy"] = self.results["free_energy"] = energy
+        if "forces" not in self.results:
+            with RUNNING:
+                outputs, forces = self.energy_and_forces(*(Tensor.from_numpy(array) for array in inputs))
+            if "composition" not in self.outside:
+                counts = element_counts(atoms.numbers, np.array([count]))
+                energy = float(self.normalizer.invert(outputs.asnumpy()[:1], counts)[0])  # (1)
+                self.results["energy"] = self.results["free_energy"] = energy
             self.results["forces"] = forces.asnumpy()[:count].astype(np.float64) * self.normalizer.scale  # (2)
-        if "hessian" in missing:
-            rows = hessian(self.product, inputs).reshape(3 * count, 3 * count)
-            self.results["hessian"] = rows.astype(np.float64) * self.normalizer.scale  # (2)
+        if wants_hessian:
+            with RUNNING:
+                rows = hessian(self.product, inputs).reshape(3 * count, 3 * count)
+            self.last_hessian = rows.astype(np.float64) * self.normalizer.scale  # (2)
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE has it, and ``hessian`` besides."""
+        if name != "hessian":
+            return super().get_property(name, atoms, allow_calculation)
+        changes = [] if atoms is None else self.check_state(atoms)
+        if changes:
+            self.reset()
+        if self.last_hessian is None and allow_calculation:
+            self.calculate(atoms, [name], changes)
+        return None if self.last_hessian is None else self.last_hessian.copy()
 
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
         """The Hessian (3N, 3N) of ``atoms``, or of those last computed, eV/Angstrom^2; it may be changed freely."""
         return self.get_property("hessian", atoms)
+
+    def reset(self) -> None:
+        """Forget what was computed."""
+        super().reset()
+        self.last_hessian = None
+
+    def _compare(self, atoms: Atoms, graph: AtomGraph) -> None:
+        """Note what of a structure is outside of what was learned, and warn once of each kind."""
+        if self.learned is None:
+            return
+        half = len(graph.senders) // 2
+        receivers, senders = graph.receivers[:half], graph.senders[:half]
+        vectors = graph.positions[senders] + graph.shifts[:half] - graph.positions[receivers]
+        distances = np.sqrt((vectors * vectors).sum(-1))
+        charge, unpaired = _charge_and_unpaired(atoms)
+        state = (self.neighbors.searches, charge, unpaired)
+        close = bool((distances < self.learned.closest[graph.numbers[receivers], graph.numbers[senders]]).any())
+        if state == self.compared and close == ("close" in self.outside):
+            return
+        self.compared = state
+        found = Observed(
+            graph.numbers, np.array([len(graph.numbers)]), receivers, senders, distances, np.array([atoms.pbc.all()]),
+            np.array([charge], np.float64), np.array([unpaired], np.float64),
+        )  # fmt: skip
+        self.outside = {finding.kind: finding.words for finding in findings(self.learned, found)}
+        for kind, words in self.outside.items():
+            if kind not in self.told:
+                self.told.add(kind)
+                outside = f"{atoms.symbols} is outside of what the model has learned: {words}"
+                warnings.warn(outside, OutsideWarning, stacklevel=2)
 
     def _inputs(self, atoms: Atoms) -> GraphInputs:
         """The padded graph of a structure.
@@ -182,6 +256,7 @@ class Calculator(AseCalculator):
             DataError: see ``calculate``.
         """
         graph = self.neighbors(self._structure(atoms))
+        self._compare(atoms, graph)
         # far from the origin float32 would lose digits, and energies do not depend on where a structure is
         centred = dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
         return pad(join([centred]), self._budget(graph), self.cutoff, self.dtype).inputs
@@ -228,6 +303,16 @@ class Calculator(AseCalculator):
             log.debug("calculator: %d atoms with %d edges: from shape %s to %s", atoms, edges, budget, enlarged)
             budget = self.budgets[nodes] = enlarged
         return budget
+
+
+def _charge_and_unpaired(atoms: Atoms) -> tuple[float | None, float | None]:
+    """The total charge and the unpaired electrons that atoms have been given; None where they have not."""
+    charge, unpaired = atoms.info.get("charge"), None
+    if not isinstance(charge, int | float | np.number):
+        charge = atoms.get_initial_charges().sum() if atoms.has("initial_charges") else None
+    if atoms.has("initial_magmoms"):
+        unpaired = float(np.abs(atoms.get_initial_magnetic_moments().sum()))
+    return None if charge is None else float(charge), unpaired
 
 
 def _round_up(number: float, step: int) -> int:

@@ -31,7 +31,7 @@ from configs.schema import Config
 from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.statistics import Normalizer
 from data_tools.targets import get_target
-from models import NEEDS_TRIPLETS
+from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
 from scripts.parity_file import Golden
 from scripts.weight_check import BITS, Difference, compare, evaluate, not_compared, table
 from scripts.weight_files import read_weights
@@ -42,7 +42,6 @@ from training.platform import MODES, versions
 
 DIFFERS = 1
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
-ELEMENTS = list(range(1, 100))  # the rows of both originals' embeddings; which of them were trained cannot be seen
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -147,7 +146,8 @@ def information_of(config: Config, task: Task, normalizer: Normalizer, args: arg
         "config": config_to_dict(dataclasses.replace(config, target=target)),
         "task": task.to_dict(),
         "normalizer": normalizer.to_dict(),
-        "elements": ELEMENTS,
+        # the rows of the original's embedding; which of them were trained cannot be seen
+        "elements": list(range(1, LARGEST_ELEMENT[config.model.name] + 1)),
         "versions": versions(),
         "converted_from": {
             "source": args.source,

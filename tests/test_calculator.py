@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
+import pickle
+import warnings
 
 import ase.build
+import ase.io
 import mindspore as ms
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.mep import NEB
 from helpers import ONE_BLOCK, Case, assert_close, build, rotations
 
 from data_tools.batching import build_graph
-from data_tools.graph import DataError, Structure
+from data_tools.cache import pack
+from data_tools.graph import DataError, Structure, StructureTable
+from data_tools.learned_range import LearnedRange, learn
 from data_tools.statistics import WIDTH, Normalizer
-from physics.calculator import Calculator, SkinList
+from physics.calculator import Calculator, OutsideWarning, UndeterminedEnergy
+from physics.skin_list import SkinList
 from training.step import compile_count
 
 CASE = Case("small", "schnet", ONE_BLOCK, 3.0)  # a cutoff shorter than ethanol
@@ -36,6 +47,15 @@ def make_calculator(dtype: str = "float64", skin: float = 0.4, triplets: bool = 
     references[ELEMENTS] = REFERENCE
     normalizer = Normalizer(SCALE, 0.0, references=references)
     return Calculator(build(CASE, dtype), normalizer, [*ELEMENTS, 9], CASE.cutoff, skin, triplets)
+
+
+def learned_of(*structures: Atoms) -> LearnedRange:
+    """The range of a model that has learned energies of these structures of one size."""
+    table = StructureTable(
+        np.concatenate([one.numbers for one in structures]), np.concatenate([one.positions for one in structures]),
+        np.array([len(one) for one in structures]), {}, np.arange(len(structures)),
+    )  # fmt: skip
+    return learn(pack(table, CASE.cutoff), np.arange(len(structures)), references=True)
 
 
 def distorted_ethanol(seed: int) -> Atoms:
@@ -117,10 +137,11 @@ def test_one_call_for_energy_and_forces_and_none_without_a_change(ethanol, monke
     ethanol.set_initial_charges(np.ones(9))
     ethanol.get_forces()
     assert len(calls) == 1
-    assert set(calculator.results) == {"energy", "free_energy", "forces", "hessian"}
+    assert set(calculator.results) == {"energy", "free_energy", "forces"} == set(calculator.implemented_properties)
+    assert calculator.get_property("hessian", ethanol, allow_calculation=False).shape == (27, 27)
     ethanol.positions[0, 0] += 0.01
     assert ethanol.get_properties(["energy"])["energy"] == ethanol.get_potential_energy()
-    assert len(calls) == 2 and "hessian" not in calculator.results
+    assert len(calls) == 2 and calculator.get_property("hessian", ethanol, allow_calculation=False) is None
 
 
 def test_the_skin_changes_nothing_but_the_number_of_searches(calculator):
@@ -298,3 +319,133 @@ def test_what_it_cannot_compute_is_one_clear_error(ethanol, change, words):
 def test_no_atoms_yet():
     with pytest.raises(DataError, match="no atoms yet"):
         make_calculator().get_hessian()
+
+
+def limited(calculator: Calculator, *structures: Atoms) -> Calculator:
+    """A calculator of the same model that has learned these structures."""
+    copied = copy.copy(calculator)
+    copied.reset()
+    copied.learned, copied.neighbors = learned_of(*structures), SkinList(CASE.cutoff, 0.4)
+    return copied
+
+
+def test_outside_of_what_was_learned_is_a_warning_once_for_each_kind(calculator):
+    calculator = limited(calculator, distorted_ethanol(0), distorted_ethanol(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in (0, 1):
+            calculator.get_potential_energy(distorted_ethanol(seed))
+    assert calculator.outside == {}
+    near, far = distorted_ethanol(0), ase.build.molecule("CH3OH")
+    near.positions[8] = near.positions[7] + [0.0, 0.0, 0.5]
+    with pytest.warns(OutsideWarning, match="C2OH6 is outside of what the model has learned: H-H at 0.50 A") as told:
+        calculator.get_forces(near)
+    assert "close" in calculator.outside and all("\n" not in str(one.message) for one in told)
+    with pytest.warns(OutsideWarning, match="6 atoms, training had 9"):
+        calculator.get_forces(far)
+    assert {"size", "composition"} <= set(calculator.outside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for atoms in (near, far):
+            calculator.get_forces(atoms)
+    calculator.get_forces(distorted_ethanol(0))
+    assert calculator.outside == {}
+
+
+def test_atoms_that_come_close_between_two_searches(calculator):
+    atoms = distorted_ethanol(0)
+    calculator = limited(calculator, atoms)
+    calculator.get_forces(atoms)
+    axis = atoms.positions[1] - atoms.positions[0]
+    axis *= 0.18 / np.linalg.norm(axis)
+    atoms.positions[:2] += [axis, -axis]
+    with pytest.warns(OutsideWarning, match="C-C at"):
+        calculator.get_forces(atoms)
+    assert calculator.neighbors.searches == 1 and "close" in calculator.outside
+    atoms.positions[:2] -= [axis, -axis]
+    calculator.get_forces(atoms)
+    assert calculator.outside == {} and calculator.neighbors.searches == 1
+
+
+def test_charges_that_atoms_have_been_given(calculator):
+    atoms = distorted_ethanol(0)
+    calculator = limited(calculator, atoms)
+    for at, (change, kind) in enumerate((
+        (lambda atoms: atoms.info.__setitem__("charge", -2), "charge"),
+        (lambda atoms: atoms.set_initial_charges([1.0] + [0.0] * 8), "charge"),
+        (lambda atoms: atoms.set_initial_magnetic_moments([1.0, 1.0] + [0.0] * 7), "radical"),
+        (lambda atoms: atoms.set_initial_charges([0.4, -0.4] + [0.0] * 7), None),
+    )):  # fmt: skip
+        given = atoms.copy()
+        change(given)
+        given.positions += 0.001 * (at + 1)
+        calculator.get_forces(given)
+        assert kind is None or kind in calculator.outside
+    assert calculator.outside == {}
+
+
+def test_an_energy_without_a_reference(calculator):
+    plain, methanol = calculator, ase.build.molecule("CH3OH")
+    methanol.calc = calculator = limited(plain, distorted_ethanol(0))
+    for _ in range(2):
+        for force_consistent in (False, True):
+            with pytest.raises(UndeterminedEnergy, match="COH4: training gives no reference energy") as raised:
+                methanol.get_potential_energy(force_consistent=force_consistent)
+            assert isinstance(raised.value, DataError | PropertyNotImplementedError) and "\n" not in str(raised.value)
+        np.testing.assert_allclose(methanol.get_forces(), plain.get_forces(methanol), atol=1e-12)
+    assert set(calculator.results) == {"forces"}
+    np.testing.assert_allclose(calculator.get_hessian(methanol), plain.get_hessian(methanol), atol=1e-12)
+    text = io.StringIO()
+    ase.io.write(text, methanol, format="extxyz")
+    assert "forces" in text.getvalue() and "energy" not in text.getvalue()
+    ether = ase.build.molecule("CH3OCH3")
+    assert calculator.get_potential_energy(ether) == pytest.approx(plain.get_potential_energy(ether), abs=1e-10)
+
+
+def test_results_are_those_that_ase_knows(ethanol, tmp_path):
+    hessian = ethanol.calc.get_hessian(ethanol)
+    frozen = SinglePointCalculator(ethanol, **ethanol.calc.results)
+    assert frozen.get_potential_energy() == ethanol.get_potential_energy()
+    for name in ("one.xyz", "one.traj", "one.json"):
+        ase.io.write(tmp_path / name, ethanol)
+        again = ase.io.read(tmp_path / name)
+        assert again.get_potential_energy() == pytest.approx(ethanol.get_potential_energy(), abs=1e-6)
+    assert np.array_equal(ethanol.calc.get_hessian(ethanol), hessian)
+    hessian[:] = 0.0
+    assert np.abs(ethanol.calc.get_hessian(ethanol)).max() > 1.0, "it is a copy"
+
+
+def test_a_copy_shares_the_model_and_nothing_else(ethanol):
+    energy, compiled = ethanol.get_potential_energy(), compile_count(ethanol.calc.energy_and_forces)
+    for copied in (copy.deepcopy(ethanol), ethanol.copy()):
+        copied.calc = copied.calc or copy.copy(ethanol.calc)
+        assert copied.calc is not ethanol.calc and copied.calc.energy_and_forces is ethanol.calc.energy_and_forces
+        assert copied.get_potential_energy() == energy
+        copied.positions[0] += 0.3
+        assert copied.get_potential_energy() != energy
+        assert ethanol.calc.results["energy"] == energy == ethanol.get_potential_energy()
+        assert copied.calc.neighbors is not ethanol.calc.neighbors and copied.calc.results is not ethanol.calc.results
+    assert compile_count(ethanol.calc.energy_and_forces) == compiled
+
+
+def test_images_of_a_band_side_by_side(ethanol):
+    """ASE computes them one after the other or in threads; copies share one compiled model."""
+    forces, end = [], ethanol.copy()
+    end.rattle(0.05, seed=1)
+    for parallel in (False, True):
+        images = [*(ethanol.copy() for _ in range(4)), end.copy()]
+        for image in images:
+            image.calc = copy.deepcopy(ethanol.calc)
+        band = NEB(images, parallel=parallel, method="improvedtangent")
+        band.interpolate()
+        forces.append(band.get_forces())
+    np.testing.assert_allclose(forces[0], forces[1], atol=1e-12)
+    assert np.abs(forces[0]).max() > 0.1
+
+
+def test_a_model_in_memory_cannot_be_pickled(ethanol):
+    with pytest.raises(TypeError, match="load_calculator") as raised:
+        pickle.dumps(ethanol)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = ethanol.calc.nonsense

@@ -230,10 +230,10 @@ def test_energies_are_given_with_and_without_the_free_atoms(energy_run, water, t
 
 def test_smiles_come_with_a_warning(gap_run, tmp_path, capsys):
     file = tmp_path / "molecules.smi"
-    file.write_text("CCO ethanol\nC\n")
+    file.write_text("CCO ethanol\nCC=O\n")
     assert evaluate("--ckpt", gap_run, "--input", file) == 0
     captured = capsys.readouterr()
-    assert [row["name"] for row in csv_of(captured.out)] == ["ethanol", "C"]
+    assert [(row["name"], row["outside"]) for row in csv_of(captured.out)] == [("ethanol", ""), ("CC=O", "")]
     assert "DFT geometries" in captured.err and len(captured.err.strip().splitlines()) == 1
 
 
@@ -241,8 +241,12 @@ def test_the_program_itself(gap_run, water, tmp_path):
     """One real process: nothing but the CSV on standard output, so that it can be piped."""
     command = [sys.executable, str(REPOSITORY / "eval.py"), "--ckpt", str(gap_run), "--input", str(water)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert list(csv_of(done.stdout)[0]) == ["name", "gap [eV]"]
+    assert done.returncode == 0
+    size, close = done.stderr.splitlines()
+    assert size.startswith("warning: 2 of 2 structures outside of what the model has learned (first: water): 3 atoms")
+    assert close.startswith("warning: 1 of 2 structures outside of what the model has learned (first: frame 1): H-H at")
+    assert list(csv_of(done.stdout)[0]) == ["name", "gap [eV]", "outside"]
+    assert [row["outside"] for row in csv_of(done.stdout)] == ["size", "size, close"]
     assert len(done.stdout.strip().splitlines()) == 3
 
 

@@ -4,31 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import random
+from collections.abc import Iterator
 
 import mindspore as ms
+import numpy as np
 
 from training.cpu_runtime import planned_launches
 from training.distributed import Ranks, is_launched, join, local_device
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
+IMPORTED_BY = os.getpid()
+opened_by: set[int] = set()  # the process that opened the device here; a copy made by fork has its parent's
 
 
 class DeviceError(RuntimeError):
     """A device that cannot be used: one line with what was asked for and what to do."""
 
 
-def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Give the global generators of NumPy and Python back as they were: they are the caller's, not ours."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+
+
+def refuse_fork() -> None:
+    """A copy of a process that has used MindSpore lacks its threads, and would wait for them forever.
+
+    Raises:
+        DeviceError: this process is such a copy.
+    """
+    process = os.getpid()
+    forked = bool(opened_by) or IMPORTED_BY != process
+    if process not in opened_by and forked and ms.hal.is_initialized(ms.get_context("device_target")):
+        raise DeviceError(
+            "this process was forked from one that has used MindSpore, and MindSpore hangs in a fork; start processes "
+            'with the method "spawn" (multiprocessing.get_context("spawn")), or load the model after the fork only'
+        )
+
+
+def set_up(mode: str, device_target: str, device_id: int, seed: int | None) -> Ranks:
     """Choose device and mode, meet the other processes of the run, and seed everything random in MindSpore.
+
+    MindSpore's seed is that of the global generators of NumPy and of Python too.
 
     Args:
         mode: GRAPH or PYNATIVE.
         device_target: CPU, GPU or Ascend.
         device_id: number of the device; of a run that msrun has started, each process takes its own.
-        seed: of the initial weights.
+        seed: of the initial weights; None where none are drawn that count.
 
     Raises:
-        DeviceError: the device is not there.
+        DeviceError: the device is not there, or cannot be used in a forked process.
     """
+    refuse_fork()
     if is_launched():
         device_id = 0 if device_target == "CPU" else local_device()
     ms.set_context(mode=MODES[mode])
@@ -47,15 +82,15 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
         ) from None
     finally:
         logging.disable(logging.NOTSET)
+    opened_by.add(os.getpid())
     ranks = join()
-    ms.set_seed(seed)
+    if seed is not None:
+        ms.set_seed(seed)
     return ranks
 
 
 def versions() -> dict[str, str]:
     """Versions that a checkpoint and a log record."""
     import platform  # noqa: PLC0415  the module's own name would hide it
-
-    import numpy as np  # noqa: PLC0415
 
     return {"python": platform.python_version(), "mindspore": ms.__version__, "numpy": np.__version__}

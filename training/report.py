@@ -61,9 +61,9 @@ def write_predictions(
             row["name"] = names[k]
         if labels is not None:
             row[f"label {column}"] = f"{labels[k]:.8g}"
-        row[f"predicted {column}"] = f"{prediction:.8g}"
+        row[f"predicted {column}"] = f"{prediction:.8g}" if np.isfinite(prediction) else ""
         if labels is not None:
-            row[f"error {column}"] = f"{prediction - labels[k]:.8g}"
+            row[f"error {column}"] = f"{prediction - labels[k]:.8g}" if np.isfinite(prediction) else ""
         rows.append(row)
     write_rows(path, rows)
 
