@@ -54,6 +54,7 @@ from session import (
 )
 from training.files import csv_text, write_rows, write_text
 from training.platform import versions
+from training.provenance import Command, command_of, sha256_of
 from training.report import metrics_table, write_metrics, write_predictions
 
 #: command-line options that stand for one key of the configuration in the checkpoint
@@ -258,7 +259,7 @@ def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], fo
     )  # fmt: skip
 
 
-def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
+def run_metrics(trained: Trained, options: argparse.Namespace, command: Command) -> None:
     """Measure, print the table and write what --output asks for."""
     folder = Path(options.output) if options.output else None
     if folder is not None and ((folder / "config.yaml").exists() or folder.suffix == ".csv"):
@@ -284,6 +285,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
     progress = trained.information.get("progress", {})
     content = {
         "checkpoint": str(trained.file),
+        "checkpoint_sha256": sha256_of(trained.file),
         "epoch": progress.get("epoch"),
         "task": task.to_dict(),
         "data": table.source,
@@ -291,6 +293,8 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
         "metrics": metrics,
         **of_forces,
         "versions": versions(),
+        "provenance": command.record(),
+        "training_provenance": trained.information.get("provenance"),
     }
     write_metrics(folder / "metrics.json", content)
     log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")
@@ -345,6 +349,7 @@ def prediction_rows(trained: Trained, table: StructureTable, predictions: np.nda
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
+    command = command_of("eval.py", arguments)
     try:
         options = parse_arguments(arguments)
         with enter_job(options) as job:  # its results are uploaded at the end
@@ -361,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
                 run_predictions(trained, options)
             else:
                 set_up_log()
-                run_metrics(trained, options)
+                run_metrics(trained, options, command)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

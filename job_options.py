@@ -14,6 +14,7 @@ from data_tools.graph import DataError
 from session import CommandLine, set_up_log
 from training import checkpoint as checkpoints
 from training.cloud_job import Job, JobError, add_job_arguments, in_job, open_job
+from training.provenance import masked
 
 log = logging.getLogger("geospore")
 PROGRAM_FOLDER = Path(__file__).parent
@@ -55,7 +56,7 @@ def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
     if in_job(options):
         set_up_log()
         if options.unknown:
-            log.info("options that this program does not know, ignored: %s", " ".join(options.unknown))
+            log.info("options that this program does not know, ignored: %s", " ".join(masked(options.unknown)))
     return open_job(options, is_main)
 
 

@@ -42,10 +42,12 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 180,
 }
 #: names of runs and files may be Chinese or Japanese; Matplotlib's own font lacks those characters
-OTHER_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei", "PingFang SC")
+OTHER_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei", "Microsoft YaHei")
 FOOTER_SIZE, FOOTER_SEPARATOR, MARGIN = 8.0, "  ·  ", 0.01
-STEPS = [1, 2, 2.5, 5, 10]  # between ticks, times a power of ten
-TICKS = (6, 5, 4, 3, 2)  # how many intervals are tried; the first without colliding labels is taken
+#: how many intervals between ticks are tried, and steps times a power of ten; the first without colliding labels is
+#: taken, the last ones with one digit less
+STEPS = [1, 2, 5, 10]
+TICKS = [*((count, [1, 2, 2.5, 5, 10]) for count in (6, 5, 4, 3)), (3, STEPS), (2, STEPS), (1, STEPS)]
 GAP = 0.8  # the least distance between two tick labels on an x axis, in units of their height
 
 
@@ -135,9 +137,9 @@ def space_ticks(figure: Figure, groups: Sequence[Sequence[Axis]]) -> None:
         groups: the axes of one group get the same number of ticks.
     """
     waiting = list(groups)
-    for count in TICKS:
+    for count, steps in TICKS:
         for axis in itertools.chain(*waiting):
-            axis.set_major_locator(MaxNLocator(nbins=count, steps=STEPS))
+            axis.set_major_locator(MaxNLocator(nbins=count, steps=steps))
         figure.draw_without_rendering()
         waiting = [group for group in waiting if any(map(labels_collide, group))]
         if not waiting:
@@ -156,7 +158,7 @@ def labels_collide(axis: Axis) -> bool:
         spans = sorted((box.x0, box.x1, GAP * box.height) for box in boxes)
     else:
         spans = sorted((box.y0, box.y1, 0.1 * box.height) for box in boxes)
-    return any(second[0] - first[1] < first[2] for first, second in zip(spans, spans[1:], strict=False))
+    return any(second[0] - first[1] < first[2] for first, second in itertools.pairwise(spans))
 
 
 def write(figure: Figure, path: str | Path) -> None:

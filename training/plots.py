@@ -23,6 +23,7 @@ from training.plot_style import (
     GREEN,
     GREY,
     ORANGE,
+    STEPS,
     how_many,
     new_figure,
     pretty_unit,
@@ -115,7 +116,9 @@ def plot_loss_curve(
     with_forces = "valid_force_mae" in rows[0]
     factor, unit = (1000, "meV") if with_forces and unit == "eV" else (1, unit)  # as the log has them
     epoch = _column(rows, "epoch")
-    panels = [([Curve("", _column(rows, "train_loss"), BLUE)], "training loss", {}, "")]
+    panels: list[tuple[list[Curve], str, dict[str, float], str]] = [
+        ([Curve("", _column(rows, "train_loss"), BLUE)], "training loss", {}, "")
+    ]
     for key, label, per, trivial in (("mae", "energy MAE" if with_forces else "MAE", "", baselines),
                                      ("force_mae", "force MAE", "/A", force_baselines))[: 1 + with_forces]:
         curves = [Curve("train (during the epoch)", factor * _column(rows, f"train_{key}"), BLUE),
@@ -135,7 +138,7 @@ def plot_loss_curve(
         figure.align_ylabels(figure.axes)
         axes.set_xlabel("epoch")
         axes.set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=STEPS, min_n_ticks=1))
         write(figure, path)
 
 
@@ -226,7 +229,7 @@ def _draw_errors(axes: Axes, errors: np.ndarray, unit: str, counted: str) -> Non
     if len(finite):
         mean = f"mean {with_minus(f'{finite.mean():+.3g}')} {unit}"
         axes.axvline(finite.mean(), color=ORANGE, linewidth=1.6)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, steps=STEPS))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     else:
         axes.set(ylim=(0, 1), yticks=[])

@@ -25,7 +25,8 @@ VERSION = "0.1.0"  # of the program; CHANGELOG.md names it too
 PROGRAM_FOLDER = Path(__file__).parents[1]
 MASK = "MASKED"
 BLOCK = 1 << 20  # bytes read at a time
-GIT_SECONDS = 1.0  # for everything that is asked of git; usually it takes a few hundredths
+GIT_SECONDS = 1.0  # for all that git is asked; it takes a few hundredths
+COMPARE_SECONDS = 0.3  # for comparing the files with the commit; it takes a tenth
 #: nothing that the configuration of the repository names is run, nothing is fetched and nothing is written
 GIT = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "safe.directory=*")
 GIT_ENVIRONMENT = {
@@ -149,11 +150,10 @@ def _masked_inside(text: str) -> str:
 
 def _masked_address(address: str) -> str:
     """What follows ``://`` without user name, password and query."""
-    user, at, rest = address.partition("@")
-    if at and (":" in user or "/" not in user):
-        return f"{MASK}@{_masked_address(rest)}"
     place, mark, _ = re.split(r"([?#])", f"{address}?", maxsplit=1)
-    return place + mark + MASK if place != address else address
+    query = mark + MASK if place != address else ""
+    user, at, rest = place.rpartition("@")
+    return (f"{MASK}@{rest}" if at and (":" in user or "/" not in user) else place) + query
 
 
 @cache
@@ -177,7 +177,8 @@ def commit_of(folder: Path) -> str | None:
         return None
     if committed != _entries(index, 1):
         return f"{head.strip()}-dirty"
-    for name, (mode, digest) in committed.items():
+    until = time.monotonic() + COMPARE_SECONDS
+    for name, (mode, digest) in sorted(committed.items(), key=lambda entry: not entry[0].endswith(".py")):
         if time.monotonic() > until:
             return f"{head.strip()}-unchecked"
         if not _unchanged(folder / name, mode, digest):
@@ -212,7 +213,9 @@ def _unchanged(path: Path, mode: str, digest: str) -> bool:
         content = os.readlink(os.fsencode(path)) if mode == "120000" else path.read_bytes()
     except OSError:
         return False
-    return any(_digest(text, len(digest)) == digest for text in (content, content.replace(b"\r\n", b"\n")))
+    if _digest(content, len(digest)) == digest:
+        return True
+    return b"\r\n" in content and _digest(content.replace(b"\r\n", b"\n"), len(digest)) == digest
 
 
 def _digest(content: bytes, digits: int) -> str:

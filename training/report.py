@@ -109,7 +109,8 @@ class Subject:
     def of_test(self) -> list[str]:
         """The footer of a picture of the test set."""
         return self.footer(
-            f"test set of split {self.split}: {how_many(self.counts['test'], 'structures')}", f"best model, epoch {self.best_epoch}"
+            f"test set of split {self.split}: {how_many(self.counts['test'], 'structures')}",
+            f"best model, epoch {self.best_epoch}",
         )
 
     def of_training(self) -> list[str]:
