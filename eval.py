@@ -76,6 +76,7 @@ from session import (
 )
 from training.files import csv_text, write_rows, write_text
 from training.platform import versions
+from training.provenance import Command, command_of, sha256_of
 from training.report import metrics_table, write_metrics, write_predictions
 from training.run_log import set_up_log
 
@@ -310,7 +311,7 @@ def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], fo
     )  # fmt: skip
 
 
-def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | None) -> None:
+def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | None, command: Command) -> None:
     """Measure, print the table and write it into ``folder``."""
     task = trained.task
     if options.data:
@@ -335,6 +336,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | No
     progress = trained.information.get("progress", {})
     content = {
         "checkpoint": str(trained.file),
+        "checkpoint_sha256": sha256_of(trained.file),
         "epoch": progress.get("epoch"),
         "task": task.to_dict(),
         "data": table.source,
@@ -342,6 +344,8 @@ def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | No
         "metrics": metrics,
         **of_forces,
         "versions": versions(),
+        "provenance": command.record(),
+        "training_provenance": trained.information.get("provenance"),
     }
     write_metrics(folder / "metrics.json", content)
     log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")
@@ -410,6 +414,7 @@ def prediction_rows(trained: Trained, table: StructureTable, predictions: np.nda
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
+    command = command_of("eval.py", arguments)
     try:
         options = parse_arguments(arguments)
         with enter_job(options) as job:  # its results are uploaded at the end
@@ -429,7 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = folder_of_metrics(options.output)
             trained = load_trained(options.ckpt, changes)
             set_up_log()
-            run_metrics(trained, options, folder)
+            run_metrics(trained, options, folder, command)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

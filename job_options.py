@@ -15,6 +15,7 @@ from data_tools.graph import DataError
 from session import CommandLine
 from training import checkpoint as checkpoints
 from training.cloud_job import Job, JobError, add_job_arguments, in_job, open_job
+from training.provenance import masked
 from training.run_folder import CONFIG, LOG, files_of_run
 from training.run_log import log_to, set_up_log
 
@@ -69,7 +70,7 @@ def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
     if in_job(options):
         set_up_log()
         if options.unknown:
-            log.info("options that this program does not know, ignored: %s", " ".join(options.unknown))
+            log.info("options that this program does not know, ignored: %s", " ".join(masked(options.unknown)))
     return open_job(options, is_main)
 
 

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
+import numpy as np
+
 from assembly import (
     check_agreement,
     check_continuation,
@@ -39,6 +41,7 @@ from models import cpu_kernels
 from session import (
     CommandLine,
     Evaluator,
+    Predictions,
     build_single,
     exit_code,
     log,
@@ -46,13 +49,15 @@ from session import (
     resolve_task,
 )
 from training import checkpoint as checkpoints
+from training import provenance
 from training.cloud_job import Job
 from training.cpu_runtime import cores
 from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
 from training.loop import Trainer
 from training.platform import set_up, versions
-from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
+from training.provenance import Command, command_of
+from training.report import Subject, draw, draw_forces, draw_history, metrics_table, write_metrics, write_predictions
 from training.run_folder import CONFIG as RUN_CONFIG
 from training.run_folder import LOG as RUN_LOG
 from training.run_folder import SPLIT, RunFolder
@@ -188,15 +193,33 @@ def report(
             folder / "predictions.csv", structures.ids[rows], names, found.values, labels, task.target.name, unit
         )
     if ranks.is_main and config.run.plots:
-        trivial = {name: table[name]["mae"] for name in baselines}
-        draw(
-            folder, trainer.progress.history, labels, found.values, found.embeddings, task.target.name, unit, trivial
-        )  # fmt: skip
-        if "test_forces" in content and true_forces is not None and found.forces is not None:
-            draw_forces(folder, true_forces, found.forces, f"{unit}/A")
+        draw_run(config, dataset, task, trainer, found, folder)
     best_row = trainer.progress.history[trainer.progress.best_epoch - 1]
     validation = {key: value for key, value in best_row.items() if key.startswith("valid_")}
     return {**content, "best_epoch": trainer.progress.best_epoch, **validation}
+
+
+def draw_run(
+    config: Config, dataset: data.Dataset, task: data.Task, trainer: Trainer, found: Predictions, folder: Path
+) -> None:
+    """The pictures of a run; baselines beside the course of training are those of the validation molecules."""
+    split, progress = dataset.split, trainer.progress
+    subject = Subject(
+        folder.resolve().name, config.model.name, sum(p.size for p in trainer.model.trainable_params()),
+        task.target.name, task.target.unit, split.name,
+        {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)}, progress.best_epoch,
+    )  # fmt: skip
+    draw(folder, subject, dataset.labels[split.test], found.values, found.embeddings)
+    true_forces = dataset.forces_of(split.test)
+    if true_forces is not None and found.forces is not None and np.isfinite(true_forces).any():
+        draw_forces(folder, subject, true_forces, found.forces)
+    counts = dataset.counts
+    baselines = baseline_predictions(dataset.labels[split.train], counts[split.train], counts[split.valid])
+    trivial = {name: float(np.abs(dataset.labels[split.valid] - values).mean()) for name, values in baselines.items()}
+    of_forces, forces = {}, dataset.forces_of(split.valid)
+    if forces is not None and np.isfinite(forces).any():
+        of_forces = {"zero forces": float(np.nanmean(np.abs(forces)))}
+    draw_history(folder, subject, progress.history, trivial, of_forces)
 
 
 def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | None) -> None:
@@ -214,7 +237,7 @@ def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | No
         trainer.save_start(stage)
 
 
-def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
+def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command) -> None:
     """Train and report; everything that can fail is tried before anything in the run folder changes."""
     started = time.perf_counter()
     task, folder = resolve_task(config), place.path
@@ -229,6 +252,13 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
     split = dataset.split
     if previous is not None:
         check_continuation(config, dataset, task, previous, folder)
+    origin = provenance.of_run(
+        command, dataset.packed.table.source,
+        checkpoints.find(config.training.pretrained) if config.training.pretrained and previous is None else None,
+        previous.information if previous else None,
+    )  # fmt: skip
+    for line in provenance.log_lines(origin):
+        log.info("%s", line)
     describe(config, dataset, task, model, ranks)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
@@ -236,6 +266,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
     )  # fmt: skip
     batches = make_batches(config, dataset, ranks)
     trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)
+    trainer.information["provenance"] = origin
     if previous is not None:
         for words in damaged:
             log.warning("skipped a checkpoint: %s", words)
@@ -266,6 +297,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job) -> None:
         "processes": ranks.size,
         "seconds": total,
         "versions": versions(),
+        "provenance": origin,
     }
     if ranks.is_main:
         write_metrics(folder / "metrics.json", content)
@@ -288,6 +320,7 @@ def start_processes(count: str, arguments: list[str]) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
+    command = command_of("train.py", arguments)
     try:
         if is_scheduler():
             join()  # serves the processes of the run until they have ended
@@ -300,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_training(options, job)
             config, place = configure(options)
             with place if is_main and not options.dry_run else nullcontext():
-                run(config, place, options.dry_run, job)
+                run(config, place, options.dry_run, job, command)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

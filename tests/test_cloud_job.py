@@ -236,12 +236,14 @@ def test_c2net_that_downloads_nothing_is_found_out(cloud, monkeypatch, capsys):
 def test_evaluation_in_a_job(cloud, run, tmp_path, capsys):
     shutil.copytree(run, cloud.buckets / "user" / "model")
     given = ["--data_url", "s3://user/data", "--ckpt_url", "s3://user/model", "--result_url", "s3://results/eval"]
-    assert evaluation.main([*given, "--split", "test", "--num_gpus=1"]) == 0
+    assert evaluation.main([*given, "--split", "test", "--num_gpus=1", "--access_key=hunter2"]) == 0
     results = cloud.buckets / "results" / "eval"
     metrics = json.loads((results / "evaluation" / "metrics.json").read_text())
     expected = json.loads((run / "metrics.json").read_text())["test"]["best model"]["mae"]
     assert metrics["metrics"]["model"]["mae"] == pytest.approx(expected, rel=1e-6)
-    assert "ignored: --num_gpus=1" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ignored: --num_gpus=1 --access_key=MASKED" in out and "hunter2" not in out
+    assert "hunter2" not in (results / "evaluation" / "metrics.json").read_text()
     (cloud.buckets / "user" / "own").mkdir()
     (cloud.buckets / "user" / "own" / "own.xyz").write_text("2\nhydrogen\nH 0 0 0\nH 0 0 0.74\n")
     given[1] = "s3://user/own"

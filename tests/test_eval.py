@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -107,6 +108,14 @@ def test_the_metrics_of_a_run_come_out_again(energy_run, tmp_path, capsys):
         assert ours["metrics"][name] == pytest.approx(runs[name_in_run], rel=1e-6)
     assert (tmp_path / "out" / "predictions.csv").read_text() == (energy_run / "predictions.csv").read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "predictions.csv"}
+    content = metrics_in(tmp_path / "out")
+    digest = hashlib.sha256((energy_run / checkpoints.BEST).read_bytes()).hexdigest()
+    assert (content["checkpoint"], content["checkpoint_sha256"]) == (str(energy_run / checkpoints.BEST), digest)
+    words = f"python eval.py --ckpt {energy_run} --output {tmp_path / 'out'}"
+    assert content["provenance"]["command"] == words and content["provenance"].keys() == {
+        "version", "commit", "command", "started"
+    }  # fmt: skip
+    assert content["training_provenance"] == metrics_in(energy_run)["provenance"]
 
 
 def test_the_validation_error_comes_out_again(energy_run, tmp_path):
@@ -193,6 +202,7 @@ def test_a_converted_checkpoint(converted, gap_run, tmp_path, capsys):
     assert evaluate("--ckpt", converted, "--data", file, "--output", tmp_path / "out") == 0
     assert "baselines: not available" in capsys.readouterr().out
     assert metrics_in(tmp_path / "out")["metrics"].keys() == {"model"}
+    assert metrics_in(tmp_path / "out")["training_provenance"] is None
 
 
 def test_without_the_training_data_there_are_no_baselines(molecules, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -114,7 +115,15 @@ def test_one_epoch_and_a_resumed_one_are_two_epochs(molecules, tmp_path):
     parts = small_run(molecules, tmp_path / "parts", training__epochs=1, **average)
     assert train.main(["--resume", str(parts), "--epochs", "2"]) == 0
     assert_same_run(whole, parts)
-    assert "resumed after epoch 1" in (parts / "train.log").read_text()
+    log = (parts / "train.log").read_text()
+    assert "resumed after epoch 1" in log and log.count("  command: python train.py ") == 2
+    origin = json.loads((parts / "metrics.json").read_text())["provenance"]
+    assert "--config" in origin["command"] and origin["data"] == checkpoints.load(whole).information["source"]
+    (later,) = origin["resumed"]
+    assert later["command"] == f"python train.py --resume {parts} --epochs 2" and later["started"] >= origin["started"]
+    assert checkpoints.load(parts / checkpoints.LAST).information["provenance"] == origin
+    earlier = checkpoints.load(parts / "last-1.safetensors").information["provenance"]
+    assert earlier == origin | {"resumed": []}
 
 
 def test_other_batches_begin_the_epoch_again(molecules, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from data_tools.readers import read_table
 from data_tools.statistics import element_counts, regression_metrics
 from data_tools.targets import TARGETS
 from training import checkpoint as checkpoints
+from training import provenance
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -49,6 +53,44 @@ def test_the_run_folder_holds_every_file(finished):
     assert {path.name for path in finished.iterdir()} == FILES
     for picture in finished.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_log_the_metrics_and_the_checkpoints_say_where_they_come_from(finished, molecules):
+    content = json.loads((finished / "metrics.json").read_text())["provenance"]
+    words = shlex.split(content["command"])
+    assert words[:4] == ["python", "train.py", "--config", str(MINI)] and f"run.output={finished}" in words
+    assert content["version"] == provenance.VERSION and content["commit"] == provenance.commit_of(REPOSITORY)
+    assert content["data"] == read_table(molecules).source
+    assert content["resumed"] == [] and content["pretrained"] is None
+    started = datetime.fromisoformat(content["started"])
+    assert started.tzinfo is not None and 0 < (datetime.now().astimezone() - started).total_seconds() < 3600
+    for name in (checkpoints.BEST, checkpoints.LAST, "last-1.safetensors"):
+        assert checkpoints.load(finished / name).information["provenance"] == content
+    first, second = (line.partition("  ")[2] for line in (finished / "train.log").read_text().splitlines()[:2])
+    commit = content["commit"] or "unknown"
+    assert first == f"GeoSpore {content['version']}  commit {commit}  started {content['started']}"
+    assert second == f"command: {content['command']}"
+
+
+def test_the_curves_stand_beside_baselines_of_the_validation_molecules(finished, molecules, monkeypatch, tmp_path):
+    """As a run draws them: the MAE of the baselines on the molecules whose MAE the curve shows."""
+    drawn = {}
+    monkeypatch.setattr(train, "draw", lambda *_: None)
+    monkeypatch.setattr(train, "draw_history", lambda _, subject, __, *both: drawn.update(subject=subject, both=both))
+    folder = small_run(molecules, tmp_path / "run", run__plots="true")
+    gap = read_table(molecules).labels["gap"]
+    with np.load(folder / "split.npz") as split:
+        training, valid, test = split["train"], split["valid"], split["test"]
+    of_energies, of_forces = drawn["both"]
+    assert of_energies["mean of the training labels"] == pytest.approx(np.abs(gap[valid] - gap[training].mean()).mean())
+    assert of_energies["mean of the training labels"] != pytest.approx(np.abs(gap[test] - gap[training].mean()).mean())
+    assert of_energies.keys() == {"mean of the training labels", "linear in element counts"} and of_forces == {}
+    subject = drawn["subject"]
+    assert (subject.run, subject.model, subject.split) == ("run", "schnet", "random-32-12-12-seed0")
+    content = json.loads((folder / "metrics.json").read_text())
+    assert (subject.parameters, subject.best_epoch, subject.counts) == (
+        content["parameters"], content["best_epoch"], content["counts"]
+    )  # fmt: skip
 
 
 def test_files_follow_the_umask(finished):
@@ -196,6 +238,10 @@ def test_pretrained_weights_are_where_a_run_starts(molecules, tmp_path):
     start, end = (checkpoints.load(folder).weights for folder in (first, second))
     for name in start:
         np.testing.assert_array_equal(start[name], end[name])
+    weights = json.loads((second / "metrics.json").read_text())["provenance"]["pretrained"]
+    digest = hashlib.sha256((first / checkpoints.BEST).read_bytes()).hexdigest()
+    assert weights == {"file": str(first / checkpoints.BEST), "sha256": digest}
+    assert f"pretrained: {first / checkpoints.BEST} sha256 {digest}" in (second / "train.log").read_text()
 
 
 def test_a_loss_that_explodes_stops_the_run(molecules, tmp_path, capsys):

@@ -16,6 +16,7 @@ import eval as evaluation
 import train
 from data_tools.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.units import KCAL_PER_MOL
+from training import plots
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -46,9 +47,18 @@ def metrics(folder):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def figures():
+    """The figures that the finished run has drawn, by the name of their file."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, figures):
     folder = tmp_path_factory.mktemp("runs") / "ethanol"
-    assert start(folder, run__plots="true", training__epochs=40, optimizer__lr=0.01) == 0
+    write = plots.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "write", lambda figure, path: (figures.update({path.name: figure}), write(figure, path)))
+        assert start(folder, run__plots="true", training__epochs=40, optimizer__lr=0.01) == 0
     return folder
 
 
@@ -67,6 +77,26 @@ def test_forces_are_learned(finished):
     scores = [0.05 * float(row["valid_mae"]) + float(row["valid_force_mae"]) for row in rows]
     assert content["best_epoch"] == int(np.argmin(scores)) + 1
     assert {"forces.png", "predictions.png", "loss_curve.png", "tsne.png"} <= {path.name for path in finished.iterdir()}
+
+
+def test_the_curves_of_forces_stand_beside_a_baseline_of_the_validation_frames(finished, figures):
+    energy, force = figures["loss_curve.png"].axes[1:3]
+    assert (energy.get_ylabel(), force.get_ylabel()) == ("energy MAE (meV)", "force MAE (meV/Å)")
+    rows, lines = read_rows(finished / "metrics.csv"), {line.get_label(): line.get_ydata() for line in force.lines}
+    for name, key in (("train (during the epoch)", "train_force_mae"), ("validation", "valid_force_mae")):
+        np.testing.assert_allclose(lines[name], [1000 * float(row[key]) for row in rows])
+    with np.load(finished / "split.npz") as split, np.load(SAMPLE_TRAIN) as file:
+        zero = 1000 * KCAL_PER_MOL * np.abs(file["forces"][split["valid"]]).mean()
+    (value,) = [values[0] for name, values in lines.items() if name.startswith("validation, zero forces: ")]
+    assert value == pytest.approx(zero, rel=1e-6)
+    best = metrics(finished)
+    shown = f"best model: {1000 * best['valid_force_mae']:.4g} meV/Å (epoch {best['best_epoch']})"
+    assert shown in lines
+    scatter, histogram = figures["forces.png"].axes[:2]
+    assert scatter.get_title("left").strip() == "540 force components"
+    assert histogram.get_ylabel() == "force components"
+    footer = figures["forces.png"]._supxlabel.get_text()
+    assert "run ethanol" in footer and "test set of split two_files-60-12-20-seed0: 20 structures" in footer
 
 
 def test_the_log_has_every_unit(finished):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from training.files import write_rows, write_text
+from training.files import one_line, write_rows, write_text
+from training.plot_style import how_many, pretty_unit
 from training.plots import plot_loss_curve, plot_predictions, plot_tsne
+
+log = logging.getLogger("geospore")
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
@@ -68,24 +74,92 @@ def write_predictions(
     write_rows(path, rows)
 
 
-def draw_forces(folder: Path, published: np.ndarray, predicted: np.ndarray, unit: str) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """What the pictures of a run are about; their footers say it, so that each is understood on its own.
+
+    Attributes:
+        run: name of the run folder.
+        model: name of the model.
+        parameters: how many numbers it learns.
+        target, unit: what it predicts.
+        split: name of the split.
+        counts: structures of its sets ``train``, ``valid`` and ``test``.
+        best_epoch: of the model whose predictions are shown.
+    """
+
+    run: str
+    model: str
+    parameters: int
+    target: str
+    unit: str
+    split: str
+    counts: Mapping[str, int]
+    best_epoch: int
+
+    def footer(self, *shown: str) -> list[str]:
+        """The parts of a footer; ``shown`` are those that only one picture has."""
+        return [
+            f"run {self.run}",
+            f"model {self.model}, {self.parameters:,} parameters",
+            f"target {self.target} ({pretty_unit(self.unit)})",
+            *shown,
+        ]
+
+    def of_test(self) -> list[str]:
+        """The footer of a picture of the test set."""
+        return self.footer(
+            f"test set of split {self.split}: {how_many(self.counts['test'], 'structures')}",
+            f"best model, epoch {self.best_epoch}",
+        )
+
+    def of_training(self) -> list[str]:
+        """The footer of the course of training."""
+        train, valid = (f"{self.counts[name]:,}" for name in ("train", "valid"))
+        return self.footer(f"split {self.split}: {train} training and {valid} validation structures")
+
+
+def draw_forces(folder: Path, subject: Subject, published: np.ndarray, predicted: np.ndarray) -> None:
     """The picture of all known force components (A, 3) in a run folder."""
     known = np.isfinite(published)
-    plot_predictions(published[known], predicted[known], "force component", unit, folder / "forces.png", "components")
+    with _picture(folder / "forces.png") as path:
+        plot_predictions(
+            published[known], predicted[known], "force component", f"{subject.unit}/A", path, "force components",
+            subject.of_test(),
+        )  # fmt: skip
 
 
 def draw(
-    folder: Path,
-    history: list[dict[str, float]],
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    embeddings: np.ndarray,
-    target: str,
-    unit: str,
-    baselines: Mapping[str, float],
+    folder: Path, subject: Subject, labels: np.ndarray, predictions: np.ndarray, embeddings: np.ndarray
 ) -> None:
-    """The three pictures of a run folder."""
-    plot_predictions(labels, predictions, target, unit, folder / "predictions.png")
-    plot_loss_curve(history, unit, folder / "loss_curve.png", dict(baselines))
+    """The pictures of the test set in a run folder: predictions and map of embeddings."""
+    target, unit, about = subject.target, subject.unit, subject.of_test()
+    with _picture(folder / "predictions.png") as path:
+        plot_predictions(labels, predictions, target, unit, path, about=about)
     if len(labels) > 2:
-        plot_tsne(embeddings, labels, target, unit, folder / "tsne.png")
+        with _picture(folder / "tsne.png") as path:
+            plot_tsne(embeddings, labels, target, unit, path, about=about)
+
+
+def draw_history(
+    folder: Path,
+    subject: Subject,
+    history: list[dict[str, float]],
+    baselines: Mapping[str, float],
+    force_baselines: Mapping[str, float],
+) -> None:
+    """The course of training in a run folder; the baselines are MAE on the validation structures."""
+    with _picture(folder / "loss_curve.png") as path:
+        plot_loss_curve(
+            history, subject.unit, path, subject.best_epoch, baselines, force_baselines, subject.of_training()
+        )
+
+
+@contextmanager
+def _picture(path: Path) -> Iterator[Path]:
+    """Draw a picture, or say why not: the numbers of a run must not be lost for a picture of them."""
+    try:
+        yield path
+    except Exception as error:
+        path.unlink(missing_ok=True)  # one of an earlier run would pass for this one
+        log.warning("warning: %s is not drawn: %s", path.name, one_line(error)[:300])
