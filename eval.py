@@ -55,6 +55,7 @@ from session import (
 from training.files import csv_text, write_rows, write_text
 from training.platform import versions
 from training.report import metrics_table, write_metrics, write_predictions
+from training.visible_devices import unused, warn_of_unused
 
 #: command-line options that stand for one key of the configuration in the checkpoint
 OPTIONS = {
@@ -264,6 +265,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
     if folder is not None and ((folder / "config.yaml").exists() or folder.suffix == ".csv"):
         raise ConfigError(f"--output {folder}: expected a folder that is no run folder; choose another name")
     task = trained.task
+    warn_of_unused(trained.config.run.device_target)
     if options.data:
         chosen = select_file(trained, options.data, options.split or "all")
     else:
@@ -298,6 +300,8 @@ def run_metrics(trained: Trained, options: argparse.Namespace) -> None:
 
 def run_predictions(trained: Trained, options: argparse.Namespace) -> None:
     """Predict every structure of --input; the CSV is all that goes to standard output."""
+    for words in unused(trained.config.run.device_target):
+        print(f"warning: {words}", file=sys.stderr)
     path = Path(options.output or "")
     frames = path.suffix.lower() in FRAME_SUFFIXES
     if frames and not trained.task.target.has_forces:

@@ -45,6 +45,7 @@ from training.loop import Trainer
 from training.platform import set_up, versions
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
 from training.step import compile_count
+from training.visible_devices import warn_of_unused
 
 #: command-line options that stand for one key of the configuration
 OPTIONS = {
@@ -112,6 +113,7 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
     if run.device_target == "CPU":
         log.info("kernels for CPUs: %s", cpu_kernels.state())
+    warn_of_unused(run.device_target)
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
