@@ -56,7 +56,11 @@ def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
         set_up_log()
         if options.unknown:
             log.info("options that this program does not know, ignored: %s", " ".join(options.unknown))
-    return open_job(options, is_main)
+    job = open_job(options, is_main)
+    if job.active and job.output is None and is_main and not getattr(options, "input", None):
+        log.warning("warning: the job's form names no place for results (--train_url, --result_url); if the platform "
+                    "removes this machine's files at the end, they are lost")  # fmt: skip
+    return job
 
 
 def use_for_training(options: argparse.Namespace, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -98,6 +99,34 @@ def test_an_upload_that_ends_the_program_is_a_warning_and_sigterm_is_not(capsys)
     Job(active=True, send=leave).upload()
     with pytest.raises(SystemExit, match="143"):
         Job(active=True, send=lambda: cloud_job._leave(signal.SIGTERM, None)).upload()
+
+
+# --- the place for results --------------------------------------------------------------------------------------------
+
+
+def test_results_that_cannot_be_written_are_found_out_first(cloud, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    assert train.main([*CONFIG, "--train_url", str(tmp_path / "file")]) == 2
+    assert "file: the results cannot be written there (File exists); give another folder" in error_of(capsys)
+    assert train.main([*CONFIG, "--train_url", str(tmp_path / "file" / "deeper")]) == 2
+    assert "(Not a directory)" in error_of(capsys)
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cloud_job.tempfile, "NamedTemporaryFile", full)
+    for target in (str(tmp_path / "out"), "s3://results/out"):
+        assert train.main([*CONFIG, "--train_url", target]) == 2
+        line = error_of(capsys)
+        assert f"--train_url {target}" in line and "cannot be written there (No space left on device)" in line
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_job_without_a_place_for_results_is_warned(cloud, molecules, capsys):
+    enter("--data_url", str(molecules))
+    assert "warning: the job's form names no place for results" in capsys.readouterr().out
+    enter("--data_url", str(molecules), "--train_url", "s3://results/x")
+    assert "warning" not in capsys.readouterr().out
 
 
 # --- options that come twice ------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ MODELARTS_FOLDER = "MA_JOB_DIR"  # set in every ModelArts job, whose form can ch
 JOB_NAMES = ("MA_VJ_NAME", "JOB_ID", "BATCH_JOB_ID")
 PROCESSES = ("RANK_SIZE", "MS_WORKER_NUM")
 FAST_DISK = Path("/cache")
+LEAST_ROOM = 1 << 20  # bytes, as of a small checkpoint
 
 
 @dataclass
@@ -199,8 +200,7 @@ def _open_c2net(job: Job) -> None:
 
     paths = json.loads((job.once("c2net", prepare) / "paths.json").read_text(encoding="utf-8"))
     job.data, job.weights = ([Path(paths[key])] if paths[key] else [] for key in ("data", "weights"))
-    job.output = Path(paths["output"])
-    job.output.mkdir(parents=True, exist_ok=True)
+    job.output = _writable(sdks.RESULTS_FOLDER, Path(paths["output"]))
     job.send = sdks.upload if sdks.uploads() else None
     log.info("OpenI job (c2net): data %s, weights %s, results %s", *(path or "none" for path in paths.values()))
 
@@ -208,12 +208,11 @@ def _open_c2net(job: Job) -> None:
 def _open_output(job: Job, target: str) -> None:
     """Results go straight into a local folder, or to a folder that is uploaded to an address."""
     if not _is_address(target):
-        job.output = Path(target)
-        job.output.mkdir(parents=True, exist_ok=True)
+        job.output = _writable("--train_url", Path(target))
         log.info("results go to %s", target)
         return
     output = job.place / f"output-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
-    output.mkdir(parents=True, exist_ok=True)
+    _writable(f"--train_url {target}: the copy on this machine", output)
     files = sdks.moxing_file(f"--train_url {target}")
 
     def fetch(folder: Path) -> None:
@@ -225,6 +224,24 @@ def _open_output(job: Job, target: str) -> None:
     job.send = lambda: files.copy_parallel(str(output), target)
     job.fetch_output = fetch
     log.info("results go to %s and from there to %s", output, target)
+
+
+def _writable(wanted_by: str, folder: Path) -> Path:
+    """The folder, made where it was not there, after a try: hours later a disk that is full loses the results.
+
+    Raises:
+        JobError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-") as file:
+            file.write(bytes(LEAST_ROOM))
+    except OSError as error:
+        raise JobError(
+            f"{wanted_by} {folder}: the results cannot be written there ({error.strerror or one_line(error)}); give "
+            "another folder, or check its permissions and the free space"
+        ) from None
+    return folder
 
 
 def _fetch_weights(job: Job, option: str, value: str) -> list[Path]:

@@ -53,7 +53,7 @@ class _Listener:
     def write(self, text: str) -> int:
         """Keep the text and write it."""
         self.text += text
-        encoding = self.stream.encoding or "utf-8"
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
         self.stream.write(text.encode(encoding, "replace").decode(encoding))
         return len(text)
 
