@@ -191,6 +191,7 @@ MISTAKES = {
     "no such address": (["--data_url", "s3://gone/data"], "moxing cannot copy it ([Errno 404] object not found:"),
     "no JSON": (["--multi_data_url", "[{{'dataset_url': 1}}]"], "expected a path, an address or a JSON list"),
     "another JSON": (["--multi_data_url", '[{{"url": "s3://user"}}]'], "JSON list", "dataset_url"),
+    "brackets": (["--multi_data_url", "[" * 100_000], "JSON list of them (maximum recursion depth"),
     "a list of text": (["--pretrain_url", '["s3://user"]'], "--pretrain_url", "JSON list"),
     "no checkpoint": (["--ckpt_url", "s3://user/data"], "run folder or .safetensors checkpoint", "qm9 part.zip"),
     "no such name": (["--data_url", "s3://user/data", "--set", "data.file=x.npz"], "called x.npz, found others"),

@@ -44,6 +44,7 @@ MODELARTS_FOLDER = "MA_JOB_DIR"  # set in every ModelArts job, whose form can ch
 JOB_NAMES = ("MA_VJ_NAME", "JOB_ID", "BATCH_JOB_ID")
 PROCESSES = ("RANK_SIZE", "MS_WORKER_NUM")
 FAST_DISK = Path("/cache")
+SHOWN = 300  # characters of a value in a message
 LEAST_ROOM = 1 << 20  # bytes, as of a small checkpoint
 
 
@@ -272,9 +273,9 @@ def _entries(option: str, value: str) -> list[tuple[str, str]]:
         entries = [entry for entry in (content if isinstance(content, list) else [content]) if entry]
         url, name = ("dataset_url", "dataset_name") if option in DATA_OPTIONS else ("model_url", "model_name")
         return [(str(entry[url]), str(entry.get(name) or "")) for entry in entries if entry[url]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise JobError(
-            f"--{option} {value}: expected a path, an address or a JSON list of them ({one_line(error)})"
+            f"--{option} {value[:SHOWN]}: expected a path, an address or a JSON list of them ({one_line(error)})"
         ) from None
 
 

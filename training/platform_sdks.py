@@ -196,7 +196,7 @@ def _names(variable: str) -> list[str]:
     """Names of the data sets or models in a variable; none where it is no such list."""
     try:
         return [str(entry[NAMES[variable][1]]) for entry in json.loads(os.environ.get(variable) or "[]") if entry]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return []
 
 
