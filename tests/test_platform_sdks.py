@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cloud_sdks import NEEDS_C2NET
 import job_options
 import train
 from data_tools.attached import find_data
+from data_tools.graph import DataError
 from training import cloud_job, platform_sdks
 from training.cloud_job import Job, JobError
 
@@ -269,6 +271,23 @@ def test_mounted_data_may_have_names_of_their_own(cloud, molecules, monkeypatch,
     shutil.rmtree(cloud.disk / "geospore")  # another start
     assert find_data(enter().data, cloud.disk) == data / "volume" / molecules.name
     assert "warning: the job's form names the data set qm9 part.zip; in " in capsys.readouterr().out
+
+
+@NEEDS_C2NET
+def test_names_in_gbk_that_c2net_leaves_as_bytes(cloud, molecules, monkeypatch):
+    """A configuration and a log hold text only."""
+    with tarfile.open(cloud.buckets / "user" / "gbk.tar.gz", "w:gz", encoding="gbk", format=tarfile.GNU_FORMAT) as file:
+        file.add(molecules, "数据/分子.npz")
+    cloud.use(monkeypatch, cloud.c2net("MOUNT", {"gbk.tar.gz": "s3://user/gbk.tar.gz"}))
+    options = train.parse_arguments([*CONFIG])
+    with job_options.enter_job(options) as job:
+        job_options.use_for_training(options, job)
+    found = Path(train.configure(options)[0].data.file)
+    assert found.name == "分子.npz" and found.read_bytes() == molecules.read_bytes()
+    with pytest.raises(DataError, match="called x"), job_options.enter_job(options) as job:
+        options.set = ["data.file=x"]
+        job_options.use_for_training(options, job)
+    assert r"\udcb7\udcd6\udcd7\udcd3.npz" in (job.output / "train.log").read_text()
 
 
 @NEEDS_C2NET

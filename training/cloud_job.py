@@ -95,7 +95,7 @@ class Job:
         """
         import fcntl  # noqa: PLC0415  Windows has none, and no such jobs
 
-        folder = self.place / hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder = self.place / hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
         partial, done = folder.with_suffix(".partial"), folder.with_suffix(".done")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_suffix(".lock").open("w") as lock:
@@ -212,7 +212,7 @@ def _open_output(job: Job, target: str) -> None:
         job.output = _writable("--train_url", Path(target))
         log.info("results go to %s", target)
         return
-    output = job.place / f"output-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+    output = job.place / f"output-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"
     _writable(f"--train_url {target}: the copy on this machine", output)
     files = sdks.moxing_file(f"--train_url {target}")
 
