@@ -79,6 +79,7 @@ from training.platform import versions
 from training.provenance import Command, command_of, sha256_of
 from training.report import metrics_table, write_metrics, write_predictions
 from training.run_log import set_up_log
+from training.visible_devices import unused, warn_of_unused
 
 #: command-line options that stand for one key of the configuration in the checkpoint
 OPTIONS = {
@@ -314,6 +315,7 @@ def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], fo
 def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | None, command: Command) -> None:
     """Measure, print the table and write it into ``folder``."""
     task = trained.task
+    warn_of_unused(trained.config.run.device_target)
     if options.data:
         keys = trained.config.data.keys if options.keys is None else names_of(options.keys, "--keys")
         chosen = select_file(trained, options.data, options.split or "all", keys)
@@ -357,6 +359,8 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     Returns:
         The exit code: whether SMILES were left out.
     """
+    for words in unused(trained.config.run.device_target):
+        print(f"warning: {words}", file=sys.stderr)
     frames, source = place.frames, options.input or "--smiles"
     if frames and not trained.task.target.has_forces:
         raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,12 @@ def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
         set_up_log()
         if options.unknown:
             log.info("options that this program does not know, ignored: %s", " ".join(masked(options.unknown)))
-    return open_job(options, is_main)
+    job = open_job(options, is_main)
+    predicts = getattr(options, "input", None) or getattr(options, "smiles", None)
+    if job.active and job.output is None and is_main and not predicts:
+        log.warning("warning: the job's form names no place for results (--train_url, --result_url); if the platform "
+                    "removes this machine's files at the end, they are lost")  # fmt: skip
+    return job
 
 
 def use_for_training(options: argparse.Namespace, job: Job) -> None:
@@ -223,12 +229,23 @@ def _checkpoint(job: Job, places: list[Path], name: str = "") -> Path | None:
 
 def _find_once(job: Job, what: str, places: list[Path], find: Callable[[Path], Path]) -> Path:
     def make(scratch: Path) -> None:
-        found = find(scratch)
+        found = _with_readable_name(find(scratch), scratch)
         found = found.relative_to(scratch) if found.is_relative_to(scratch) else found
-        (scratch / FOUND).write_text(str(found), encoding="utf-8")
+        (scratch / FOUND).write_bytes(os.fsencode(found))
 
     folder = job.once(f"{what} in {' '.join(map(str, places))}", make)
-    return folder / (folder / FOUND).read_text(encoding="utf-8")
+    return folder / os.fsdecode((folder / FOUND).read_bytes())
+
+
+def _with_readable_name(found: Path, scratch: Path) -> Path:
+    """What was found, or a link to it: c2net leaves names from Windows in Chinese as GBK, which are no text here."""
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:
+        link = scratch / os.fsencode(found.name).decode("gb18030", "replace")
+        link.symlink_to(found)
+        return link
+    return found
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -63,6 +63,7 @@ from training.run_folder import LOG as RUN_LOG
 from training.run_folder import SPLIT, RunFolder
 from training.run_log import log_to, set_up_log
 from training.step import compile_count
+from training.visible_devices import warn_of_unused
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
 OPTIONS = {
@@ -150,6 +151,7 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
              run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
     if run.device_target == "CPU":
         log.info("kernels for CPUs: %s", cpu_kernels.state())
+    warn_of_unused(run.device_target)
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))

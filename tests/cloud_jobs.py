@@ -11,7 +11,7 @@ from pathlib import Path
 from cloud_sdks import Cloud
 from tiny_runs import LIGHT, REPOSITORY, SMALL
 
-from training import cloud_job
+from training import cloud_job, platform_sdks
 
 CONFIG = ("--config", "configs/schnet/qm9_mini.yaml")
 #: what the platforms pass besides the addresses, in all forms
@@ -27,9 +27,9 @@ def words(*more, **settings):
 
 
 def server(folder: Path, monkeypatch, molecules: Path) -> Cloud:
-    """A server with both SDKs; this process runs on it.  A bucket holds the molecules in a zip with folders."""
+    """A server with the SDKs; this process runs on it.  A bucket holds the molecules in a zip with folders."""
     cloud = Cloud(folder)
-    for name in (cloud_job.C2NET_SWITCH, cloud_job.MODELARTS_FOLDER, *cloud_job.JOB_NAMES, *cloud_job.PROCESSES):
+    for name in (platform_sdks.METHOD, cloud_job.MODELARTS_FOLDER, *cloud_job.JOB_NAMES, *cloud_job.PROCESSES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(cloud_job, "FAST_DISK", folder / "no such disk")
     cloud.use(monkeypatch)

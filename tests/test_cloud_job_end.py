@@ -14,6 +14,7 @@ import zipfile
 import pytest
 import yaml
 from cloud_jobs import CONFIG, RESULTS, error_of, names, start, words
+from cloud_sdks import NEEDS_C2NET
 from tiny_runs import REPOSITORY, small_run
 
 import train
@@ -83,6 +84,19 @@ def test_a_run_in_an_archive_is_resumed_without_what_it_started_from(cloud, run,
     assert "resumed after epoch 1" in capsys.readouterr().out
     config = yaml.safe_load((cloud.buckets / "results" / "on" / "config.yaml").read_text())
     assert config["training"]["epochs"] == 2
+
+
+@NEEDS_C2NET
+def test_an_openi_job_continues_the_run_chosen_as_its_model(cloud, run, monkeypatch, capsys):
+    """One form for the first job and the next; the platform attaches the results of the first as an archive."""
+    with zipfile.ZipFile(cloud.buckets / "user" / "output.zip", "w") as file:
+        for path in run.iterdir():
+            file.write(path, f"output/{path.name}")
+    data, model = {"qm9 part.zip": "s3://user/data/qm9 part.zip"}, {"output.zip": "s3://user/output.zip"}
+    cloud.use(monkeypatch, cloud.c2net("MOUNT", data, model))
+    assert train.main(words(*CONFIG, "--resume", "True", training__epochs=2)) == 0
+    assert "resumed after epoch 1" in capsys.readouterr().out
+    assert names(cloud.disk / "job" / "output") >= RESULTS
 
 
 def test_resume_without_a_run(cloud, tmp_path, capsys):
@@ -180,6 +194,7 @@ def test_a_lone_process_copies_again(cloud, big):
     assert ranks(cloud, 1) == [("4000", 0)]
 
 
+@NEEDS_C2NET
 @pytest.mark.usefixtures("every_core")
 def test_an_openi_job_with_two_devices(cloud):
     """One process fetches and sends; the platform's own options pass through the launcher."""

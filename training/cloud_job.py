@@ -7,9 +7,8 @@ OpenI; options give s3:// or obs:// addresses).  A newer ModelArts job needs nei
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
-import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -18,17 +17,20 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
+from training import platform_sdks as sdks
 from training.files import one_line
+from training.platform_sdks import JobError, Terminated, is_nothing
 
 log = logging.getLogger("geospore")
 
-DATA_OPTIONS, WEIGHTS_OPTIONS = ("data_url", "multi_data_url"), ("ckpt_url", "pretrain_url", "model_url")
+# a platform that gives a list gives its first entry as data_url too
+DATA_OPTIONS, WEIGHTS_OPTIONS = ("multi_data_url", "data_url"), ("ckpt_url", "pretrain_url", "model_url")
 OUTPUT_OPTIONS = ("train_url", "result_url")
 HELP = {
     "data_url": "folder or address of the data set",
@@ -39,16 +41,12 @@ HELP = {
     "train_url": "folder or address for the results",
     "result_url": "the same as train_url",
 }
-NOTHING = {"", "[]", "{}", "[{}]", "none", "null"}  # what forms pass for a field left empty
-C2NET_SWITCH = "DATA_DOWNLOAD_METHOD"  # without it c2net refuses to work
 MODELARTS_FOLDER = "MA_JOB_DIR"  # set in every ModelArts job, whose form can choose variables instead of options
 JOB_NAMES = ("MA_VJ_NAME", "JOB_ID", "BATCH_JOB_ID")
 PROCESSES = ("RANK_SIZE", "MS_WORKER_NUM")
 FAST_DISK = Path("/cache")
-
-
-class JobError(RuntimeError):
-    """Something that the job's form asked for cannot be had: one line."""
+SHOWN = 300  # characters of a value in a message
+LEAST_ROOM = 1 << 20  # bytes, as of a small checkpoint
 
 
 @dataclass
@@ -86,7 +84,9 @@ class Job:
             return
         try:
             self.send()
-        except Exception as error:  # an SDK may raise anything; the training goes on
+        except Terminated:
+            raise
+        except (Exception, SystemExit) as error:  # an SDK may raise anything; the training goes on
             log.warning("warning: the results could not be uploaded: %s", one_line(error))
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
@@ -100,7 +100,7 @@ class Job:
         """
         import fcntl  # noqa: PLC0415  Windows has none, and no such jobs
 
-        folder = self.place / hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder = self.place / hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
         partial, done = folder.with_suffix(".partial"), folder.with_suffix(".done")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_suffix(".lock").open("w") as lock:
@@ -134,12 +134,32 @@ class Job:
             signal.signal(signal.SIGTERM, self.before)
 
 
+class _Address(argparse.Action):
+    """Keeps what is given where an option comes twice: a platform may add its own, empty or the same, to a form's."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option_string: Any = None) -> None:
+        """Take a value.
+
+        Raises:
+            ConfigError: another one was given before.
+        """
+        before, default = _given(namespace, self.dest), str(self.default).strip()
+        setattr(namespace, self.dest, value)
+        after = _given(namespace, self.dest)
+        if before and not after:
+            setattr(namespace, self.dest, before)
+        elif before not in ("", default) and before.rstrip("/") != after.rstrip("/"):
+            parser.error(f"--{self.dest} is given twice, as {before} and as {after}: give one of them")
+
+
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that the platforms pass; any may come without a value."""
     group = parser.add_argument_group("OpenI and ModelArts jobs", "The platform fills these in; see README.md.")
     for option, words in HELP.items():
         default = os.environ.get(option, "") if MODELARTS_FOLDER in os.environ else ""
-        group.add_argument(f"--{option}", nargs="?", default=default, const="", metavar="URL", help=words)
+        group.add_argument(
+            f"--{option}", action=_Address, nargs="?", default=default, const="", metavar="URL", help=words
+        )
 
 
 def in_job(options: argparse.Namespace) -> bool:
@@ -147,7 +167,7 @@ def in_job(options: argparse.Namespace) -> bool:
 
     An SDK alone does not: notebooks of the same platforms have them installed.
     """
-    return _c2net_runs() or any(_given(options, option) for option in HELP)
+    return sdks.is_openi_job() or any(_given(options, option) for option in HELP)
 
 
 def open_job(options: argparse.Namespace, is_main: bool = True) -> Job:
@@ -159,69 +179,81 @@ def open_job(options: argparse.Namespace, is_main: bool = True) -> Job:
     if not in_job(options):
         return Job()
     job = Job(active=True, is_main=is_main)
-    if _c2net_runs():
+    target = next(filter(None, (_given(options, option) for option in OUTPUT_OPTIONS)), "")
+    if sdks.has_c2net() and sdks.is_openi_job():
         _open_c2net(job)
-    for option in DATA_OPTIONS:  # platforms give the same data set twice
+    elif sdks.is_openi_job() and not target:
+        raise JobError(
+            f"{sdks.METHOD} is set, so this is an OpenI job, but its SDK c2net is not installed: the data would not be "
+            "found and the results be lost; choose an image that has it, or install c2net 0.2.0"
+        )
+    # platforms give the same data set twice; what is on this machine needs no SDK
+    for option in sorted(DATA_OPTIONS, key=lambda option: _is_address(_given(options, option))):
         job.data = job.data or _fetch_all(job, option, _given(options, option))
     for option in WEIGHTS_OPTIONS:
         if not job.weights:
             job.weights, job.weights_from = _fetch_weights(job, option, _given(options, option)), option
-    target = next(filter(None, (_given(options, option) for option in OUTPUT_OPTIONS)), "")
     if job.output is None and target:
         _open_output(job, target)
     return job
-
-
-def _c2net_runs() -> bool:
-    return bool(os.environ.get(C2NET_SWITCH)) and importlib.util.find_spec("c2net") is not None
 
 
 def _open_c2net(job: Job) -> None:
     """Let c2net fetch everything, once a server, and take over its folders."""
 
     def prepare(folder: Path) -> None:
-        try:
-            context = importlib.import_module("c2net.context").prepare()
-            paths = {key: str(getattr(context, key)) for key in ("dataset_path", "pretrain_model_path", "output_path")}
-        except Exception as error:  # the SDK raises what it likes
-            raise JobError(
-                f"c2net cannot prepare the job: {one_line(error)}; look at the data set and model chosen in its form"
-            ) from None
-        (folder / "paths.json").write_text(json.dumps(paths), encoding="utf-8")
+        (folder / "paths.json").write_text(json.dumps(sdks.prepare()), encoding="utf-8")
 
     paths = json.loads((job.once("c2net", prepare) / "paths.json").read_text(encoding="utf-8"))
-    job.data = _brought("data set", "DATASET_URL", Path(paths["dataset_path"]))
-    job.weights = _brought("model", "PRETRAIN_MODEL_URL", Path(paths["pretrain_model_path"]))
-    job.output = Path(paths["output_path"])
-    job.output.mkdir(parents=True, exist_ok=True)
-    job.send = lambda: importlib.import_module("c2net.context").upload_output()
-    log.info("OpenI job (c2net): data %s, weights %s, results %s", *paths.values())
+    job.data, job.weights = ([Path(paths[key])] if paths[key] else [] for key in ("data", "weights"))
+    job.output = _writable(sdks.RESULTS_FOLDER, Path(paths["output"]))
+    job.send = sdks.upload if sdks.uploads() else None
+    log.info("OpenI job (c2net): data %s, weights %s, results %s", *(path or "none" for path in paths.values()))
 
 
 def _open_output(job: Job, target: str) -> None:
     """Results go straight into a local folder, or to a folder that is uploaded to an address."""
     if not _is_address(target):
-        job.output = Path(target)
-        job.output.mkdir(parents=True, exist_ok=True)
+        job.output = _writable("--train_url", Path(target))
         log.info("results go to %s", target)
         return
-    output = job.place / f"output-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
-    output.mkdir(parents=True, exist_ok=True)
-    files = _moxing("train_url", target)
+    output = job.place / f"output-{hashlib.sha256(os.fsencode(target)).hexdigest()[:16]}"
+    _writable(f"--train_url {target}: the copy on this machine", output)
+    files = sdks.moxing_file(f"--train_url {target}")
 
     def fetch(folder: Path) -> None:
-        if files.exists(target):
-            files.copy_parallel(target, str(folder))
+        with _copying(f"--train_url {target}"):
+            if files.exists(target):
+                files.copy_parallel(target, str(folder))
 
     def address_of(name: str) -> str:
         address = f"{target.rstrip('/')}/{name}"
-        return address if files.exists(address) else ""
+        with _copying(f"--train_url {target}"):
+            return address if files.exists(address) else ""
 
     job.output = output
     job.send = lambda: files.copy_parallel(str(output), target)
     job.fetch_output = fetch
     job.address_of = address_of
     log.info("results go to %s and from there to %s", output, target)
+
+
+def _writable(wanted_by: str, folder: Path) -> Path:
+    """The folder, made where it was not there, after a try: hours later a disk that is full loses the results.
+
+    Raises:
+        JobError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-") as file:
+            file.write(bytes(LEAST_ROOM))
+    except OSError as error:
+        raise JobError(
+            f"{wanted_by} {folder}: the results cannot be written there ({error.strerror or one_line(error)}); give "
+            "another folder, or check its permissions and the free space"
+        ) from None
+    return folder
 
 
 def _fetch_weights(job: Job, option: str, value: str) -> list[Path]:
@@ -251,10 +283,10 @@ def _entries(option: str, value: str) -> list[tuple[str, str]]:
         content = json.loads(value)
         entries = [entry for entry in (content if isinstance(content, list) else [content]) if entry]
         url, name = ("dataset_url", "dataset_name") if option in DATA_OPTIONS else ("model_url", "model_name")
-        return [(str(entry[url]), str(entry.get(name, ""))) for entry in entries if entry[url]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return [(str(entry[url]), str(entry.get(name) or "")) for entry in entries if entry[url]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise JobError(
-            f"--{option} {value}: expected a path, an address or a JSON list of them ({one_line(error)})"
+            f"--{option} {value[:SHOWN]}: expected a path, an address or a JSON list of them ({one_line(error)})"
         ) from None
 
 
@@ -263,51 +295,43 @@ def _fetch(job: Job, option: str, url: str, name: str, number: int) -> Path:
         if not Path(url).exists():
             raise JobError(f"--{option} {url}: expected a file or folder, found nothing there; check the job's form")
         return Path(url)
-    name = PurePosixPath(name).name or PurePosixPath(url.rstrip("/")).name
+    names = (PurePosixPath(path).name for path in (name, url.rstrip("/")))
+    name = next((name for name in names if name not in ("", "..")), "attached")
 
     def copy(folder: Path) -> None:
-        files = _moxing(option, url)
+        files = sdks.moxing_file(f"--{option} {url}")
         log.info("copying %s", url)
-        try:
+        with _copying(f"--{option} {url}"):
             files.copy_parallel(url, str(folder / name))
-        except Exception as error:  # the SDK raises what it likes
-            raise JobError(f"--{option} {url}: moxing cannot copy it ({one_line(error)}); check the address") from None
+        if option in DATA_OPTIONS and not any(path.is_file() for path in folder.rglob("*")):
+            raise JobError(f"--{option} {url}: expected files, found nothing there; check the address")
 
     # the folder that holds it, so that a data set can be chosen by its name
     return job.once(f"{option} {number} {url}", copy)
 
 
-def _moxing(option: str, url: str) -> Any:
+@contextlib.contextmanager
+def _copying(wanted_by: str) -> Iterator[None]:
+    """Make one line of whatever moxing raises.
+
+    Raises:
+        JobError: it has raised something.
+    """
     try:
-        return importlib.import_module("moxing").file
-    except Exception as error:  # its import checks the machine and may raise anything
-        raise JobError(
-            f"--{option} {url}: moxing, which copies from and to such addresses, cannot be used ({one_line(error)}); "
-            "choose an image that has it"
-        ) from None
+        yield
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:
+        raise JobError(f"{wanted_by}: moxing cannot copy it ({one_line(error)}); check the address") from None
 
 
 def _given(options: argparse.Namespace, option: str) -> str:
     value = (getattr(options, option, "") or "").strip()
-    return "" if _is_nothing(value) else value
+    return "" if is_nothing(value) else value
 
 
 def _is_address(url: str) -> bool:
     return "://" in url
-
-
-def _brought(what: str, variable: str, folder: Path) -> list[Path]:
-    """The folder where c2net has put something; it leaves hidden notes of its own even where nothing was chosen."""
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        return [folder]
-    wanted = os.environ.get(variable, "")
-    if not _is_nothing(wanted):  # c2net only prints that it failed, and the run would go on with other data
-        raise JobError(f"c2net has not brought the {what} {wanted}; look at its lines above and at the job's form")
-    return []
-
-
-def _is_nothing(value: str) -> bool:
-    return value.strip().lower() in NOTHING
 
 
 def _launch() -> str:
@@ -322,4 +346,4 @@ def _local_disk() -> Path:
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)
