@@ -14,14 +14,16 @@ the moving average where the run kept one.  A mistake in the input is one line a
 
 from __future__ import annotations
 
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 import numpy as np
 

@@ -6,12 +6,16 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user; read when it is imported
 
 import numpy as np
 from mindspore import nn
@@ -32,7 +36,7 @@ from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 from training.cloud_job import JobError
 from training.distributed import RankError, Ranks
-from training.interruption import Stopped
+from training.interruption import Stopped, words
 from training.meter import LossError
 from training.platform import DeviceError, set_up
 from training.step import EvaluationStep, predict
@@ -41,7 +45,6 @@ log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
-INTERRUPTED = SIGNAL + 2
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -85,8 +88,9 @@ def set_up_log(folder: Path | None = None) -> None:
 def exit_code(error: BaseException) -> int:
     """Print a mistake as one line on standard error and return the exit code; anything unexpected is raised again."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        number = getattr(error, "signal", signal.SIGINT)
+        print(words(number), file=sys.stderr)
+        return SIGNAL + number
     if isinstance(error, Stopped):
         print(f"{error}; --resume continues the run", file=sys.stderr)
         return SIGNAL + error.signal

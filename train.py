@@ -8,14 +8,17 @@ three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is on
 
 from __future__ import annotations
 
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
-
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 from assembly import check_agreement, foresee, make_batches, make_trainer
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
@@ -41,6 +44,7 @@ from training.cloud_job import Job
 from training.cpu_runtime import cores
 from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
 from training.files import clock, write_text
+from training.interruption import release
 from training.loop import Trainer
 from training.platform import set_up, versions
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
@@ -243,6 +247,7 @@ def start_processes(count: str, arguments: list[str]) -> NoReturn:
         raise ConfigError(f"--device_num {count}: expected a number of devices, 1 or more")
     launcher = Path(__file__).parent / "scripts" / "run_distribute_train.sh"
     os.environ["PYTHON"] = sys.executable
+    release()
     os.execvp("bash", ["bash", str(launcher), count, *arguments])
 
 
