@@ -42,9 +42,10 @@ from session import (
 from training import checkpoint as checkpoints
 from training.cloud_job import Job
 from training.cpu_runtime import cores
-from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
+from training.distributed import Ranks, join
 from training.files import clock, write_text
 from training.interruption import release
+from training.launch import check_launch, is_launched, is_scheduler, launched_rank
 from training.loop import Trainer
 from training.platform import set_up, versions
 from training.report import draw, draw_forces, metrics_table, write_metrics, write_predictions
@@ -255,6 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     try:
         if is_scheduler():
+            check_launch("CPU")
             join()  # serves the processes of the run until they have ended
         options = parse_arguments(arguments)
         if options.device_num and not is_launched():

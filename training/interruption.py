@@ -136,6 +136,22 @@ def release() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+@contextlib.contextmanager
+def killable() -> Iterator[None]:
+    """Around a call that may wait for ever without letting other threads run: a signal just ends the process."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 class Stopped(Exception):  # noqa: N818  not an error: the run was asked to stop
     """A run was asked to stop and has saved its state; ``signal`` is what asked."""
 

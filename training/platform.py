@@ -8,7 +8,8 @@ import logging
 import mindspore as ms
 
 from training.cpu_runtime import planned_launches
-from training.distributed import Ranks, is_launched, join, local_device
+from training.distributed import Ranks, join
+from training.launch import check_launch, is_launched, local_device
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 
@@ -28,7 +29,9 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int) -> Ranks:
 
     Raises:
         DeviceError: the device is not there.
+        RankError: the environment speaks of other processes, which are not there.
     """
+    check_launch(device_target)
     if is_launched():
         device_id = 0 if device_target == "CPU" else local_device()
     ms.set_context(mode=MODES[mode])
