@@ -20,15 +20,17 @@ input is one line and exit code 2.
 
 from __future__ import annotations
 
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 import numpy as np
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user; read when it is imported
 
 import numpy as np
 from mindspore import nn
@@ -33,6 +37,7 @@ from data_tools.tables import name_of_row, row_of_atom
 from models import LARGEST_ELEMENT, NEEDS_TRIPLETS, build_model
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from training import checkpoint as checkpoints
+from training import interruption
 from training.checkpoint import Checkpoint, CheckpointError
 from training.cloud_job import JobError
 from training.distributed import RankError, Ranks
@@ -46,7 +51,6 @@ log = logging.getLogger("geospore")
 DTYPES = {"float32": np.float32, "float64": np.float64}
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
-INTERRUPTED = SIGNAL + 2
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -76,8 +80,9 @@ class CommandLine(argparse.ArgumentParser):
 def exit_code(error: BaseException) -> int:
     """Print a mistake as one line on standard error and return the exit code; anything unexpected is raised again."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        number = getattr(error, "signal", signal.SIGINT)
+        print(interruption.words(number), file=sys.stderr)
+        return SIGNAL + number
     if isinstance(error, Stopped):
         print(f"{error}; --resume continues the run", file=sys.stderr)
         return SIGNAL + error.signal

@@ -8,6 +8,11 @@ three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is on
 
 from __future__ import annotations
 
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
 import os
 import sys
@@ -15,8 +20,6 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
-
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
 import numpy as np
 
@@ -52,8 +55,10 @@ from training import checkpoint as checkpoints
 from training import provenance
 from training.cloud_job import Job
 from training.cpu_runtime import cores
-from training.distributed import Ranks, is_launched, is_scheduler, join, launched_rank
+from training.distributed import Ranks, join
 from training.files import clock, write_text
+from training.interruption import release, undone_by_interruption
+from training.launch import check_launch, is_launched, is_scheduler, launched_rank
 from training.loop import Trainer
 from training.platform import set_up, versions
 from training.provenance import Command, command_of
@@ -317,6 +322,7 @@ def start_processes(count: str, arguments: list[str]) -> NoReturn:
         raise ConfigError(f"--device_num {count}: expected a number of devices, 1 or more")
     launcher = Path(__file__).parent / "scripts" / "run_distribute_train.sh"
     os.environ["PYTHON"] = sys.executable
+    release()
     os.execvp("bash", ["bash", str(launcher), count, *arguments])
 
 
@@ -325,6 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = command_of("train.py", arguments)
     try:
         if is_scheduler():
+            check_launch("CPU")
             join()  # serves the processes of the run until they have ended
         options = parse_arguments(arguments)
         if options.device_num and not is_launched():
@@ -334,7 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
         with enter_job(options, is_main) as job:  # uploads the results at the end, whatever the end is
             use_for_training(options, job)
             config, place = configure(options)
-            with place if is_main and not options.dry_run else nullcontext():
+            with undone_by_interruption(place.release), place if is_main and not options.dry_run else nullcontext():
                 run(config, place, options.dry_run, job, command)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)

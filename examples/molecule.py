@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("molecule.py is a part of the programs beside it: see python examples/optimise.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import sys
 import time
 import warnings

@@ -19,8 +19,11 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a molecule is too small for several threads: they are 4 times slower
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 import numpy as np
 from ase import Atoms, units

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -25,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin(interruptible=False)
 
 import numpy as np
 from mindspore import ParameterTuple

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -23,7 +22,10 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin(interruptible=False)
 
 import numpy as np
 from mindspore import ParameterTuple

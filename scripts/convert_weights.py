@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 import mindspore as ms
 import numpy as np

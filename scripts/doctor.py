@@ -11,7 +11,6 @@ three minutes, nearly all of it compilation.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,10 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 from models import MODELS
 from scripts import doctor_checks, doctor_derivatives, doctor_models, doctor_operators

@@ -11,6 +11,12 @@ where it does not compile, halves of it are tried until the operators that break
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("doctor_derivatives.py is a part of doctor.py: see python scripts/doctor.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

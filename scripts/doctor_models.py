@@ -5,6 +5,12 @@ Two frames of ethanol with their published energies and forces are the batch; th
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("doctor_models.py is a part of doctor.py: see python scripts/doctor.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import dataclasses
 from collections.abc import Callable
 from functools import partial

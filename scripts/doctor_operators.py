@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("doctor_operators.py is a part of doctor.py: see python scripts/doctor.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 from collections.abc import Callable
 from typing import NamedTuple
 

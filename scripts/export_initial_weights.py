@@ -9,13 +9,15 @@ holds `sd/<key>` arrays, for `scripts/peer_dimenetpp.py train --initial_weights`
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 import numpy as np
 

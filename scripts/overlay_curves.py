@@ -12,6 +12,12 @@ import csv
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin(("matplotlib",))
+
 import matplotlib
 
 matplotlib.use("Agg")

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("parity_file.py is a part of convert_weights.py: see python scripts/convert_weights.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 from collections.abc import Mapping
 from pathlib import Path
 

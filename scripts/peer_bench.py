@@ -5,6 +5,12 @@ Runs in the peers' interpreter (requirements-parity.txt); scripts/benchmark.py i
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("peer_bench.py is a part of peer_schnet.py: see python scripts/peer_schnet.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import json
 import sys
 import time

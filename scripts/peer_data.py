@@ -6,6 +6,12 @@ search nor Python loops over molecules slow the peer down.  Runs in the peers' i
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("peer_data.py is a part of peer_schnet.py: see python scripts/peer_schnet.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 from pathlib import Path
 from typing import NamedTuple
 

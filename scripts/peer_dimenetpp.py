@@ -38,6 +38,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import TORCH, begin
+
+if __name__ == "__main__":
+    begin(TORCH, "requirements-parity.txt")
 
 import numpy as np
 import torch

@@ -21,6 +21,12 @@ instead, prints the largest difference of each group of arrays, and exits 1 beyo
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("peer_golden.py is a part of peer_schnet.py: see python scripts/peer_schnet.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import argparse
 import json
 import os

@@ -12,6 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import TORCH, begin
+
+if __name__ == "__main__":
+    begin(TORCH, "requirements-parity.txt")
+
 import numpy as np
 import torch
 from peer_data import GivenEdges

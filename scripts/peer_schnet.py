@@ -22,8 +22,15 @@ U0 is the atomisation energy in eV.  The molecule order of a 0-based epoch is de
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import TORCH, begin
+
+if __name__ == "__main__":
+    begin(TORCH, "requirements-parity.txt")
 
 import numpy as np
 import torch

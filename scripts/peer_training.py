@@ -7,6 +7,12 @@ made while the clock stands still.  Runs in the peers' interpreter (requirements
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("peer_training.py is a part of peer_schnet.py: see python scripts/peer_schnet.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import io
 import json
 import platform

@@ -15,6 +15,10 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import DATA, begin
+
+if __name__ == "__main__":
+    begin(DATA)
 
 from data_tools import qm9
 from data_tools.cache import is_packed, load, pack

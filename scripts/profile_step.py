@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("GLOG_v", "3")
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 from mindspore import profiler
 

@@ -26,12 +26,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GLOG_v", "3")
 if "--answer" in sys.argv and os.environ.get("MS_ROLE") != "MS_SCHED":
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID") or 0) % len(cores)]})
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin(interruptible=False)
 
 import numpy as np
 from mindspore import ParameterTuple

@@ -19,6 +19,10 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin(interruptible=False)
 
 import numpy as np
 

@@ -6,6 +6,12 @@ at ``quit``.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("timed_steps.py is a part of benchmark.py: see python scripts/benchmark.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import json
 import subprocess
 import sys

@@ -17,6 +17,12 @@ a share of the largest gradient of all, because a bias that cannot matter has gr
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("weight_check.py is a part of convert_weights.py: see python scripts/convert_weights.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import re
 from dataclasses import dataclass
 from pathlib import Path

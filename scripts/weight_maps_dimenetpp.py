@@ -6,6 +6,12 @@ of its published weights have faults frozen in, so it wants ``model.reference_bu
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("weight_maps_dimenetpp.py is a part of convert_weights.py: see python scripts/convert_weights.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 from scripts.weight_source import Counts, Sizes, Source, State, WeightError, layers, matrix
 
 

@@ -5,6 +5,12 @@ Everything here is NumPy: a state dict comes in as a mapping of arrays, our para
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("weight_source.py is a part of convert_weights.py: see python scripts/convert_weights.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -29,6 +29,14 @@ def find_or_build() -> tuple[str, str]:
     return build.find_or_build.__wrapped__()
 
 
+def code_of(file: str | Path) -> bytes:
+    """A compiled file without its checksum."""
+    content = Path(file).read_bytes()
+    code = content.partition(build.MARK)[0]
+    assert content == code + build.seal(code)
+    return code
+
+
 def fake_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put one compiler on the PATH: a shell script."""
     compiler = folder / "bin" / "c++"
@@ -48,7 +56,7 @@ def test_compiled_once_and_then_found(cache, tmp_path, monkeypatch):
     log = tmp_path / "log"
     fake_compiler(tmp_path, monkeypatch, COUNTING.format(log=log))
     file, reason = find_or_build()
-    assert Path(file).parent == cache and reason == "" and Path(file).read_text(encoding="utf-8") == "machine-code"
+    assert Path(file).parent == cache and reason == "" and code_of(file) == b"machine-code"
     assert find_or_build() == (file, "")
     assert len(log.read_text(encoding="utf-8").splitlines()) == 1
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
@@ -102,7 +110,21 @@ def test_a_file_that_others_could_have_written_is_made_anew(cache, tmp_path, mon
     file.write_text("planted", encoding="utf-8")
     file.chmod(0o777)
     assert find_or_build() == (str(file), "")
-    assert file.read_text(encoding="utf-8") == "machine-code"
+    assert code_of(file) == b"machine-code"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed", "old"])
+def test_a_damaged_file_is_made_anew(damage, cache, tmp_path, monkeypatch):
+    """Loaded, it would end the process with a bus error, at every start."""
+    log = tmp_path / "log"
+    fake_compiler(tmp_path, monkeypatch, COUNTING.format(log=log))
+    file = Path(find_or_build()[0])
+    whole = file.read_bytes()
+    changed = whole.replace(b"machine", b"MACHINE")
+    file.write_bytes({"cut": whole[:-20], "empty": b"", "changed": changed, "old": b"machine-code"}[damage])
+    assert find_or_build() == (str(file), "") and file.read_bytes() == whole
+    assert find_or_build() == (str(file), "")
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_cache_that_cannot_be_made_gives_a_reason(tmp_path, monkeypatch):
@@ -119,6 +141,26 @@ def test_a_run_says_whether_it_has_kernels(monkeypatch):
     assert cpu_kernels.state() == "none, MindSpore's operators instead: no compiler"
     monkeypatch.setattr(cpu_kernels, "find_or_build", lambda: ("/a/b.so", ""))
     assert cpu_kernels.state() == "compiled"
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("variables", "among"),
+    [
+        ({}, 1),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "4", "MS_SCHED_HOST": "127.0.0.1"}, 4),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "4", "MS_SCHED_HOST": "10.0.0.1"}, 1),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "16", "GEOSPORE_LOCAL_PROCESSES": "8"}, 8),
+        ({"MS_ROLE": "MS_WORKER", "GEOSPORE_LOCAL_PROCESSES": "64"}, 64),
+        ({"MS_ROLE": "MS_WORKER", "GEOSPORE_LOCAL_PROCESSES": "8", "MSRUN_CPU_LIST": "[0]"}, 1),
+        ({"GEOSPORE_LOCAL_PROCESSES": "8"}, 1),
+    ],
+)
+def test_processes_of_one_machine_share_its_cores(variables, among, monkeypatch):
+    from models.cpu_kernels import kernel  # noqa: PLC0415  it loads the library
+
+    monkeypatch.setattr(kernel.joblib, "cpu_count", lambda: 16)
+    assert kernel.share_of_cores(variables) == max(1, 16 // among)
 
 
 @needs_kernels

@@ -149,7 +149,7 @@ def test_a_damaged_checkpoint_is_skipped(molecules, whole, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save", interrupt)
         assert train.main(options(molecules, folder, "--config", str(MINI), **light(**SETTINGS))) == 130
-    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted by Ctrl-C (SIGINT)"
     last = folder / checkpoints.LAST
     last.write_bytes(last.read_bytes()[:-100])
     assert train.main(["--resume", str(folder)]) == 0

@@ -6,6 +6,7 @@ is one process; every function here then costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -16,13 +17,11 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.communication import get_group_size, get_rank, init
 
-ROLE, SCHEDULER = "MS_ROLE", "MS_SCHED"
+from training.interruption import killable
+from training.launch import RankError, advice, is_launched, is_scheduler
+
 WAIT_SECONDS = "1800"  # for the slowest process; a dead one is noticed by msrun within seconds
 PARTS = 3  # float32 numbers that hold one float64
-
-
-class RankError(ValueError):
-    """Processes of one run that do not fit together: one line with what differs and what to do."""
 
 
 class SumOverRanks(nn.Cell):
@@ -112,25 +111,13 @@ class Ranks:
             )
 
 
-def is_launched() -> bool:
-    """Whether msrun, or a platform with a rank table, has started this process as one of several."""
-    return ROLE in os.environ or int(os.environ.get("RANK_SIZE") or 1) > 1
-
-
-def is_scheduler() -> bool:
-    """Whether this is the process that msrun starts beside those that train."""
-    return os.environ.get(ROLE) == SCHEDULER
-
-
-def launched_rank() -> int:
-    """The number of this process, as far as it is known before the processes have met."""
-    return int(os.environ.get("RANK_ID") or 0)
-
-
 def join() -> Ranks:
-    """Meet the other processes of the run; the device must have been chosen.
+    """Meet the other processes of the run, see ``training.launch``; the device must have been chosen.
 
     msrun also starts a scheduler with the same command: it serves the others here and never returns.
+
+    Raises:
+        RankError: they cannot be met.
     """
     if not is_launched():
         return Ranks()
@@ -138,10 +125,10 @@ def join() -> Ranks:
     if is_scheduler():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # it ends when the others have saved their state and left
-    init()
+    try:
+        with contextlib.nullcontext() if is_scheduler() else killable():
+            init()
+    except (RuntimeError, ValueError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise RankError(f"the processes of the run could not meet ({reason.rstrip('.')}); {advice()}") from None
     return Ranks(get_rank(), get_group_size())
-
-
-def local_device() -> int:
-    """The number that msrun gave this process on its server."""
-    return int(os.environ.get("DEVICE_ID", "0"))

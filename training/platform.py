@@ -12,7 +12,8 @@ import mindspore as ms
 import numpy as np
 
 from training.cpu_runtime import planned_launches
-from training.distributed import Ranks, is_launched, join, local_device
+from training.distributed import Ranks, join
+from training.launch import check_launch, is_launched, local_device
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 IMPORTED_BY = os.getpid()
@@ -62,8 +63,10 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int | None) -> R
 
     Raises:
         DeviceError: the device is not there, or cannot be used in a forked process.
+        RankError: the environment speaks of other processes, which are not there.
     """
     refuse_fork()
+    check_launch(device_target)
     if is_launched():
         device_id = 0 if device_target == "CPU" else local_device()
     ms.set_context(mode=MODES[mode])

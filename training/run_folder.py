@@ -80,7 +80,7 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         """Unlock; a folder that was made and holds nothing vanishes again."""
-        self._release()
+        self.release()
 
     def _take(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -97,7 +97,7 @@ class RunFolder:
                     "--overwrite replaces it, --output NAME puts the new one elsewhere"
                 )
         except BaseException:
-            self._release()
+            self.release()
             raise
 
     def _make(self) -> None:
@@ -125,7 +125,9 @@ class RunFolder:
                 ) from None
             log.info("%s cannot be locked on this disk (%s): do not start two runs in it", self.path, error.strerror)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Unlock; what was begun and is not the run's yet vanishes."""
+        shutil.rmtree(self.path / STAGE.replace("*", str(os.getpid())), ignore_errors=True)
         for path in self._made:  # deepest first
             try:
                 path.rmdir()

@@ -21,6 +21,7 @@ SOURCE = FOLDER / "kernels.cc"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = "-std=c++17 -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -shared -fPIC -pthread".split()
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
+MARK = b"geospore sha256 "  # before the checksum at the end of the file
 SECONDS = 300  # a compiler that needs longer is given up
 
 
@@ -43,7 +44,7 @@ def find_or_build() -> tuple[str, str]:
         folder = private_folder()
         native = [compiler, *FLAGS, *NATIVE.get(platform.machine(), ())]
         file = folder / f"kernels-{key(native)}.so"
-        if file.is_file() and belongs_to_us(file):
+        if file.is_file() and belongs_to_us(file) and is_whole(file):
             return str(file), ""
         reason = compile_to(file, native) and compile_to(file, [compiler, *FLAGS])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder
@@ -83,6 +84,20 @@ def key(command: list[str]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 
+def is_whole(file: Path) -> bool:
+    """Whether a compiled library is as it was made; a part of one would end the process with a bus error."""
+    try:
+        content, end = file.read_bytes(), len(MARK) + hashlib.sha256().digest_size
+    except OSError:
+        return False
+    return content[-end:] == seal(content[:-end])
+
+
+def seal(content: bytes) -> bytes:
+    """What stands behind a compiled library, where the loader does not look: its checksum."""
+    return MARK + hashlib.sha256(content).digest()
+
+
 def compile_to(file: Path, command: list[str]) -> str:
     """Compile the kernels under a temporary name and rename them; returns why this failed, or nothing."""
     handle, temporary = tempfile.mkstemp(suffix=".so", dir=file.parent)
@@ -91,6 +106,10 @@ def compile_to(file: Path, command: list[str]) -> str:
         command = [*command, str(SOURCE), "-o", temporary]
         result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         if result.returncode == 0:
+            with open(temporary, "r+b") as made:
+                made.write(seal(made.read()))
+                made.flush()
+                os.fsync(made.fileno())  # else a crash of the machine could leave the new name on an empty file
             os.chmod(temporary, 0o700)
             os.replace(temporary, file)
             return ""
