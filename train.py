@@ -12,16 +12,18 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
 
-from assembly import check_agreement, foresee, make_batches, make_trainer
+from assembly import check_agreement, foresee, make_batches, make_trainer, open_fitted
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
+from data_tools.split_sizes import SIZES
 from data_tools.splits import save_split
 from job_options import enter_job, parse_options, use_for_training
 from measures import baseline_predictions, measure_forces, metrics_of
@@ -32,7 +34,6 @@ from session import (
     build_single,
     exit_code,
     log,
-    open_dataset,
     resolve_task,
     set_up_log,
 )
@@ -105,7 +106,15 @@ def configure(options: argparse.Namespace) -> tuple[Config, Path]:
     return config, Path(config.run.output or Path("runs") / name)
 
 
-def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
+def chosen_sizes(options: argparse.Namespace) -> set[str]:
+    """Sizes of the split that must not adapt to the data: those given as options, and all of a run that continues."""
+    sizes = {f"data.{name}" for name in SIZES}
+    return sizes if options.resume else sizes & {key for key, _ in overrides_of(options)}
+
+
+def describe(
+    config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks, adapted: str = ""
+) -> None:
     """What a person wants to know before hours are spent."""
     run, split, table = config.run, dataset.split, dataset.packed.table
     log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
@@ -117,6 +126,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
     for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
         log.warning("warning: %s", words)
+    if adapted:
+        log.info(adapted)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
@@ -173,7 +184,7 @@ def open_folder(folder: Path, resume: bool) -> None:
     set_up_log(folder)
 
 
-def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None:
+def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job, chosen: Collection[str] = ()) -> None:
     """Train and report; everything that can be checked is checked before the folder is touched."""
     started = time.perf_counter()
     task = resolve_task(config)
@@ -184,14 +195,14 @@ def run(config: Config, folder: Path, resume: bool, dry: bool, job: Job) -> None
     model = build_single(config, task)
     if pretrained is not None and previous is None:
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
-    dataset = open_dataset(config, task)
+    config, dataset, adapted = open_fitted(config, task, chosen)
     split = dataset.split
     writes = ranks.is_main and not dry
     if writes:
         open_folder(folder, resume)
     else:
         set_up_log()
-    describe(config, dataset, task, model, ranks)
+    describe(config, dataset, task, model, ranks, adapted)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
         config.run.dtype, ranks, forces=dataset.forces is not None,
@@ -257,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
         with enter_job(options, launched_rank() == 0) as job:  # uploads the results at the end, whatever the end is
             use_for_training(options, job)
             config, folder = configure(options)
-            run(config, folder, bool(options.resume), options.dry_run, job)
+            run(config, folder, bool(options.resume), options.dry_run, job, chosen_sizes(options))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0
