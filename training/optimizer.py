@@ -218,7 +218,10 @@ def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -
     start, end = lr / 25.0, lr / 25.0 / 1e4
     peak = warmup_fraction * total_steps - 1
     last = total_steps - 1
-    low, high, share = (start, lr, step / peak) if step <= peak else (lr, end, (step - peak) / max(1.0, last - peak))
+    if step <= peak:
+        low, high, share = start, lr, step / peak if peak else 1.0  # a rise of one step begins at its top
+    else:
+        low, high, share = lr, end, (step - peak) / max(1.0, last - peak)
     return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
 
 
