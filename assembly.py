@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from data_tools import dataset as data
 from data_tools.graph import DataError
 from data_tools.loader import TrainingBatches, training_batches
 from data_tools.source_files import same_content
+from data_tools.split_sizes import SIZES, fit_sizes
 from data_tools.splits import Split, digest, stored_digest
 from data_tools.statistics import regression_metrics
 from data_tools.tables import name_of_row
 from measures import force_metrics
-from session import DTYPES, Evaluator
+from session import DTYPES, Evaluator, dataset_of, open_packed
 from training import checkpoint as checkpoints
 from training.distributed import Ranks
 from training.forecast import Forecast, forecast, one_of_each_shape
@@ -35,6 +37,26 @@ from training.run_folder import SPLIT
 from training.step import Objective, TrainStep
 
 log = logging.getLogger("geospore")
+
+
+def open_fitted(config: Config, task: data.Task, chosen: Collection[str]) -> tuple[Config, data.Dataset, str]:
+    """The data of a configuration, with the sizes of its split adapted to them.
+
+    Args:
+        config: the configuration.
+        task: what is predicted.
+        chosen: sizes (``data.train_size``, ...) that somebody asked for: these do not change.
+
+    Returns:
+        The configuration with sizes that fit, the data, and a line that says what changed, empty where nothing did.
+    """
+    packed, settings = open_packed(config), config.data
+    sizes, words = fit_sizes(
+        settings.split, packed.table, {name: getattr(settings, name) for name in SIZES},
+        {key.removeprefix("data.") for key in chosen}, settings.split_seed, settings.split_file or None,
+    )  # fmt: skip
+    config = dataclasses.replace(config, data=dataclasses.replace(settings, **sizes))
+    return config, dataset_of(config, packed, task), words
 
 
 def warn_of_schedule(trainer: Trainer) -> None:

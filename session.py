@@ -106,13 +106,21 @@ def resolve_task(config: Config) -> data.Task:
 
 def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
+    return dataset_of(config, open_packed(config), task)
+
+
+def open_packed(config: Config) -> PackedGraphs:
+    """The graphs of the data that a configuration names."""
     settings, cutoff = config.data, config.model.cutoff
     if settings.train_file:
-        packed = data.open_two_files(
+        return data.open_two_files(
             settings.train_file, settings.test_file, cutoff, progress=True, keys=settings.keys
         )
-    else:
-        packed = data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys)
+    return data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys)
+
+
+def dataset_of(config: Config, packed: PackedGraphs, task: data.Task) -> data.Dataset:
+    """Split, labels and standardisation that a configuration describes, with the graphs of its data."""
     return data.make_dataset(for_model(packed, config), split_of(config, packed.table), task)
 
 
@@ -138,14 +146,9 @@ def split_of(config: Config, table: StructureTable) -> Split:
     """The split of a configuration, applied to a table."""
     settings = config.data
     return make_split(
-        settings.split,
-        table,
-        seed=settings.split_seed,
-        train_size=settings.train_size or None,
-        valid_size=settings.valid_size or None,
-        test_size=settings.test_size or None,
-        file=settings.split_file or None,
-    )
+        settings.split, table, settings.split_seed, settings.train_size or None, settings.valid_size or None,
+        settings.test_size or None, settings.split_file or None,
+    )  # fmt: skip
 
 
 def build_single(config: Config, task: data.Task) -> nn.Cell:

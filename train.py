@@ -17,6 +17,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from assembly import (
     foresee,
     make_batches,
     make_trainer,
+    open_fitted,
     warn_of_schedule,
 )
 from configs.loading import ConfigError, config_to_yaml, load_config, override_of
@@ -37,6 +39,7 @@ from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.plausibility import unit_suspicions
+from data_tools.split_sizes import SIZES
 from data_tools.splits import Split, save_split
 from job_options import NO, YES, enter_job, is_yes, parse_options, use_for_training
 from measures import baseline_predictions, measure_forces, metrics_of
@@ -48,7 +51,6 @@ from session import (
     build_single,
     exit_code,
     log,
-    open_dataset,
     resolve_task,
 )
 from training import checkpoint as checkpoints
@@ -149,7 +151,15 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
     return config, place
 
 
-def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks) -> None:
+def chosen_sizes(options: argparse.Namespace) -> set[str]:
+    """Sizes of the split that must not adapt to the data: those given as options, and all of a run that continues."""
+    sizes = {f"data.{name}" for name in SIZES}
+    return sizes if options.resume else sizes & {key for key, _ in overrides_of(options)}
+
+
+def describe(
+    config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks, adapted: str = ""
+) -> None:
     """What a person wants to know before hours are spent."""
     run, split, table = config.run, dataset.split, dataset.packed.table
     log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
@@ -162,6 +172,8 @@ def describe(config: Config, dataset: data.Dataset, task: data.Task, model: Any,
     log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
     for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
         log.warning("warning: %s", words)
+    if adapted:
+        log.info(adapted)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
@@ -244,8 +256,19 @@ def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | No
         trainer.save_start(stage)
 
 
-def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command) -> None:
-    """Train and report; everything that can fail is tried before anything in the run folder changes."""
+def run(
+    config: Config, place: RunFolder, dry: bool, job: Job, command: Command, chosen: Collection[str] = ()
+) -> None:
+    """Train and report; everything that can fail is tried before anything in the run folder changes.
+
+    Args:
+        config: the configuration.
+        place: where the results go.
+        dry: only measure what the run would take.
+        job: of a platform, which takes the results out.
+        command: that was given.
+        chosen: sizes of the split that must not adapt to the data.
+    """
     started = time.perf_counter()
     task, folder = resolve_task(config), place.path
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
@@ -255,7 +278,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command)
     if config.training.pretrained and previous is None:
         pretrained = checkpoints.load(config.training.pretrained)
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
-    dataset = open_dataset(config, task)
+    config, dataset, adapted = open_fitted(config, task, chosen)
     split = dataset.split
     if previous is not None:
         check_continuation(config, dataset, task, previous, folder)
@@ -266,7 +289,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command)
     )  # fmt: skip
     for line in provenance.log_lines(origin):
         log.info("%s", line)
-    describe(config, dataset, task, model, ranks)
+    describe(config, dataset, task, model, ranks, adapted)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
         config.run.dtype, ranks, forces=dataset.forces is not None,
@@ -342,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_training(options, job)
             config, place = configure(options)
             with undone_by_interruption(place.release), place if is_main and not options.dry_run else nullcontext():
-                run(config, place, options.dry_run, job, command)
+                run(config, place, options.dry_run, job, command, chosen_sizes(options))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

@@ -24,6 +24,7 @@ BOUNDS = {
 FOLDER = Path(__file__).parent
 #: what people call a choice of ``run.device_target``; the nearest by its letters is another
 SYNONYMS = {"npu": "ascend", "cuda": "gpu"}
+TWO_FILES = {"train_file", "test_file"}  # of the section data, instead of its file
 LARGEST_FILE = 20_000  # bytes; the complete configuration has 2,000, and brackets take quadratic time
 LARGEST_NUMBER = 2**31 - 1  # of whole numbers: seeds, sizes and counts are 32 bits in MindSpore
 #: ValueError: not UTF-8, a date that does not exist, a number of thousands of digits
@@ -116,8 +117,11 @@ def config_from_dict(
         ConfigError: as ``load_config``; ``source`` says where the dictionary comes from.
     """
     sections = {name: dict(values) if isinstance(values, Mapping) else values for name, values in content.items()}
+    given = set()
     for key, text in overrides:
         _override(sections, key, text)
+        given.add(key)
+    _one_source(sections.get("data"), given)
     classes = _section_classes(sections, source)
     _known(sections, classes, source, "section")
     built = {}
@@ -169,10 +173,12 @@ def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where} {_shown(value)}: expected {words} {metadata[name]:g}")
 
 
-def _typed(value: Any, kind: type, where: str) -> Any:
+def _typed(value: Any, kind: Any, where: str) -> Any:
     """Accept what a person means (1e-4 without a dot is text in YAML) and refuse what would be guessed."""
     if kind == dict[str, str]:
         return _names(value, where)
+    if kind == int | float:
+        return _count_or_fraction(value, where)
     if kind is float and isinstance(value, str):
         try:
             value = float(value)
@@ -225,6 +231,15 @@ def names_of(text: str, where: str) -> dict[str, str]:
     return _names(value, where)
 
 
+def _count_or_fraction(value: Any, where: str) -> int | float:
+    """A whole number, or a fraction between 0 and 1; 1.0 could be meant as either."""
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{where}: expected a whole number, or a fraction between 0 and 1, got {_shown(value)}")
+    return int(_typed(value, int, where))
+
+
 def _override(sections: dict[str, Any], key: str, text: str) -> None:
     """Put the text of one override where its key says; YAML decides what the text means."""
     section, _, name = key.partition(".")
@@ -242,6 +257,27 @@ def _override(sections: dict[str, Any], key: str, text: str) -> None:
         raise ConfigError(f"{where}: the value cannot be read") from None
     hint = _type_of(sections, section, name)
     place[name] = text if hint is str or (hint == dict[str, str] and not isinstance(value, Mapping)) else value
+
+
+def _one_source(settings: Any, given: set[str]) -> None:
+    """Data that options name take the place of those that the file names, be it one file or two.
+
+    Options that contradict each other stay as they are; who opens the data refuses them.
+    """
+    if not isinstance(settings, dict):
+        return
+    named = {name for name in (*TWO_FILES, "file", "split") if f"data.{name}" in given and settings.get(name)}
+    two = settings.get("split") == "two_files"
+    if "file" in named and not named & TWO_FILES and (two or any(settings.get(name) for name in TWO_FILES)):
+        dropped, split = TWO_FILES, "random"
+    elif "file" not in named and named & TWO_FILES:
+        dropped, split = {"file"}, "two_files"
+    else:
+        return
+    if "split" not in named or two == (split == "two_files"):
+        for name in dropped:
+            settings.pop(name, None)
+        settings["split"] = settings["split"] if "split" in named else split
 
 
 def _type_of(sections: Mapping[str, Any], section: str, name: str) -> type | None:

@@ -97,9 +97,11 @@ class DataConfig:
     """What is learned from."""
 
     file: str = "sample"
-    """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project."""
+    """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project.
+    As an option it replaces the two files of a profile, and the split is then ``random`` unless an option names one."""
     train_file: str = ""
-    """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17."""
+    """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17.  As options the two files
+    replace the one of a profile, and the split is then ``two_files`` unless an option names one."""
     test_file: str = ""
     """What to measure on, with ``train_file`` and the split ``two_files``."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -114,11 +116,14 @@ class DataConfig:
     """Seed of the splits ``random``, ``110k`` and ``two_files``."""
     split_file: str = ""
     """Index file of the split ``file``."""
-    train_size: int = bounded(0, least=0)
-    """Use only the first so many training rows; 0 means all."""
-    valid_size: int = bounded(0, least=0)
+    train_size: int | float = bounded(0, least=0)
+    """Use only the first so many training rows; 0 means all.  This and the two sizes below are whole numbers, 1 being
+    one row, or fractions between 0 and 1 such as 0.8: of the file for ``random``, of the file that it is taken from for
+    ``two_files``, else of the training rows.  1.0 is refused, for it may mean one row or all.  Whole numbers of a
+    profile that are more than the data hold shrink to them; those given as options are refused."""
+    valid_size: int | float = bounded(0, least=0)
     """Validation rows of the splits ``random`` and ``two_files``; 0 means a tenth."""
-    test_size: int = bounded(0, least=0)
+    test_size: int | float = bounded(0, least=0)
     """Test rows of the split ``random``, where 0 means a tenth, and of ``two_files``, where it means all."""
     shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""

@@ -35,6 +35,7 @@ QM9_RAW_SIZE = 133_885
 SAMPLE_SIZE, SAMPLE_TEST, SAMPLE_VALID = 22_807, 2_807, 2_000
 _SAMPLE_CHECKSUM = 3_886_175_329  # zlib.crc32 of the gdb indices as little-endian int64
 CHOOSE_SIZES = ("random", "two_files")
+SMALLER = "choose smaller sizes, or fractions such as 0.8"
 _PARTS = ("train", "valid", "test")
 
 
@@ -125,7 +126,20 @@ def make_split(
     _check_range(split, len(table), "" if file is None else f"{file}: ")
     if kind in CHOOSE_SIZES or train_size is None:
         return split
-    return split.subset(_as_count(train_size, len(split.train), "train_size"))
+    return split.subset(count_of(train_size, len(split.train), "train_size"))
+
+
+def count_of(size: int | float, total: int, what: str = "size") -> int:
+    """A number of molecules from a number (int) or a fraction (float below 1).
+
+    Raises:
+        DataError: it is neither, or more than the total.
+    """
+    if isinstance(size, float) and 0 < size < 1:
+        return int(size * total + 1e-9)  # 0.29 of 100 are 29, though their product is a little less
+    if isinstance(size, bool) or size != int(size) or not 0 <= size <= total:
+        raise DataError(f"{what}: a whole number up to {total} or a fraction between 0 and 1 expected, got {size}")
+    return int(size)
 
 
 def save_split(split: Split, path: str | Path) -> None:
@@ -234,11 +248,12 @@ def _random_split(
 ) -> Split:
     """Test first, then valid, then train: another train_size leaves the other two and the order of train alone."""
     total = len(table)
-    n_test = _as_count(0.1 if test_size is None else test_size, total, "test_size")
-    n_valid = _as_count(0.1 if valid_size is None else valid_size, total, "valid_size")
-    n_train = total - n_test - n_valid if train_size is None else _as_count(train_size, total, "train_size")
+    n_test = count_of(0.1 if test_size is None else test_size, total, "test_size")
+    n_valid = count_of(0.1 if valid_size is None else valid_size, total, "valid_size")
+    n_train = total - n_test - n_valid if train_size is None else count_of(train_size, total, "train_size")
     if n_train < 1 or n_train + n_valid + n_test > total:
-        raise DataError(f"{n_train} train + {n_valid} valid + {n_test} test molecules do not fit into {total}")
+        wanted = f"{n_train} train + {n_valid} valid + {n_test} test molecules"
+        raise DataError(f"{wanted} do not fit into {total}; {SMALLER}")
     order = np.random.default_rng(seed).permutation(total)
     used = n_test + n_valid
     name = f"random-{n_train}-{n_valid}-{n_test}-seed{seed}"
@@ -257,11 +272,13 @@ def _two_files_split(
     if len(whole.valid) or not len(whole.test):
         raise DataError("split 'two_files' needs rows labelled train and test: give data.train_file and data.test_file")
     learn = whole.train[np.random.default_rng(seed).permutation(len(whole.train))]
-    n_valid = _as_count(0.1 if valid_size is None else valid_size, len(learn), "valid_size")
-    n_train = len(learn) - n_valid if train_size is None else _as_count(train_size, len(learn), "train_size")
-    n_test = len(whole.test) if test_size is None else _as_count(test_size, len(whole.test), "test_size")
+    n_valid = count_of(0.1 if valid_size is None else valid_size, len(learn), "valid_size")
+    n_train = len(learn) - n_valid if train_size is None else count_of(train_size, len(learn), "train_size")
+    n_test = len(whole.test) if test_size is None else count_of(test_size, len(whole.test), "test_size")
     if n_train < 1 or n_train + n_valid > len(learn):
-        raise DataError(f"{n_train} train + {n_valid} valid structures do not fit into the {len(learn)} to learn from")
+        raise DataError(
+            f"{n_train} train + {n_valid} valid structures do not fit into the {len(learn)} to learn from; {SMALLER}"
+        )
     name = f"two_files-{n_train}-{n_valid}-{n_test}-seed{seed}"
     return Split(learn[n_valid : n_valid + n_train], learn[:n_valid], whole.test[:n_test], name)
 
@@ -310,15 +327,6 @@ def _read_csv(path: Path) -> Split:
             raise DataError(f"split file {path} line {rows.line_num}: train, valid or test expected, got {found}")
         parts[row["split"]].append(int(row["position"] or ""))  # None where the row is too short
     return Split(**{part: np.array(positions, np.int64) for part, positions in parts.items()}, name=storable(path.stem))
-
-
-def _as_count(size: int | float, total: int, what: str) -> int:
-    """A number of molecules from a number (int) or a fraction (float below 1)."""
-    if isinstance(size, float) and 0 < size < 1:
-        return int(size * total)
-    if isinstance(size, bool) or size != int(size) or not 0 <= size <= total:
-        raise DataError(f"{what}: a whole number up to {total} or a fraction between 0 and 1 expected, got {size}")
-    return int(size)
 
 
 def _check_range(split: Split, total: int, where: str) -> None:

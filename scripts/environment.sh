@@ -4,6 +4,7 @@
 #
 # A stamp in FOLDER holds a checksum of the files and of the Python version.  While it fits, nothing is installed and no
 # network is used.  PYTHON=/path/to/python chooses the interpreter; without it the first on PATH that fits is taken.
+# Only an environment that was made here, which a file .made says, is ever made anew; into another one is installed.
 
 # Exit code 0 if "$1" runs, is Python 3.10 to 3.12 and can make virtual environments.
 # A name on PATH may be a launcher whose interpreter is not installed, hence the try.
@@ -49,14 +50,24 @@ environment() {
             return
         fi
     fi
-    python="$(_find_python)" || return
     if [[ -d "$folder" && ! -f "$folder/pyvenv.cfg" && -n "$(ls -A "$folder")" ]]; then
         echo "error: $folder: expected a virtual environment or nothing there, found other files" >&2
         return 2
     fi
-    echo "installing into $folder with $("$python" --version): several minutes and 4 GB of disk the first time"
-    rm -f -- "$folder/.requirements"
-    "$python" -m venv --clear "$folder" || return
+    if [[ -f "$folder/pyvenv.cfg" && ! -f "$folder/.made" ]]; then
+        if ! _usable "$folder/bin/python"; then
+            echo "error: $folder: expected an environment of Python 3.10, 3.11 or 3.12 with the modules venv and" \
+                "ensurepip; remove it, or name another folder with GEOSPORE_VENV=FOLDER" >&2
+            return 2
+        fi
+        echo "installing into the environment $folder, which is there already"
+        rm -f -- "$folder/.requirements"
+    else
+        python="$(_find_python)" || return
+        echo "installing into $folder with $("$python" --version): several minutes and 4 GB of disk the first time"
+        mkdir -p -- "$folder" && find "$folder/" -mindepth 1 -delete && touch -- "$folder/.made" || return
+        "$python" -m venv "$folder" || return
+    fi
     local file options=(--disable-pip-version-check)
     [[ -t 1 ]] || options+=(--quiet)
     for file in "$@"; do options+=(-r "$file"); done

@@ -1,45 +1,44 @@
 #!/usr/bin/env bash
-# Train SchNet (lite profile: HOMO-LUMO gap, 10,000 molecules, 20 epochs) on the QM9 molecules that ship with the project.
+# Train SchNet (profile lite_tuned: HOMO-LUMO gap, 10,000 molecules, 20 epochs) on the QM9 molecules that ship with the
+# project.
 #
-#   bash scripts/quickstart.sh [options of train.py, for example --target U0]
+#   bash scripts/quickstart.sh [options of train.py, for example --target U0 or --output runs/another]
 #
-# Makes the virtual environment .venv and the run folder runs/quickstart.  Called again it installs nothing, continues a
-# run that was interrupted and leaves a finished one alone.
+# Makes the virtual environment .venv and the run folder runs/quickstart, for another target runs/quickstart_TARGET.
+# Called again it installs nothing, continues a run that was interrupted and leaves a finished one alone; a run with
+# other settings than those asked for is named and left alone.
 # PYTHON=/path/to/python chooses the interpreter, GEOSPORE_VENV=FOLDER the environment.
 set -euo pipefail
+for option in "$@"; do
+    if [[ "$option" == -h || "$option" == --help ]]; then
+        sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+        exit
+    fi
+done
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
 
-run=runs/quickstart
-for option in "$@"; do
-    case "$option" in
-    --config | --config=* | --output | --output=* | --resume | --resume=*)
-        echo "error: $option: this script uses its own configuration and $run; for others call train.py" >&2
-        exit 2
-        ;;
-    esac
-done
-
-point_to_results() {
-    echo
-    echo "Results are in $PWD/$run:"
-    echo "  metrics.json, metrics.csv, predictions.csv, config.yaml, train.log"
-    echo "  predictions.png, loss_curve.png, tsne.png"
-}
-
-if [[ -f "$run/metrics.json" ]]; then
-    echo "This run is finished: nothing to do.  To train again, remove or rename $PWD/$run."
-    point_to_results
-    exit
-fi
-
 venv="${GEOSPORE_VENV:-.venv}"
 environment "$venv" requirements.txt
-if compgen -G "$run/last*.safetensors" >/dev/null && [[ -f "$run/config.yaml" ]]; then
-    echo "continuing the run in $PWD/$run"
-    "$venv/bin/python" train.py --resume "$run" "$@"
+plan="$("$venv/bin/python" scripts/quickstart_plan.py "$@")"
+mapfile -t arguments <<<"$plan"
+run="${arguments[0]}"
+arguments=("${arguments[@]:1}")
+if [[ ${#arguments[@]} -eq 0 ]]; then
+    echo "This run is finished: nothing to do.  To train again, remove or rename $run, or give --output FOLDER."
 else
-    "$venv/bin/python" train.py --config configs/schnet/qm9_lite.yaml --output "$run" "$@"
+    [[ "${arguments[0]}" != --resume ]] || echo "continuing the run in $run"
+    "$venv/bin/python" train.py "${arguments[@]}"
 fi
-point_to_results
+if [[ -f "$run/metrics.json" ]]; then
+    echo
+    echo "Results are in $(cd -- "$run" && pwd):"
+    echo "  metrics.json, metrics.csv, predictions.csv, config.yaml, train.log"
+    [[ ! -f "$run/predictions.png" ]] || echo "  predictions.png, loss_curve.png, tsne.png"
+    echo "The commands of the README run in the environment of this script.  For example:"
+    [[ "$PWD" == "$OLDPWD" ]] || printf '  cd %q\n' "$PWD"
+    printf '  source %q/bin/activate\n' "$venv"
+    echo "  printf 'CCO ethanol\nc1ccccc1 benzene\n' > molecules.smi"
+    printf '  python eval.py --ckpt %q --input molecules.smi\n' "$run"
+fi

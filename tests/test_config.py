@@ -65,6 +65,11 @@ def test_an_empty_file_is_the_defaults(write):
         ("data.file", "a: b", "a: b"),
         ("data.split_file", "null", "null"),
         ("data.train_size", "0x10", 16),
+        ("data.train_size", "950", 950),
+        ("data.train_size", "1", 1),
+        ("data.train_size", "0", 0),
+        ("data.train_size", "0.8", 0.8),
+        ("data.valid_size", ".05", 0.05),
     ],
 )
 def test_what_a_value_on_the_command_line_means(key, text, value):
@@ -82,6 +87,43 @@ def test_overrides_win_and_leave_the_file_alone(write):
 
 def test_a_heading_with_nothing_below_it_takes_overrides(write):
     assert load_config(write("training:\n"), [("training.epochs", "5")]).training.epochs == 5
+
+
+def test_a_written_size_reads_back_as_it_was(write):
+    config = changed(data__train_size="0.8", data__valid_size="50")
+    text = config_to_yaml(config)
+    assert "train_size: 0.8\n" in text and "valid_size: 50\n" in text and "test_size: 0\n" in text
+    assert load_config(write(text)) == config
+
+
+PAIR = {"train_file": "sample", "test_file": "sample", "split": "two_files"}
+AB = "train_file=A test_file=B"
+OWN_PAIR = {"train_file": "a", "test_file": "b"}
+SOURCES: dict = {
+    "one file instead of two": (PAIR, "file=F", ("F", "", "", "random")),
+    "with a split": (PAIR, "file=F split=labelled", ("F", "", "", "labelled")),
+    "two that are emptied by hand": (PAIR, "train_file= test_file= file=F split=random", ("F", "", "", "random")),
+    "emptied without a split": (PAIR, "train_file= test_file= file=F", ("F", "", "", "random")),
+    "the order of options does not matter": (PAIR, "split=file split_file=s file=F", ("F", "", "", "file")),
+    "two files that stay": (PAIR, "file=sample split=two_files", ("sample", "sample", "sample", "two_files")),
+    "one of the two": (PAIR, "train_file=A", ("sample", "A", "sample", "two_files")),
+    "two instead of the shipped one": ({"split": "sample"}, AB, ("sample", "A", "B", "two_files")),
+    "two instead of one": ({"file": "F", "split": "random"}, AB, ("sample", "A", "B", "two_files")),
+    "two with their split": ({"file": "F"}, f"{AB} split=two_files", ("sample", "A", "B", "two_files")),
+    "a contradiction stays": (PAIR, f"{AB} file=F", ("F", "A", "B", "two_files")),
+    "another split for two": ({}, f"{AB} split=random", ("sample", "A", "B", "random")),
+    "nothing given": (OWN_PAIR | {"file": "F"}, "split_seed=1", ("F", "a", "b", "sample")),
+    "one file for another": ({"file": "F", "split": "random"}, "file=G", ("G", "", "", "random")),
+    "the shipped molecules": ({"split": "sample"}, "file=G", ("G", "", "", "sample")),
+}
+
+
+@pytest.mark.parametrize("profile, options, found", SOURCES.values(), ids=SOURCES)
+def test_data_of_an_option_replace_those_of_the_profile(profile, options, found):
+    """One file or two: what an option names is all that is read, and the split is one that fits it."""
+    pairs = [(f"data.{key}", text) for key, _, text in (option.partition("=") for option in options.split())]
+    settings = config_from_dict({"data": profile}, overrides=pairs).data
+    assert (settings.file, settings.train_file, settings.test_file, settings.split) == found
 
 
 MISTAKES = {
@@ -106,6 +148,15 @@ MISTAKES = {
     "optimizer: {beta1: 1.0}": "expected less than 1",
     "schedule: {warmup_fraction: 1.01}": "expected at most 1",
     "model: {features: 1}": "model.features 1: expected at least 2",
+    "data: {train_size: 1.0}": "data.train_size: expected a whole number, or a fraction between 0 and 1, got 1.0",
+    "data: {train_size: 950.0}": "a whole number, or a fraction",
+    "data: {valid_size: 0.0}": "a whole number, or a fraction",
+    "data: {valid_size: 1.5}": "a whole number, or a fraction",
+    "data: {test_size: -0.1}": "a whole number, or a fraction",
+    "data: {test_size: -1}": "at least 0",
+    "data: {train_size: .nan}": "a whole number, or a fraction",
+    "data: {train_size: true}": "a whole number, or a fraction",
+    "data: {train_size: 80%}": "a whole number, or a fraction between 0 and 1, got '80%'",
     "run: {mode: graph}": "did you mean 'GRAPH'",
     "model: {name: shnet}": "did you mean 'schnet'",
     "model: {name: 3}": "expected one of schnet",
@@ -143,7 +194,7 @@ def test_every_field_is_explained_and_every_number_has_a_range(kind):
     }
     for item in dataclasses.fields(kind):
         assert item.name in documented
-        if item.type in ("int", "float"):
+        if item.type in ("int", "float", "int | float"):
             assert set(item.metadata) & set(BOUNDS), item.name
 
 

@@ -344,6 +344,12 @@ def test_one_cycle_is_torchs():
     np.testing.assert_allclose(found, TORCH_ONE_CYCLE, rtol=1e-12, atol=1e-18)
 
 
+def test_one_cycle_whose_rise_is_one_step_begins_at_its_top():
+    """The warm-up of 0.1 of 10 steps has no length to divide by."""
+    rates = [learning_rate("one_cycle", step, 10, 2e-3, warmup_fraction=0.1) for step in range(10)]
+    assert rates[0] == 2e-3 and rates == sorted(rates, reverse=True)
+
+
 def test_cosine():
     found = [learning_rate("cosine", step, 8, 1.0, min_lr=0.2) for step in range(9)]
     np.testing.assert_allclose(found, 0.2 + 0.4 * (1 + np.cos(np.pi * np.arange(9) / 8)), rtol=1e-12)

@@ -8,6 +8,7 @@ import pytest
 
 from data_tools.graph import DataError, StructureTable
 from data_tools.readers import read_table
+from data_tools.split_sizes import SIZES, fit_sizes
 from data_tools.splits import (
     CORMORANT_FILE,
     Split,
@@ -160,6 +161,67 @@ def test_random_sizes_are_numbers_or_fractions(table):
 def test_impossible_wishes_are_errors(table, options):
     with pytest.raises(DataError):
         make_split(table=table, **options)
+
+
+def two_files(learn, test):
+    """A table of two joined files."""
+    return replace(table_of(range(learn + test)), split=np.repeat(["train", "test"], [learn, test]))
+
+
+FITTED: dict = {
+    "what fits stays": ("random", 1000, (800, 100, 100), "", (800, 100, 100)),
+    "one too many": ("random", 999, (800, 100, 100), "", (800, 99, 99)),
+    "the lite profile on a small file": ("random", 500, (10_000, 0, 0), "", (400, 0, 0)),
+    "rMD17 on two small files": ("two_files", (200, 50), (950, 50, 0), "", (190, 10, 0)),
+    "and on one": ("random", 200, (950, 50, 0), "", (171, 9, 0)),
+    "a test size": ("two_files", (1000, 50), (950, 50, 100), "", (950, 50, 50)),
+    "rounding costs no structure": ("two_files", (203, 50), (950, 50, 0), "", (193, 10, 0)),
+    "every part keeps one": ("two_files", (5, 3), (950, 50, 0), "", (4, 1, 0)),
+    "valid beside the chosen train": ("two_files", (200, 50), (180, 50, 0), "train", (180, 20, 0)),
+    "train beside the chosen valid": ("two_files", (200, 50), (950, 40, 0), "valid", (160, 40, 0)),
+    "a chosen fraction": ("two_files", (200, 50), (0.8, 50, 0), "train", (0.8, 40, 0)),
+    "a fraction of the profile": ("two_files", (200, 50), (950, 0.25, 0), "", (150, 0.25, 0)),
+    "all that is left to train": ("random", 500, (0, 1000, 1000), "", (0, 50, 50)),
+    "a split that fixes the others": ("labelled", (120, 30), (950, 50, 0), "", (120, 0, 0)),
+    "a fraction of a fixed part": ("labelled", (120, 30), (0.5, 0, 0), "", (0.5, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind, rows, sizes, chosen, expected", FITTED.values(), ids=FITTED)
+def test_sizes_of_a_profile_adapt(kind, rows, sizes, chosen, expected):
+    table = two_files(*rows) if isinstance(rows, tuple) else table_of(range(rows))
+    given = dict(zip(SIZES, sizes, strict=True))
+    found, words = fit_sizes(kind, table, given, {f"{name}_size" for name in chosen.split()})
+    assert tuple(found.values()) == expected
+    assert bool(words) == (found != given) and "\n" not in words
+    make_split(kind, table, **{name: size or None for name, size in found.items()})
+    assert fit_sizes(kind, table, found) == (found, "")  # the written configuration means the same
+
+
+def test_the_line_about_adapted_sizes_has_every_number():
+    sizes = dict(zip(SIZES, (950, 50, 100), strict=True))
+    assert fit_sizes("two_files", two_files(200, 50), sizes)[1] == (
+        "sizes of the profile adapted to 200 structures to learn from and 50 to test: train 950 -> 190, "
+        "valid 50 -> 10, test 100 -> 50"
+    )
+    assert fit_sizes("labelled", two_files(120, 30), sizes)[1].endswith(
+        "split labelled with 120 training structures: train 950 -> 120, valid 50 -> that of the split, "
+        "test 100 -> that of the split"
+    )
+
+
+@pytest.mark.parametrize("sizes", [(950, 0, 0), (150, 60, 0), (0.9, 0.2, 0), (0, 200, 0), (0, 0, 51)])
+def test_sizes_that_a_person_chose_never_adapt(sizes):
+    """They are refused, by the words of the split itself."""
+    given, table = dict(zip(SIZES, sizes, strict=True)), two_files(200, 50)
+    with pytest.raises(DataError):
+        found, _ = fit_sizes("two_files", table, given, SIZES)
+        assert found == given
+        make_split("two_files", table, **{name: size or None for name, size in found.items()})
+
+
+def test_a_fraction_is_not_rounded_down_by_floating_point():
+    assert len(make_split("random", table_of(range(100)), train_size=0.29).train) == 29
 
 
 def test_labels_are_needed_and_known(table):

@@ -14,6 +14,7 @@ from tiny_runs import REPOSITORY, read_rows
 
 import eval as evaluation
 import train
+from configs.loading import load_config
 from data_tools.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.units import KCAL_PER_MOL
 from training import plots
@@ -188,6 +189,36 @@ def test_two_files_of_ones_own(tmp_path):
     assert content["counts"] == {"train": 30, "valid": 10, "test": 40}
     rows = read_rows(tmp_path / "run" / "predictions.csv")
     assert rows[0]["name"].startswith("test: ")
+
+
+def test_one_file_of_ones_own_instead_of_the_two_of_the_profile(tmp_path, capsys):
+    """The sizes of the profile shrink with a line in the log, and evaluation and resume meet the same split."""
+    file, folder = write_frames(tmp_path / "a.npz"), tmp_path / "run"
+    settings = {key: value for key, value in SMALL.items() if not key.endswith("_size") or "batch" in key}
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert train.main([*CONFIG, *changes, "--output", str(folder), "--epochs", "1", "--set", f"data.file={file}"]) == 0
+    log = (folder / "train.log").read_text()
+    assert "sizes of the profile adapted to 40 structures: train 950 -> 35, valid 50 -> 1\n" in log
+    assert metrics(folder)["split"] == "random-35-1-4-seed0"
+    settings = load_config(folder / "config.yaml").data
+    assert (settings.train_size, settings.valid_size, settings.test_size, settings.train_file) == (35, 1, 0, "")
+    assert evaluation.main(["--ckpt", str(folder), "--output", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["metrics"]["model"] == metrics(folder)["test"]["best model"]
+    assert train.main(["--resume", str(folder), "--epochs", "2"]) == 0
+    assert capsys.readouterr().out.count("adapted") == 1 and metrics(folder)["counts"]["train"] == 35
+
+
+@pytest.mark.parametrize("given, split", [(("--subset_size", "0.5"), "two_files-20-4-40"), ((), "two_files-36-4-40")])
+def test_sizes_of_two_files(given, split, tmp_path, capsys):
+    """A fraction as an option is taken of the file; the validation frames of the profile make room for it."""
+    file = write_frames(tmp_path / "a.npz")
+    sizes = ("data.train_size", "data.test_size")
+    settings = {key: value for key, value in SMALL.items() if key not in sizes}
+    settings |= {"data.train_file": file, "data.test_file": file, "data.valid_size": "4"}
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert train.main([*CONFIG, *changes, *given, "--output", str(tmp_path / "run"), "--dry_run"]) == 0
+    assert f"split {split}-seed0: " in capsys.readouterr().out
 
 
 def test_two_files_in_a_cloud_job(tmp_path, monkeypatch):
