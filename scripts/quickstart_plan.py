@@ -16,8 +16,9 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to 
 from configs.loading import ConfigError, config_to_dict, load_config
 from configs.schema import Config
 from data_tools.split_sizes import SIZES
+from experiment.training_options import overrides_of, parse_arguments
+from job_options import is_yes
 from session import exit_code, resolve_task
-from train import overrides_of, parse_arguments
 from training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def plan(arguments: list[str]) -> tuple[Path, list[str]]:
     folder = Path(wished.run.output or f"runs/quickstart{'' if target == DEFAULT_TARGET else f'_{target}'}")
     finished = (folder / "metrics.json").exists()
     begun = any(folder.glob(f"{Path(checkpoints.LAST).stem}*.safetensors")) and (folder / "config.yaml").exists()
-    if options.dry_run or getattr(options, "overwrite", False) or not (finished or begun):
+    if options.dry_run or is_yes(options.overwrite, "--overwrite") or not (finished or begun):
         return folder, ["--config", PROFILE, *arguments, "--output", str(folder)]
     asked = {key for key, _ in given}
     other = differences(load_config(folder / "config.yaml"), wished, asked)

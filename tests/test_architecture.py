@@ -16,7 +16,7 @@ from configs.schema import MODEL_CONFIGS, TargetConfig
 from models import MODELS, dimenetpp, heads, schnet
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("models", "physics", "training", "data_tools", "configs", "scripts", "examples", "tests")
+ROOMS = ("experiment", "models", "physics", "training", "data_tools", "configs", "scripts", "examples", "tests")
 PAGES = ("train", "eval", "session", "assembly", "job_options")
 OURS = {*ROOMS, *PAGES}
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
@@ -52,6 +52,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "prediction_files.py": (ANYTHING, ANYTHING),
     "assembly.py": (ANYTHING, ANYTHING),
     "job_options.py": (ANYTHING, ANYTHING),
+    "experiment": (ANYTHING, ANYTHING),
 }
 
 #: The other framework and what is built on it: for the side-by-side runs, and where a .pt file is read.

@@ -1,0 +1,1 @@
+"""A run made from a configuration: the room that joins the others."""

@@ -1,0 +1,97 @@
+"""The command line of train.py: to a configuration and the folder of the run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from configs.loading import ConfigError, load_config, override_of
+from configs.options import help_of
+from configs.rules import check_resume_model, check_rules
+from configs.schema import Config
+from data_tools.split_sizes import SIZES
+from job_options import NO, YES, is_yes, parse_options
+from session import CommandLine
+from training.run_folder import CONFIG, RunFolder
+
+#: command-line options that stand for one key of the configuration: the key, and what it is
+OPTIONS = {
+    "target": ("target.name", "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv or energy"),
+    "epochs": ("training.epochs", "passes through the training molecules"),
+    "batch_size": ("training.batch_size", "molecules in a batch, over all devices"),
+    "subset_size": ("data.train_size", "use only so many training molecules, 0: all"),
+    "lr": ("optimizer.lr", "learning rate, the highest of a schedule"),
+    "mode": ("run.mode", "execution mode"),
+    "device_target": ("run.device_target", "where the model runs"),
+    "device_id": ("run.device_id", "number of the device"),
+    "dtype": ("run.dtype", "precision of weights and arithmetic; float16: --set run.amp_level=O2"),
+    "seed": ("run.seed", "of the weights and of the order of molecules"),
+    "output": ("run.output", "run folder; none: runs/<model>_<config>_<target>_seed<seed>, numbered if taken"),
+}
+EPILOG = "Defaults hold where the configuration says nothing.  All keys and their meaning: configs/schema.py."
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        ConfigError: an unknown option.
+    """
+    parser = CommandLine(description="Train a model.", epilog=EPILOG)
+    parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
+    for option, (key, words) in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words))
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder, instead of --config")
+    parser.add_argument(
+        "--overwrite", nargs="?", const=YES, default=NO, metavar="TRUE", help="replace the run that --output holds"
+    )
+    parser.add_argument("--device_num", metavar="N", help="use so many devices of this machine, a process for each")
+    parser.add_argument("--dry_run", action="store_true", help="only measure what the run will take; writes nothing")
+    return parse_options(parser, arguments)
+
+
+def overrides_of(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Every option and ``--set`` as (section.key, text).
+
+    Raises:
+        ConfigError: a ``--set`` without ``=``.
+    """
+    given = {key: getattr(options, option) for option, (key, _) in OPTIONS.items()}
+    return [*((key, text) for key, text in given.items() if text is not None), *map(override_of, options.set)]
+
+
+def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
+    """The configuration and the run folder; a resumed run takes its own configuration with the given changes.
+
+    Raises:
+        ConfigError: neither or both of --config and --resume, options that contradict each other, or a mistake in the
+            configuration.
+    """
+    if (options.config is None) == (options.resume is None):
+        raise ConfigError("give either --config FILE for a new run or --resume RUN to continue one")
+    overwrite, changes = is_yes(options.overwrite, "--overwrite"), overrides_of(options)
+    if options.resume:
+        folder = Path(options.resume)
+        outputs = [text for key, text in changes if key == "run.output"]
+        if overwrite or (outputs and Path(outputs[-1]).resolve() != folder.resolve()):
+            raise ConfigError(
+                f"--resume {folder} continues the run in that folder: leave out --output and --overwrite, or copy the "
+                "folder first and resume the copy"
+            )
+        check_resume_model(load_config(folder / CONFIG), changes, str(folder))
+        config = load_config(folder / CONFIG, changes)
+        place = RunFolder(folder, resume=True)
+    else:
+        config = load_config(options.config, changes)
+        name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
+        chosen = config.run.output
+        place = RunFolder(Path(chosen or Path("runs") / name), overwrite=overwrite, numbered=not chosen)
+    check_rules(config)
+    return config, place
+
+
+def chosen_sizes(options: argparse.Namespace) -> set[str]:
+    """Sizes of the split that must not adapt to the data: those given as options, and all of a run that continues."""
+    sizes = {f"data.{name}" for name in SIZES}
+    return sizes if options.resume else sizes & {key for key, _ in overrides_of(options)}
