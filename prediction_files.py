@@ -162,8 +162,8 @@ def name_refusals(source: str, molecules: Molecules) -> StructureTable:
     """
     refusals = molecules.refusals
     if molecules.table is None:
-        more = f"; the other {len(refusals) - 1} records cannot be used either" if len(refusals) > 1 else ""
-        raise DataError(f"{source}: {refusals[0]}{more}; correct or remove it")
+        first = f"none of {len(refusals)} records can be used, the first is " if len(refusals) > 1 else ""
+        raise DataError(f"{source}: {first}{refusals[0]}; correct it")
     for refusal in refusals:
         print(f"error: {source}: {refusal}; left out", file=sys.stderr)
     return molecules.table
