@@ -15,11 +15,12 @@ from tiny_runs import small_run, write_molecules
 
 import eval as evaluation
 from configs.loading import ConfigError, config_to_yaml, load_config, names_of, override_of
-from data_tools.dataset import open_graphs, open_two_files
+from data_tools.dataset import make_dataset, open_graphs, open_two_files, resolve_task
 from data_tools.graph import DataError
 from data_tools.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.readers import read_table
 from data_tools.spelling import nearest_names
+from data_tools.splits import Split
 from data_tools.targets import get_target, label_values
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL
 from training import checkpoint
@@ -183,6 +184,15 @@ def test_a_missing_label_is_refused_with_the_nearest_name(tmp_path):
         with pytest.raises(DataError) as caught:
             label_values(read_table(path), get_target("energy"), "none")
         assert f'say --set data.keys="energy={there}"' in str(caught.value) and there in str(caught.value)
+
+
+def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
+    packed = open_graphs(write_xyz(tmp_path / "a.xyz", count=6), 5.0, keys={"energy": "REF_energy"})
+    packed.table.labels["energy"] += np.arange(6)
+    parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
+    dataset = make_dataset(packed, parts, resolve_task("energy"))
+    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
+        _ = dataset.standardised_forces
 
 
 @pytest.mark.parametrize(("label", "names"), [
