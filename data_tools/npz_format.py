@@ -78,7 +78,8 @@ def _labels(
     shapes = {label: arrays[name].shape if label in keys else (count,) for label, name in names.items()}
     labels = {label: checked_array(path, arrays, name, "iuf", shapes[label]) for label, name in names.items()}
     properties = from_qm9_units({label: values for label, values in labels.items() if label in QM9_PROPERTIES})
-    return properties | {label: values.astype(np.float64) for label, values in labels.items() if label not in properties}
+    others = {label: values.astype(np.float64) for label, values in labels.items() if label not in properties}
+    return properties | others
 
 
 def checked_array(
