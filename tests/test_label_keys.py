@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
-from published_files import RAW_FILES, write_gdb9
+from published_files import RAW_FILES, write_gdb9, write_tar
 from tiny_runs import small_run, write_molecules
 
 import eval as evaluation
@@ -89,6 +89,20 @@ def test_csv_beside_sdf(tmp_path):
     table = read_table(labels, keys={"U0": "U"})
     np.testing.assert_array_equal(table.labels["U0"], read_table(labels).labels["U"])
     assert len(table.labels) == 14 and table.source.endswith("; labels not read: U0")
+
+
+def test_archives(tmp_path):
+    """QM9's own, its two files, and any one file: renamed once."""
+    sdf, labels = write_gdb9(tmp_path, RAW_FILES)
+    raw = {path.name: path.read_bytes() for path in RAW_FILES}
+    pair = {path.name: path.read_bytes() for path in (sdf, labels)}
+    other = {"a/b.xyz": write_xyz(tmp_path / "b.xyz").read_bytes()}
+    for files in (raw, pair, {"all.xyz": b"".join(raw.values())}, other):
+        path, keys = write_tar(tmp_path / "a.tar", files, "w"), KEYS if files is other else {"U0": "U"}
+        table = read_table(path, keys=keys)
+        assert set(keys) <= set(table.labels) and not set(keys.values()) & set(table.labels)
+        with pytest.raises(DataError, match="expected other, the U0"):
+            read_table(path, keys={"U0": "other"})
 
 
 def test_graphs_of_any_file(tmp_path):
