@@ -13,13 +13,14 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from data_tools.graph import DataError, StructureTable
+from data_tools.label_keys import rename
 from data_tools.progress import track
 from data_tools.qm9_formats import CSV_NAME, RAW_LARGEST, RAW_NAME, SDF_NAME, read_sdf_and_csv, table_of_records
 from data_tools.source_files import (
@@ -81,7 +82,7 @@ def read_compressed(path: Path, read: Read) -> StructureTable:
 
 
 def read_archive(
-    path: Path, is_data: Callable[[str], bool], read: Read, progress: bool = False
+    path: Path, is_data: Callable[[str], bool], read: Read, keys: Mapping[str, str], progress: bool = False
 ) -> StructureTable:
     """An archive of dsgdb9nsd_*.xyz files (ordered by gdb index), of gdb9.sdf and gdb9.sdf.csv, or of one other file.
 
@@ -90,7 +91,8 @@ def read_archive(
     Args:
         path: tar (plain, gzip, bzip2) or zip.
         is_data: whether a file of this name holds structures.
-        read: what reads such a file.
+        read: what reads such a file, with the right names of labels.
+        keys: label -> its name among the properties of QM9.
         progress: report on stderr.
 
     Raises:
@@ -107,9 +109,12 @@ def read_archive(
             table = None if first is None else table_of_records(path, chain([first], counted), describe_source(path))
         if table is not None:
             note = f"; not read: {_names(others)}" if others else ""
-            return dataclasses.replace(table, source=table.source + note)
+            return rename(path, dataclasses.replace(table, source=table.source + note), keys)
         if (folder / SDF_NAME).exists() and (folder / CSV_NAME).exists():
-            return _read_inside(path, folder / SDF_NAME, lambda sdf: read_sdf_and_csv(sdf, folder / CSV_NAME, progress))
+            table = _read_inside(
+                path, folder / SDF_NAME, lambda sdf: read_sdf_and_csv(sdf, folder / CSV_NAME, progress)
+            )
+            return rename(path, table, keys)
         if len(others) == 1:
             return _read_inside(path, next((folder / "one").iterdir()), read)
     if others:

@@ -15,6 +15,7 @@ from data_tools.graph import DataError
 from data_tools.label_keys import NO_KEYS, check_keys, rename
 from data_tools.learned_range import LearnedRange, learn
 from data_tools.readers import holds_smiles, read_table
+from data_tools.spelling import advice
 from data_tools.splits import Split
 from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
@@ -151,9 +152,11 @@ class Dataset:
         """
         known = self.forces_of(self.split.train)
         if self.forces is None or known is None or not np.isfinite(known).any():
+            table = self.packed.table
+            hint = "" if self.forces is not None else advice("forces", (*table.labels, *table.unread))
             raise DataError(
-                f"{self.packed.table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found "
-                "none; give data with forces, or learn energies alone with training.force_weight=0"
+                f"{table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found none; "
+                f"{hint or 'give data with forces'}, or learn energies alone with training.force_weight=0"
             )
         return self.forces / self.normalizer.scale
 

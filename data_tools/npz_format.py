@@ -51,19 +51,12 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
     positions = checked_array(path, arrays, "R", "iuf", (len(numbers), 3)).astype(np.float64)
     ids = _integers(path, arrays, "gdb_index", len(n_atoms)) if "gdb_index" in arrays else np.arange(len(n_atoms))
     names = {name: name for name in QM9_PROPERTIES if name in arrays} | dict(keys)
-    for label, name in keys.items():
-        if name not in arrays:
-            raise DataError(absent(path, label, name, sorted(arrays)))
-    shapes = {label: arrays[name].shape if label in keys else (len(n_atoms),) for label, name in names.items()}
-    labels = {label: checked_array(path, arrays, name, "iuf", shapes[label]) for label, name in names.items()}
-    properties = from_qm9_units({label: values for label, values in labels.items() if label in QM9_PROPERTIES})
-    others = {label: values.astype(np.float64) for label, values in labels.items() if label not in properties}
     unread = sorted(arrays.keys() - {*STRUCTURE_KEYS, *names.values(), "gdb_index", "split"})
     table = StructureTable(
         numbers=np.clip(numbers, -1, 2**31 - 1).astype(np.int32),  # out of range must stay out of range
         positions=positions,
         n_atoms=n_atoms,
-        labels=properties | others,
+        labels=_labels(path, arrays, names, len(n_atoms), keys),
         ids=ids,
         split=_split(path, arrays, len(n_atoms)) if "split" in arrays else None,
         source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
@@ -73,6 +66,20 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
     for label in keys:
         table.labels[label] = shape_of_label(path, table, label, table.labels[label])
     return check_table(path, table)
+
+
+def _labels(
+    path: Path, arrays: dict[str, np.ndarray], names: dict[str, str], count: int, keys: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """The arrays that ``names`` gives for labels, in the project's units; those of ``keys`` in any shape yet."""
+    for label, name in keys.items():
+        if name not in arrays:
+            raise DataError(absent(path, label, name, sorted(arrays)))
+    shapes = {label: arrays[name].shape if label in keys else (count,) for label, name in names.items()}
+    labels = {label: checked_array(path, arrays, name, "iuf", shapes[label]) for label, name in names.items()}
+    properties = from_qm9_units({label: values for label, values in labels.items() if label in QM9_PROPERTIES})
+    others = {label: values.astype(np.float64) for label, values in labels.items() if label not in properties}
+    return properties | others
 
 
 def checked_array(

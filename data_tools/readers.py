@@ -104,14 +104,10 @@ def _read_file(path: Path, progress: bool, keys: Mapping[str, str]) -> Structure
     def again(inside: Path) -> StructureTable:
         return _read_file(inside, progress, keys)
 
-    def archive() -> StructureTable:
-        table = read_archive(path, is_data_name, again, progress)
-        return table if table.origin == "" or not keys else rename(path, table, keys)
-
     readers: dict[str | None, Callable[[], StructureTable]] = {
         "npz": lambda: _read_npz(path, keys),
         "database": lambda: read_database(path, progress, keys),
-        "archive": archive,
+        "archive": lambda: read_archive(path, is_data_name, again, keys, progress),
         COMPRESSED: lambda: read_compressed(path, again),
         "csv": lambda: rename(path, _read_csv(path, progress), keys),
         "sdf": lambda: rename(path, _read_sdf(path, progress), keys),

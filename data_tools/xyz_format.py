@@ -17,6 +17,7 @@ from data_tools.source_files import describe_source, read_text, shown
 from data_tools.tables import ATOMIC_NUMBERS, table_of_structures
 
 HYDROGEN = {"D": 1, "T": 1}  # isotopes: the same element for a model of electrons
+ISOTOPES = {"D", "T", "d", "t"}
 HYDROGEN_NOTE = "D and T read as H"
 XYZ_ELEMENTS = ATOMIC_NUMBERS | {str(number): number for number in ATOMIC_NUMBERS.values()} | HYDROGEN
 MOST_DIGITS = 18  # of a number of atoms; Python refuses to read numbers of thousands of digits
@@ -106,7 +107,7 @@ def plain_structure(path: Path, frame: Frame, row: int) -> Structure:
     for offset, line in enumerate(frame.atoms):
         fields = line.split()
         try:
-            numbers.append(element_of(path, fields[0], frame.line + 2 + offset))
+            numbers.append(XYZ_ELEMENTS.get(fields[0]) or element_of(path, fields[0], frame.line + 2 + offset))
             positions.append((float(fields[1]), float(fields[2]), float(fields[3])))
         except DataError:
             raise
@@ -134,7 +135,7 @@ def element_of(path: Path, symbol: str, line: int) -> int:
 def isotope_note(frames: list[Frame], column: int = 0) -> str:
     """What the source of a table says of deuterium and tritium; empty where there is none."""
     atoms = (line.split(None, column + 1)[column : column + 1] for frame in frames for line in frame.atoms)
-    count = sum(field[0].upper() in HYDROGEN for field in atoms if field)
+    count = sum(field[0] in ISOTOPES for field in atoms if field)
     return f"; {HYDROGEN_NOTE}: {count} atoms" if count else ""
 
 

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
-from published_files import RAW_FILES, write_gdb9
+from published_files import RAW_FILES, write_gdb9, write_tar
 from tiny_runs import small_run, write_molecules
 
 import eval as evaluation
 from configs.loading import ConfigError, config_to_yaml, load_config, names_of, override_of
-from data_tools.dataset import open_graphs, open_two_files
+from data_tools.dataset import make_dataset, open_graphs, open_two_files, resolve_task
 from data_tools.graph import DataError
 from data_tools.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.readers import read_table
 from data_tools.spelling import nearest_names
+from data_tools.splits import Split
 from data_tools.targets import get_target, label_values
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL
 from training import checkpoint
@@ -88,6 +89,20 @@ def test_csv_beside_sdf(tmp_path):
     table = read_table(labels, keys={"U0": "U"})
     np.testing.assert_array_equal(table.labels["U0"], read_table(labels).labels["U"])
     assert len(table.labels) == 14 and table.source.endswith("; labels not read: U0")
+
+
+def test_archives(tmp_path):
+    """QM9's own, its two files, and any one file: renamed once."""
+    sdf, labels = write_gdb9(tmp_path, RAW_FILES)
+    raw = {path.name: path.read_bytes() for path in RAW_FILES}
+    pair = {path.name: path.read_bytes() for path in (sdf, labels)}
+    other = {"a/b.xyz": write_xyz(tmp_path / "b.xyz").read_bytes()}
+    for files in (raw, pair, {"all.xyz": b"".join(raw.values())}, other):
+        path, keys = write_tar(tmp_path / "a.tar", files, "w"), KEYS if files is other else {"U0": "U"}
+        table = read_table(path, keys=keys)
+        assert set(keys) <= set(table.labels) and not set(keys.values()) & set(table.labels)
+        with pytest.raises(DataError, match="expected other, the U0"):
+            read_table(path, keys={"U0": "other"})
 
 
 def test_graphs_of_any_file(tmp_path):
@@ -183,6 +198,15 @@ def test_a_missing_label_is_refused_with_the_nearest_name(tmp_path):
         with pytest.raises(DataError) as caught:
             label_values(read_table(path), get_target("energy"), "none")
         assert f'say --set data.keys="energy={there}"' in str(caught.value) and there in str(caught.value)
+
+
+def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
+    packed = open_graphs(write_xyz(tmp_path / "a.xyz", count=6), 5.0, keys={"energy": "REF_energy"})
+    packed.table.labels["energy"] += np.arange(6)
+    parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
+    dataset = make_dataset(packed, parts, resolve_task("energy"))
+    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
+        _ = dataset.standardised_forces
 
 
 @pytest.mark.parametrize(("label", "names"), [

@@ -256,7 +256,9 @@ def test_the_loss_curve_takes_the_text_of_a_csv_and_epochs_without_validation(tm
 
 
 def test_a_picture_that_cannot_be_drawn_is_one_line_and_leaves_no_old_one(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("geospore"), "propagate", True)
+    log = logging.getLogger("geospore")
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])  # whatever an earlier program has left
     (tmp_path / "tsne.png").write_bytes(b"of an earlier run")
     draw(tmp_path, subject(4), np.arange(4.0), np.full(4, np.nan), np.full((4, 3), np.nan))
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.png"]
