@@ -223,8 +223,8 @@ def _draw_errors(axes: Axes, errors: np.ndarray, unit: str, counted: str) -> Non
     axes.hist(finite, bins=bins, range=(-reach, reach), color=BLUE, alpha=0.85, edgecolor="white", linewidth=0.4)
     axes.axvline(0.0, **DIAGONAL)
     axes.set(xlim=(-reach, reach), xlabel=f"error, predicted − reference ({unit})", ylabel=counted)
-    left_out = ((outside, "outside the range"), (missing, "not finite"))
-    notes = [f"{number:,} {words}" for number, words in left_out if number]
+    notes = [f"{outside:,} outside the range"] if outside else []
+    notes += [f"{missing:,} not finite"] if missing else []
     title = f"errors ({', '.join(notes)})" if notes else "errors"
     mean = ""
     if len(finite):
