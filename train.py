@@ -1,6 +1,6 @@
 """Train a model: configuration -> data -> model -> loop -> report.
 
-    python train.py --config configs/schnet/qm9_lite.yaml --target gap --epochs 20
+    python train.py --config configs/schnet/qm9_lite_tuned.yaml --target gap --epochs 20
 
 The run folder holds config.yaml, train.log, metrics.csv, metrics.json, best and last checkpoints, predictions.csv and
 three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is one line and exit code 2.

@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         ConfigError: an unknown option.
     """
     parser = CommandLine(description="Train a model.", epilog=EPILOG)
-    parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite.yaml")
+    parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite_tuned.yaml")
     for option, (key, words) in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words))
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")

@@ -62,7 +62,7 @@ def plan(arguments: list[str]) -> tuple[Path, list[str]]:
         state = "a finished run" if finished else "an unfinished run"
         raise ConfigError(
             f"{folder} holds {state} with other settings than these, which were not applied: "
-            f"{', '.join(other[:SHOWN])}{more}; give --output FOLDER for a new run, or remove or rename {folder}"
+            f"{', '.join(other[:SHOWN])}{more}; give --output FOLDER for a new run, or --overwrite to replace this one"
         )
     return folder, [] if finished else ["--resume", str(folder), *without_output(arguments)]
 
