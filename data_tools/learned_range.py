@@ -14,6 +14,7 @@ from data_tools.statistics import RANK_TOLERANCE, WIDTH, element_counts, undeter
 from data_tools.tables import ATOMIC_NUMBERS
 
 CLOSER, FURTHER = 0.85, 1.2  # what heat adds to distances; see ``outside``
+TOUCH = 1.0  # Angstrom beyond a bond of two atoms' covalent radii; how far apart others come is chance
 RESOLUTION = 0.01  # Angstrom, of the longest link
 
 
@@ -52,10 +53,12 @@ class LearnedRange:
     @cached_property
     def closest(self) -> np.ndarray:
         """(119, 119) distances of two elements below which atoms are too close, Angstrom."""
+        from ase.data import covalent_radii  # noqa: PLC0415  (heavy)
+
         table = np.full((WIDTH, WIDTH), CLOSER * min(self.shortest.values(), default=0.0))
         for (one, other), distance in self.shortest.items():
             table[one, other] = table[other, one] = CLOSER * distance
-        return table
+        return np.minimum(table, covalent_radii[:WIDTH, None] + covalent_radii[:WIDTH] + TOUCH)
 
     @cached_property
     def loneliest(self) -> np.ndarray:

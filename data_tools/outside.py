@@ -5,13 +5,14 @@ therefore keeps what its training structures had in common, and whatever predict
 
 | kind        | rule                                                                                                |
 |-------------|-----------------------------------------------------------------------------------------------------|
-| size        | fewer or more atoms than any training structure                                                     |
+| size        | fewer or more atoms than any training structure; not for a crystal, which is all of its supercells  |
 | periodic    | a crystal where training had molecules only, or the other way round                                 |
 | charge      | a total charge outside of the range of training; a charge that no file tells counts as 0            |
 | radical     | more unpaired electrons than in training, or a molecule with an odd number of electrons (a radical, |
 |             | or an ion whose file does not tell its charge) where training had none                              |
 | close       | two atoms closer than ``CLOSER`` times the shortest distance of their two elements in training (of  |
-|             | any two, where training had none of these elements within the cutoff)                               |
+|             | any two, where training had none of these elements within the cutoff), and not further apart than a |
+|             | bond of their covalent radii and 1 Angstrom                                                         |
 | apart       | an atom without a neighbour within ``FURTHER`` times the largest distance that an atom of its       |
 |             | element had to its nearest neighbour; or parts that no chain of atoms joins whose links are within  |
 |             | ``FURTHER`` times the longest one that was needed in training, with hydrogen and without            |
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_tools.cache import PackedGraphs
-from data_tools.learned_range import CLOSER, FURTHER, LearnedRange
+from data_tools.learned_range import FURTHER, LearnedRange
 from data_tools.observed import STRUCTURES_AT_ONCE, Observed, observe
 from data_tools.statistics import element_counts
 from data_tools.tables import ELEMENTS
@@ -109,7 +110,7 @@ def findings(learned: LearnedRange, found: Observed) -> list[Finding]:
 
 
 def _size(learned: LearnedRange, found: Observed) -> Finding | None:
-    rows = (found.n_atoms < learned.n_atoms[0]) | (found.n_atoms > learned.n_atoms[1])
+    rows = ~found.periodic & ((found.n_atoms < learned.n_atoms[0]) | (found.n_atoms > learned.n_atoms[1]))
     first = int(found.n_atoms[rows.argmax()])
     words = "1 atom" if first == 1 else f"{first} atoms"
     return Finding("size", rows, f"{words}, training had {_span(learned.n_atoms)}")
@@ -147,10 +148,12 @@ def _too_close(learned: LearnedRange, found: Observed) -> Finding | None:
     rows = np.bincount(owner, minlength=len(found.n_atoms)) > 0
     of_first = near[owner == rows.argmax()]
     worst = of_first[np.argmin(found.distances[of_first] / limits[of_first])]
+    numbers = int(min(one[worst], other[worst])), int(max(one[worst], other[worst]))
+    shortest = learned.shortest.get(numbers, min(learned.shortest.values()))
     pair = f"{ELEMENTS[one[worst] - 1]}-{ELEMENTS[other[worst] - 1]}"
     return Finding(
         "close", rows,
-        f"{pair} at {found.distances[worst]:.2f} A, training had {limits[worst] / CLOSER:.2f} A or more",
+        f"{pair} at {found.distances[worst]:.2f} A, training had {shortest:.2f} A or more",
     )  # fmt: skip
 
 

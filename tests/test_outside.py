@@ -177,6 +177,11 @@ def test_limits_are_those_of_the_rule(of_molecules):
     for factor, expected in ((CLOSER + 0.01, ""), (CLOSER - 0.01, "close")):
         pair.positions[1, 2] = factor * of_molecules.shortest[6, 6]
         assert kinds(fewer, pair) == [expected]
+    apart = dataclasses.replace(of_molecules, shortest=of_molecules.shortest | {(8, 8): 3.2}, n_atoms=(2, 12))
+    pair = Atoms("O2", np.zeros((2, 3)))
+    for distance, expected in ((2.2, True), (2.5, False)):  # 0.66 A is the radius of oxygen
+        pair.positions[1, 2] = distance
+        assert ("close" in kinds(apart, pair)[0]) == expected
     benzene = ase.build.molecule("C6H6")
     direction = benzene.positions[6] - benzene.positions[0]
     for factor, expected in ((FURTHER - 0.01, ""), (FURTHER + 0.01, "apart")):
@@ -195,7 +200,7 @@ def test_crystals():
     thin = gold.copy()
     thin.set_cell(gold.cell * [1, 1, 2])
     molecule = ase.build.molecule("H2O")
-    assert kinds(learned, gold, ase.build.bulk("Au")) == ["", "size"]
+    assert kinds(learned, gold, ase.build.bulk("Au"), gold.repeat(3)) == ["", "", ""]
     assert kinds(learned, thin) == [""]  # a slab: every atom still has its neighbours
     assert "periodic" in kinds(learned, molecule)[0]
 

@@ -40,7 +40,8 @@ class Checkpoint:
         ema: their exponential moving average; empty when the run keeps none.
         optimizer: moments and step counter; empty in a converted or best checkpoint.
         information: what JSON can hold: ``config``, ``task``, ``normalizer``, ``elements``, ``versions`` and, where a
-            run wrote it, ``source`` and ``split`` of its data and its ``progress``.
+            run wrote it, ``source`` and ``split`` of its data, the ``range`` that its training structures covered (see
+            ``data_tools.learned_range``) and its ``progress``.
     """
 
     model: dict[str, np.ndarray]
