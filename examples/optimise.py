@@ -22,7 +22,7 @@ from ase import Atoms
 from ase.optimize import BFGS
 
 from configs.loading import ConfigError
-from examples.molecule import open_molecule, parser, run, write_geometry
+from examples.molecule import check_output, open_molecule, parser, positive, run, write_geometry
 
 STEPS = 500
 
@@ -63,8 +63,9 @@ def minimise(atoms: Atoms, fmax: float, steps: int = STEPS) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Optimise and write the geometry."""
     options = parser(__doc__)
-    options.add_argument("--fmax", type=float, default=0.01, help="largest force at the end, eV/A; default %(default)s")
+    options.add_argument("--fmax", type=positive, default=0.01, help="largest force at the end, eV/A; %(default)s")
     chosen = options.parse_args(arguments)
+    check_output(chosen.output)
     atoms = open_molecule(chosen.input, chosen.ckpt, chosen.dtype)
     steps = minimise(atoms, chosen.fmax)
     energy, force = atoms.get_potential_energy(), largest_force(atoms)
