@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 import argparse
 
-NOTHING = (None, argparse.SUPPRESS, False, [], "")
+NOTHING: tuple = (None, argparse.SUPPRESS, False, [], "")
 
 
 class Defaults(argparse.HelpFormatter):
