@@ -26,7 +26,7 @@ from ase.io import Trajectory
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
-from examples.molecule import Progress, open_molecule, parser, run
+from examples.molecule import Progress, check_output, open_molecule, parser, positive, run
 from examples.optimise import minimise
 
 FMAX = 0.01  # eV/Angstrom
@@ -82,11 +82,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Optimise, move, print the drift."""
     options = parser(__doc__)
     options.add_argument("--steps", type=int, default=20000, help="default: %(default)s")
-    options.add_argument("--timestep", type=float, default=0.5, help="fs; default: %(default)s")
-    options.add_argument("--temperature", type=float, default=300.0, help="of the start, K; default: %(default)s")
+    options.add_argument("--timestep", type=positive, default=0.5, help="fs; default: %(default)s")
+    options.add_argument("--temperature", type=positive, default=300.0, help="of the start, K; default: %(default)s")
     chosen = options.parse_args(arguments)
-    if chosen.steps < 1 or not chosen.timestep > 0 or not chosen.temperature > 0:
-        options.error("--steps, --timestep and --temperature must be more than 0")
+    if chosen.steps < 1:
+        options.error(f"argument --steps: expected 1 or more, got {chosen.steps}")
+    check_output(chosen.output, ".traj")
     atoms = open_molecule(chosen.input, chosen.ckpt, chosen.dtype)
     minimise(atoms, FMAX)
     start_moving(atoms, chosen.temperature)

@@ -22,7 +22,15 @@ from ase import Atoms
 from ase.optimize import BFGS
 
 from configs.loading import ConfigError
-from examples.molecule import energy_in_words, open_molecule, parser, run, write_geometry
+from examples.molecule import (
+    check_output,
+    energy_in_words,
+    open_molecule,
+    parser,
+    positive,
+    run,
+    write_geometry,
+)
 
 STEPS = 500
 
@@ -70,8 +78,9 @@ def minimise(atoms: Atoms, fmax: float, steps: int = STEPS) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Optimise and write the geometry."""
     options = parser(__doc__)
-    options.add_argument("--fmax", type=float, default=0.01, help="largest force at the end, eV/A; default %(default)s")
+    options.add_argument("--fmax", type=positive, default=0.01, help="largest force at the end, eV/A; %(default)s")
     chosen = options.parse_args(arguments)
+    check_output(chosen.output)
     atoms = open_molecule(chosen.input, chosen.ckpt, chosen.dtype)
     steps = minimise(atoms, chosen.fmax)
     print(f"minimum after {steps} steps: {energy_in_words(atoms)}, largest force {largest_force(atoms):.6f} eV/A")

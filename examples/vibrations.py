@@ -29,7 +29,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.vibrations import Vibrations
 
-from examples.molecule import open_molecule, parser, run, write_geometry
+from examples.molecule import check_output, open_molecule, parser, positive, run, write_geometry
 from examples.optimise import minimise
 
 FMAX = 1e-4  # eV/Angstrom
@@ -90,8 +90,9 @@ def finite_differences(atoms: Atoms, step: float = STEP) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> None:
     """Optimise, print both sets of frequencies side by side and write the geometry."""
     options = parser(__doc__)
-    options.add_argument("--step", type=float, default=STEP, help="of the finite differences, A; default %(default)s")
+    options.add_argument("--step", type=positive, default=STEP, help="of the finite differences, A; %(default)s")
     chosen = options.parse_args(arguments)
+    check_output(chosen.output)
     atoms = open_molecule(chosen.input, chosen.ckpt, chosen.dtype)
     minimise(atoms, FMAX)
     print("exact Hessian: compiling takes seconds", flush=True)

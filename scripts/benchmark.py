@@ -39,6 +39,7 @@ from data_tools.loader import fitted_batch
 from data_tools.md17 import SAMPLE_TRAIN
 from models import build_model
 from physics.derivatives import EnergyAndForces
+from scripts.help_defaults import Defaults
 from scripts.timed_steps import Side, answer
 from training.cpu_runtime import cores
 from training.files import write_text
@@ -184,7 +185,7 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the table."""
-    parser = argparse.ArgumentParser(description="Train step and inference beside PyG's.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Train step and inference beside PyG's.")
     parser.add_argument("--peer_python", help="interpreter with torch and torch_geometric")
     parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=[*PROFILES, DIMENETPP])
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])

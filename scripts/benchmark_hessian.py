@@ -33,6 +33,7 @@ from data_tools.graph import Budget, GraphInputs, Structure
 from models import build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 from scripts.benchmark import CUTOFF, PROFILES
+from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.files import write_text
 from training.platform import set_up, versions
@@ -123,7 +124,9 @@ def compare(atoms: int, profile: str, options: argparse.Namespace, folder: Path)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the table."""
-    parser = argparse.ArgumentParser(description="Gradients and Hessians of SchNet beside torch.func.hessian.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Gradients and Hessians of SchNet beside torch.func.hessian."
+    )
     parser.add_argument("--peer_python", required=True, help="interpreter with torch and torch_geometric")
     parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=list(PROFILES))
     parser.add_argument("--atoms", nargs="+", type=int, default=list(SIZES), choices=SIZES)

@@ -36,6 +36,7 @@ from data_tools.dataset import open_graphs
 from data_tools.graph import Budget
 from data_tools.loader import fitted_batch
 from models import NEEDS_TRIPLETS, build_model
+from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
@@ -98,7 +99,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the ways one after the other and write the table."""
-    parser = argparse.ArgumentParser(description="Ways to pad batches, measured.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Ways to pad batches, measured.")
     parser.add_argument("--model", default="dimenetpp", choices=("schnet", "dimenetpp"))
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--molecules", type=int, default=10000, help="of the shipped ones, in the epoch")

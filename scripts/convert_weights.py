@@ -60,7 +60,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--mean", type=float, help="PyG's mean, added to every atom's value")
     parser.add_argument("--std", type=float, help="PyG's std, which multiplies every atom's value")
     parser.add_argument("--check", type=Path, metavar="GOLDEN", help="parity file (.npz) to compare with")
-    parser.add_argument("--mode", choices=(*MODES, "both"), default="both", help="MindSpore's mode in the check")
+    parser.add_argument(
+        "--mode", choices=(*MODES, "both"), default="both", help="MindSpore's mode in the check; default: both"
+    )
     parser.add_argument("--output", type=Path, help="checkpoint to write (.safetensors); optional with --check")
     parsed = parser.parse_args(arguments)
     if parsed.output is None and parsed.check is None:

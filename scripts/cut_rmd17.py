@@ -23,6 +23,7 @@ import numpy as np
 from data_tools.graph import DataError
 from data_tools.md17 import MD17, RMD17, layout_of, read_frames
 from data_tools.source_files import array_names, read_arrays, shown
+from scripts.help_defaults import Defaults
 from training.files import one_line, replacing
 
 
@@ -71,7 +72,9 @@ def cut(file: Path, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the file."""
-    parser = argparse.ArgumentParser(description="The frames of a published split as a file of their own.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="The frames of a published split as a file of their own."
+    )
     parser.add_argument("--file", type=Path, required=True, help="npz file of rMD17 or MD17")
     parser.add_argument("--rows", type=Path, required=True, help="text file, one frame a line, counted from 0")
     parser.add_argument("--output", type=Path, required=True, help="npz file to write")

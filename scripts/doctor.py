@@ -82,8 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     started = time.perf_counter()
     parser = CommandLine(description="Check that this machine computes what the suite relies on.")
-    parser.add_argument("--device_target", default="CPU", choices=TARGETS)
-    parser.add_argument("--device_id", type=int, default=0)
+    parser.add_argument("--device_target", default="CPU", choices=TARGETS, help="default: %(default)s")
+    parser.add_argument("--device_id", type=int, default=0, help="default: %(default)s")
     try:
         rows = examine(parser.parse_args(arguments))
     except (Exception, KeyboardInterrupt) as error:

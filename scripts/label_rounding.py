@@ -25,6 +25,7 @@ from data_tools import qm9
 from data_tools.graph import DataError
 from data_tools.readers import read_table
 from data_tools.targets import get_target, label_values
+from scripts.help_defaults import Defaults
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def summed(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Rounding of labels to float16.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Rounding of labels to float16.")
     parser.add_argument("--target", default="U0")
     options = parser.parse_args(arguments)
     try:

@@ -23,6 +23,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from scripts.help_defaults import Defaults
+
 
 def read_curve(folder: Path) -> tuple[list[int], list[float]]:
     """Epochs and validation MAE of a run folder."""
@@ -34,7 +36,9 @@ def read_curve(folder: Path) -> tuple[list[int], list[float]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw the picture and print the last and the lowest value of each curve."""
-    parser = argparse.ArgumentParser(description="Validation curves of several runs in one picture.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Validation curves of several runs in one picture."
+    )
     parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--title", default="")
     parser.add_argument("--unit", default="eV")

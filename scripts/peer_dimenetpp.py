@@ -45,6 +45,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from help_defaults import Defaults
 from peer_bench import KINDS, PeerBench, read_rows, serve
 from peer_data import PeerBatch, PeerFrames, PeerMolecules, PeerStructures
 from peer_training import LOSSES, Problem, Recipe, read_weights, train
@@ -228,9 +229,11 @@ def run_bench(args: argparse.Namespace) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `run` of the result is the function to call."""
-    parser = argparse.ArgumentParser(description="PyTorch's DimeNet++ as a peer.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="PyTorch's DimeNet++ as a peer.")
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train torch_geometric's DimeNet++ by a configuration of ours")
+    train = commands.add_parser(
+        "train", formatter_class=Defaults, help="train torch_geometric's DimeNet++ by a configuration of ours"
+    )
     train.add_argument("--config", type=Path, default=CONFIG, help="YAML file; default: qm9_lite.yaml")
     for name, key in OPTIONS.items():
         train.add_argument(f"--{name}", metavar="VALUE", help=f"sets {key}")
@@ -238,7 +241,7 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--initial_weights", type=Path, help=".npz of sd/<key> arrays; else torch's own by the seed")
     train.add_argument("--output", type=Path, required=True, help="folder for the results")
     train.set_defaults(run=run_train)
-    bench = commands.add_parser("bench", help="time steps on request")
+    bench = commands.add_parser("bench", formatter_class=Defaults, help="time steps on request")
     bench.add_argument("--kind", choices=KINDS, default="train")
     bench.add_argument("--ids_file", type=Path, required=True, help=".npz with (n_batches, batch_size) row numbers")
     bench.set_defaults(run=run_bench)

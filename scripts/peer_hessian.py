@@ -20,13 +20,14 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from help_defaults import Defaults
 from peer_data import GivenEdges
 from torch_geometric.nn import SchNet
 
 
 def main() -> None:
     """Serve timed calls until standard input ends."""
-    parser = argparse.ArgumentParser(description="Gradients and Hessians of PyG's SchNet.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Gradients and Hessians of PyG's SchNet.")
     parser.add_argument("--structure", type=Path, required=True, help=".npz with numbers, positions, edge_index")
     for name, default in {"features": 64, "blocks": 2, "gaussians": 25, "threads": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=default)

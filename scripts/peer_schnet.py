@@ -34,6 +34,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from help_defaults import Defaults
 from peer_bench import KINDS, PeerBench, read_rows, serve
 from peer_data import GivenEdges, PeerBatch, PeerFrames, PeerMolecules, sample_split
 from peer_golden import add_golden_arguments, run_golden
@@ -99,9 +100,9 @@ def run_bench(args: argparse.Namespace) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `run` of the result is the function to call."""
-    parser = argparse.ArgumentParser(description="PyTorch's SchNet as a peer.")
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="PyTorch's SchNet as a peer.")
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train the lite SchNet of torch_geometric")
+    train = commands.add_parser("train", formatter_class=Defaults, help="train the lite SchNet of torch_geometric")
     train.add_argument("--target", choices=["gap", "U0"], required=True)
     train.add_argument("--recipe", choices=sorted(RECIPES), required=True)
     for name, default in {"epochs": 20, "batch_size": 16, "train_size": 10000, "seed": 0, "threads": 1}.items():
@@ -109,7 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--initial_weights", type=Path, help=".npz of sd/<key> arrays; else torch's own by the seed")
     train.add_argument("--output", type=Path, required=True, help="folder for the results")
     train.set_defaults(run=run_train)
-    bench = commands.add_parser("bench", help="time steps on request")
+    bench = commands.add_parser("bench", formatter_class=Defaults, help="time steps on request")
     for name, default in {"features": 64, "blocks": 2, "gaussians": 25, "batch_size": 32, "threads": 2}.items():
         bench.add_argument(f"--{name}", type=int, default=default)
     bench.add_argument("--cutoff", type=float, default=CUTOFF)
@@ -118,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     bench.add_argument("--ids_file", type=Path, required=True, help=".npz with (n_batches, batch_size) row numbers")
     bench.add_argument("--ids_key", help="name of the array in ids_file; default: the first")
     bench.set_defaults(run=run_bench)
-    golden = commands.add_parser("golden", help="write a parity file for weights of any size")
+    golden = commands.add_parser("golden", formatter_class=Defaults, help="write a parity file for weights of any size")
     add_golden_arguments(golden)
     golden.set_defaults(run=run_golden)
     return parser.parse_args()

@@ -27,13 +27,16 @@ from data_tools.plausibility import unit_suspicions
 from data_tools.readers import SUPPORTED, read_table
 from data_tools.source_files import one_line
 from data_tools.tables import QM9
+from scripts.help_defaults import Defaults
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=f"SOURCE is one of: {SUPPORTED}.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description=__doc__.split("\n")[0], epilog=f"SOURCE is one of: {SUPPORTED}."
+    )
     parser.add_argument("--source", type=Path, help="file or folder to read; with --download, the folder to fetch into")
     parser.add_argument("--output", type=Path, required=True, help="folder of packed graphs to write")
     parser.add_argument("--cutoff", type=float, default=5.0, help="Angstrom (default: 5.0)")

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from mindspore import profiler
 
 from scripts.benchmark import DIMENETPP, KINDS, PROFILES, batches_of, our_steps
+from scripts.help_defaults import Defaults
 
 
 def measure(profile: str, batch_size: int, kind: str, steps: int, folder: Path) -> list[dict[str, str]]:
@@ -44,7 +45,9 @@ def measure(profile: str, batch_size: int, kind: str, steps: int, folder: Path) 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Milliseconds per step of each kind of operator.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Milliseconds per step of each kind of operator."
+    )
     parser.add_argument("--profile", default="lite", choices=[*PROFILES, DIMENETPP])
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--kind", default="train", choices=KINDS)

@@ -43,6 +43,7 @@ from data_tools.dataset import open_graphs
 from data_tools.loader import TrainingBatches, training_batches
 from models import build_model
 from scripts.benchmark import CUTOFF, LAW, PROFILES
+from scripts.help_defaults import Defaults
 from training.files import write_text
 from training.optimizer import AdamW, operator_scalars
 from training.platform import set_up, versions
@@ -134,7 +135,9 @@ def allreduce_milliseconds(devices: int, numbers: int, latency: float, per_numbe
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Measure one and two devices and predict more.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Measure one and two devices and predict more."
+    )
     parser.add_argument("--profile", default="full", choices=sorted(PROFILES))
     parser.add_argument("--batch_size", type=int, default=128, help="molecules in a batch, over all devices")
     parser.add_argument("--output", type=Path, help="file for the numbers")

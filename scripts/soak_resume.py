@@ -26,6 +26,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from scripts.help_defaults import Defaults
 from training import checkpoint as checkpoints
 from training.files import write_text
 from training.platform import versions
@@ -112,7 +113,9 @@ def soak(kills: int, seed: int, folder: Path) -> tuple[list[str], bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Kill runs at random moments and compare them with an unkilled one.")
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Kill runs at random moments and compare them with an unkilled one."
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--output", type=Path, help="file for the report")

@@ -116,6 +116,30 @@ def test_drift_is_a_slope():
     assert dynamics.drift(times, -4000.0 + 0.009 * times, 9) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("program", "words", "expected"),
+    [
+        (optimise, ["--output", "m.foo"], "ASE writes no format of this ending"),
+        (optimise, ["--output", "m"], "ASE writes no format of this ending"),
+        (vibrations, ["--output", "m.out"], "ASE writes no format of this ending"),
+        (vibrations, ["--output", "no/m.xyz"], "cannot be written there"),
+        (optimise, ["--output", "."], "a folder"),
+        (dynamics, ["--output", "m.xyz"], "ends in .traj"),
+        (dynamics, ["--timestep", "inf"], "got inf"),
+        (dynamics, ["--steps", "-3"], "got -3"),
+        (vibrations, ["--step", "0"], "got 0"),
+        (optimise, ["--fmax", "nan"], "got nan"),
+    ],
+)
+def test_arguments_are_checked_before_the_work(program, words, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "open_molecule", lambda *_: pytest.fail("the work has begun"))
+    assert molecule.run(program.main, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
     assert molecule.run(optimise.main, ["--input", str(tmp_path / "none.xyz")]) == 2
     assert molecule.run(dynamics.main, ["--steps", "0"]) == 2

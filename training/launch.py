@@ -37,7 +37,7 @@ def is_launched() -> bool:
     """
     if os.environ.get(ROLE) or number("OMPI_COMM_WORLD_SIZE", 1) > 1:
         return True
-    return number("RANK_SIZE", 1) > 1 and any(os.environ.get(name) for name in TABLES)
+    return number("RANK_SIZE", 1) > 1 and any(Path(os.environ[name]).is_file() for name in TABLES if name in os.environ)
 
 
 def is_scheduler() -> bool:
