@@ -183,7 +183,8 @@ def _brought(variable: str, folder: Path, said: str) -> str:
                         folder, ", ".join(found))  # fmt: skip
         return str(folder) if found else ""
     for note in folder.glob(NOTES):
-        note.unlink(missing_ok=True)  # or the job, started again, would take this for all of it
+        with contextlib.suppress(OSError):
+            note.unlink()  # or the job, started again, would take this for all of it
     if damaged:
         raise JobError(f"c2net cannot unpack {', '.join(damaged)}; look at its lines above, and make the archive again")
     raise JobError(
