@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import MINI, REPOSITORY, light, options
+from tiny_runs import MINI, REPOSITORY, light, options, small_run
 
 from training import interruption, launch, startup
 from training.launch import RankError, check_launch, is_launched, launched_rank
@@ -165,9 +165,12 @@ def test_an_interruption_is_one_line(name):
     assert (process.returncode, error) == (code, f"{interruption.words(signals[-1])}\n")
 
 
+@pytest.mark.usefixtures("same_mode")
 def test_ctrl_c_while_mindspore_compiles(molecules, tmp_path):
-    """One line, and nothing of MindSpore's in the working folder."""
-    words = options(molecules, tmp_path / "run", "--config", str(MINI), **light(model__blocks=6))
+    """One line, nothing of MindSpore's in the working folder, and the run that was to be replaced is as it was."""
+    finished = small_run(molecules, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    words = options(molecules, finished, "--config", str(MINI), "--overwrite", **light(model__blocks=6))
     process = subprocess.Popen(
         [sys.executable, "-u", str(REPOSITORY / "train.py"), *words], cwd=tmp_path, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -179,7 +182,8 @@ def test_ctrl_c_while_mindspore_compiles(molecules, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (130, "interrupted by Ctrl-C (SIGINT)\n")
-    assert {path.name for path in tmp_path.iterdir()} <= {"run"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
 def test_a_launch_with_a_taken_port_is_one_line(tmp_path):
