@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 from test_train_mistakes import COMMANDS, VALUES
-from tiny_runs import MINI, light, options, small_run, write_molecules
+from tiny_runs import MINI, files_and_a_run, light, options, small_run, write_molecules
 
 import eval as evaluation
 import train
@@ -40,24 +40,7 @@ def error_of(capsys) -> str:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Good and bad files, and a finished run that no test may change."""
-    folder = tmp_path_factory.mktemp("files")
-    write_molecules(folder / "molecules.npz", range(80))
-    write_molecules(folder / "unlabelled.npz", range(80), labels=False)
-    whole = (folder / "molecules.npz").read_bytes()
-    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    small_run(folder / "molecules.npz", folder / "run")
-    checkpoint = (folder / "run" / "best.safetensors").read_bytes()
-    (folder / "cut.safetensors").write_bytes(checkpoint[: len(checkpoint) // 2])
-    (folder / "damaged.safetensors").write_bytes(checkpoint[:-9] + b"x" + checkpoint[-8:])
-    (folder / "unfinished").mkdir()
-    (folder / "unfinished" / "config.yaml").write_bytes((folder / "run" / "config.yaml").read_bytes())
-    (folder / "no_yaml.yaml").write_text("model: {features: 3")
-    (folder / "list.yaml").write_text("- model\n")
-    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    (folder / "section.yaml").write_text("optimiser: {lr: 1.0}\n")
-    (folder / "key.yaml").write_text("training: {epoch: 3}\n")
-    (folder / "type.yaml").write_text("training: {epochs: three}\n")
-    return folder
+    return files_and_a_run(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, REPOSITORY, light, options, write_molecules
+from tiny_runs import MINI, REPOSITORY, files_and_a_run, light, options
 
 import train
 from training import checkpoint as checkpoints
@@ -20,27 +20,7 @@ CONFIG = ("--config", str(MINI))
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Good and bad files, and one run."""
-    folder = tmp_path_factory.mktemp("files")
-    write_molecules(folder / "molecules.npz", range(80))
-    write_molecules(folder / "unlabelled.npz", range(80), labels=False)
-    whole = (folder / "molecules.npz").read_bytes()
-    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    arguments = options(folder / "molecules.npz", folder / "run", *CONFIG, **light())
-    assert train.main(arguments) == 0
-    checkpoint = (folder / "run" / "best.safetensors").read_bytes()
-    (folder / "cut.safetensors").write_bytes(checkpoint[: len(checkpoint) // 2])
-    damaged = bytearray(checkpoint)
-    damaged[-9] ^= 1
-    (folder / "damaged.safetensors").write_bytes(damaged)
-    (folder / "unfinished").mkdir()
-    (folder / "unfinished" / "config.yaml").write_bytes((folder / "run" / "config.yaml").read_bytes())
-    (folder / "no_yaml.yaml").write_text("model: {features: 3")
-    (folder / "list.yaml").write_text("- model\n")
-    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    (folder / "section.yaml").write_text("optimiser: {lr: 1.0}\n")
-    (folder / "key.yaml").write_text("training: {epoch: 3}\n")
-    (folder / "type.yaml").write_text("training: {epochs: three}\n")
-    return folder
+    return files_and_a_run(tmp_path_factory.mktemp("files"))
 
 
 def one_line(capsys) -> str:

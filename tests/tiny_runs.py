@@ -77,6 +77,28 @@ def small_run(molecules: Path, folder: Path, *extra: str, **settings: Any) -> Pa
     return folder
 
 
+def files_and_a_run(folder: Path) -> Path:
+    """Fill a folder with good and bad files, and a finished run in ``run``; returns it."""
+    write_molecules(folder / "molecules.npz", range(80))
+    write_molecules(folder / "unlabelled.npz", range(80), labels=False)
+    whole = (folder / "molecules.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    checkpoint = (small_run(folder / "molecules.npz", folder / "run") / "best.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(checkpoint[: len(checkpoint) // 2])
+    damaged = bytearray(checkpoint)
+    damaged[-9] ^= 1
+    (folder / "damaged.safetensors").write_bytes(damaged)
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "config.yaml").write_bytes((folder / "run" / "config.yaml").read_bytes())
+    (folder / "no_yaml.yaml").write_text("model: {features: 3")
+    (folder / "list.yaml").write_text("- model\n")
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (folder / "section.yaml").write_text("optimiser: {lr: 1.0}\n")
+    (folder / "key.yaml").write_text("training: {epoch: 3}\n")
+    (folder / "type.yaml").write_text("training: {epochs: three}\n")
+    return folder
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     with path.open(newline="") as file:
