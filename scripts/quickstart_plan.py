@@ -6,12 +6,14 @@ taken for this one nor continued as this one.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings say nothing to a user
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training.startup import begin
+
+if __name__ == "__main__":
+    begin()
 
 from configs.loading import ConfigError, config_to_dict, load_config
 from configs.schema import Config

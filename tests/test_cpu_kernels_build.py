@@ -149,7 +149,7 @@ def test_a_run_says_whether_it_has_kernels(monkeypatch):
     [
         ({}, 1),
         ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "4", "MS_SCHED_HOST": "127.0.0.1"}, 4),
-        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "4", "MS_SCHED_HOST": "10.0.0.1"}, 1),
+        ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "4", "MS_SCHED_HOST": "server0"}, 1),
         ({"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "16", "GEOSPORE_LOCAL_PROCESSES": "8"}, 8),
         ({"MS_ROLE": "MS_WORKER", "GEOSPORE_LOCAL_PROCESSES": "64"}, 64),
         ({"MS_ROLE": "MS_WORKER", "GEOSPORE_LOCAL_PROCESSES": "8", "MSRUN_CPU_LIST": "[0]"}, 1),

@@ -119,7 +119,7 @@ def test_the_schedule_of_the_port(tmp_path, molecules):
         ({"training.label_smoothing": 0.1}, "label_smoothing"),
         ({"training.drop_path": 0.1}, "drop_path"),
         ({"run.amp_level": "O1"}, "O0, O2, O3"),
-        ({"run.amp_level": "O3", "run.dtype": "float64"}, "expected dtype float32, got float64"),
+        ({"run.amp_level": "O3", "run.dtype": "float64"}, "run.dtype float64: expected float32"),
         ({"schedule.warmup_steps": 5}, "give one of the two"),
     ],
 )

@@ -19,6 +19,7 @@ from configs.loading import config_to_yaml, load_config
 from data_tools.readers import read_table
 from data_tools.statistics import element_counts, regression_metrics
 from data_tools.targets import TARGETS
+from experiment import run_report
 from training import checkpoint as checkpoints
 from training import provenance
 
@@ -75,8 +76,9 @@ def test_the_log_the_metrics_and_the_checkpoints_say_where_they_come_from(finish
 def test_the_curves_stand_beside_baselines_of_the_validation_molecules(finished, molecules, monkeypatch, tmp_path):
     """As a run draws them: the MAE of the baselines on the molecules whose MAE the curve shows."""
     drawn = {}
-    monkeypatch.setattr(train, "draw", lambda *_: None)
-    monkeypatch.setattr(train, "draw_history", lambda _, subject, __, *both: drawn.update(subject=subject, both=both))
+    monkeypatch.setattr(run_report, "draw", lambda *_: None)
+    keep = lambda _, subject, __, *both: drawn.update(subject=subject, both=both)  # noqa: E731
+    monkeypatch.setattr(run_report, "draw_history", keep)
     folder = small_run(molecules, tmp_path / "run", run__plots="true")
     gap = read_table(molecules).labels["gap"]
     with np.load(folder / "split.npz") as split:
