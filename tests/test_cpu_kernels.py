@@ -299,6 +299,17 @@ def test_activations_hold_at_every_size_of_argument(threaded):
 
 
 @needs_kernels
+@pytest.mark.parametrize("function", ["swish", "shifted_softplus"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_slopes_far_from_zero(function, dtype, threaded):
+    """Where e^x is more than float64 holds: a network that diverges must not lose its gradient without a word."""
+    x = np.array([-3e4, -1000.0, -720.0, 720.0, 1000.0, 3e4], dtype)
+    for order, right in ((1, x > 0), (2, 0 * x)):
+        found = call(threaded[1], f"{function}_{order}", [x, np.ones_like(x)], x.shape)
+        np.testing.assert_allclose(found, right, rtol=0, atol=1e-30)
+
+
+@needs_kernels
 @pytest.mark.parametrize("name", ["swish_0", "shifted_softplus_0"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_not_a_number_stays_visible(name, dtype, threaded):

@@ -10,7 +10,8 @@
 
 namespace {
 
-inline double exponential(double x) { return std::exp(x); }
+// Clamped where e^x would be infinite: the sigmoid times infinity is not a number.
+inline double exponential(double x) { return std::exp(x > 700.0 ? 700.0 : x); }
 
 // e^x to 1 unit in the last place for |x| < 87, and clamped beyond: reduction by ln 2 in two parts, then a polynomial.
 inline float exponential(float x) {
