@@ -38,6 +38,14 @@ HEXBIN_FROM = 2000  # points; from here on single dots hide the density
 DIAGONAL: dict[str, Any] = {"color": GREY, "linewidth": 1.1, "linestyle": (0, (5, 3))}
 
 
+class PlainLogFormatter(LogFormatter):
+    """Matplotlib's choice of labels, written 0.6 and not 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a tick, or nothing."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def plot_predictions(
     labels: np.ndarray,
     predictions: np.ndarray,
@@ -286,8 +294,8 @@ def _scale_axis(axes: Axes, values: np.ndarray) -> None:
     """Logarithmic where values span more than a factor of 5: a linear axis would show the first epochs only."""
     if len(values) and values.min() > 0 and values.max() > 5 * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+        axes.yaxis.set_major_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.6)))
+        axes.yaxis.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.6)))
     else:
         show_full_numbers(axes.yaxis, values)
 
