@@ -1,4 +1,4 @@
-"""AdamW, clipping, the moving average and the schedules against their laws in float64 and against torch's numbers."""
+"""AdamW, clipping and the moving average against their laws in float64 and against torch's numbers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
-from training.optimizer import (
-    SCHEDULES,
-    AdamW,
-    average_of,
-    clip_by_norm,
-    flatten,
-    learning_rate,
-    moments_of,
-    operator_scalars,
-    set_state,
-)
+from training.optimizer import AdamW, average_of, clip_by_norm, flatten, moments_of, operator_scalars, set_state
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 DTYPES = ("float32", "float64")
@@ -330,113 +320,3 @@ def test_decays_that_float32_rounds_to_one(beta):
     _, _, update = make(weights, beta1=beta, beta2=beta, lr=1e-3)
     for found, weight in zip(update(next(gradients(1, "float32"))), weights, strict=True):
         assert np.all(np.isfinite(found)) and 0 < np.abs(found - weight).max() < 1.3e-3
-
-
-# torch 2.13: OneCycleLR(SGD([p], lr=1.0), max_lr=2e-3, total_steps=10), the rate before each step
-TORCH_ONE_CYCLE = [
-    7.999999999999999e-05, 0.0010400000000000001, 0.002, 0.0019009692640269472, 0.001623491307899526,
-    0.0012225240438725783, 0.0007774839561274215, 0.00037651669210047396, 9.903873597305257e-05, 8e-09,
-]  # fmt: skip
-
-
-def test_one_cycle_is_torchs():
-    found = [learning_rate("one_cycle", step, 10, 2e-3) for step in range(10)]
-    np.testing.assert_allclose(found, TORCH_ONE_CYCLE, rtol=1e-12, atol=1e-18)
-
-
-def test_one_cycle_whose_rise_is_one_step_begins_at_its_top():
-    """The warm-up of 0.1 of 10 steps has no length to divide by."""
-    rates = [learning_rate("one_cycle", step, 10, 2e-3, warmup_fraction=0.1) for step in range(10)]
-    assert rates[0] == 2e-3 and rates == sorted(rates, reverse=True)
-
-
-def test_cosine():
-    found = [learning_rate("cosine", step, 8, 1.0, min_lr=0.2) for step in range(9)]
-    np.testing.assert_allclose(found, 0.2 + 0.4 * (1 + np.cos(np.pi * np.arange(9) / 8)), rtol=1e-12)
-
-
-def test_exponential_and_step():
-    smooth = [learning_rate("exponential", step, 99, 1.0, decay_rate=0.25, decay_steps=4) for step in range(9)]
-    np.testing.assert_allclose(smooth, 0.25 ** (np.arange(9) / 4), rtol=1e-12)
-    stairs = [learning_rate("step", step, 99, 1.0, decay_rate=0.25, decay_steps=4) for step in range(9)]
-    np.testing.assert_allclose(stairs, 0.25 ** (np.arange(9) // 4), rtol=1e-12)
-
-
-def test_plateau_and_constant():
-    found = [learning_rate("plateau", 5, 99, 1.0, decay_rate=0.5, reductions=count) for count in range(4)]
-    assert found == [1.0, 0.5, 0.25, 0.125]
-    assert {learning_rate("constant", step, 99, 0.3) for step in range(99)} == {0.3}
-
-
-@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "one_cycle"])
-def test_the_warm_up_rises_in_a_line_and_the_schedule_follows_it(name):
-    settings = {"warmup_steps": 4, "warmup_lr": 0.2, "decay_steps": 3}
-    found = [learning_rate(name, step, 20, 1.0, **settings) for step in range(20)]
-    np.testing.assert_allclose(found[:4], [0.4, 0.6, 0.8, 1.0], rtol=1e-12)
-    without = [learning_rate(name, step, 16, 1.0, decay_steps=3) for step in range(16)]
-    np.testing.assert_allclose(found[4:], without, rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_the_rate_never_falls_below_its_minimum(name):
-    settings = {"min_lr": 0.1, "decay_rate": 0.1, "decay_steps": 2, "reductions": 9}
-    found = [learning_rate(name, step, 40, 1.0, **settings) for step in range(45)]
-    assert min(found) >= 0.1 and max(found) <= 1.0
-
-
-FRACTIONS = (0, 0.1, 0.3, 0.5, 1)
-
-
-def shapes_of(name, total):
-    """Warm-ups and cool-downs from none to more than the run; ``one_cycle`` has a warm-up of its own."""
-    lengths = {0, 1, 2, total // 2, total - 1, total, total + 2}
-    for warmup in lengths if name != "one_cycle" else (0, 3):
-        for cooldown in lengths:
-            for fraction in FRACTIONS if name == "one_cycle" else (0.3,):
-                yield {"warmup_steps": warmup, "cooldown_steps": cooldown, "warmup_fraction": fraction}
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_every_length_has_a_rate(name):
-    """Between 0 and the highest for every step of every run, and in each run one that is not next to nothing."""
-    lr, numbers = 1e-3, {"decay_rate": 0.1, "decay_steps": 2, "reductions": 1}
-    for total in range(1, 51):
-        for shape in shapes_of(name, total):
-            for least in (0.0, 1e-5, lr):
-                rates = [learning_rate(name, k, total, lr, min_lr=least, **shape, **numbers) for k in range(total)]
-                assert all(0 <= rate <= lr for rate in rates), (total, shape)
-                begun = 0 if name == "one_cycle" else shape["warmup_steps"]
-                assert min(rates[begun:], default=least) >= least, (total, shape)
-                assert max(rates) >= lr / 100, (total, shape)
-
-
-def torch_one_cycle(step, total, lr, fraction):
-    """As torch.optim.lr_scheduler.OneCycleLR.get_lr computes it, with its defaults."""
-    phases = [(fraction * total - 1, lr / 25, lr), (total - 1, lr, lr / 25 / 1e4)]
-    begin = 0
-    for number, (end, first, last) in enumerate(phases):
-        if step <= end or number == 1:
-            return last + (first - last) / 2 * (1 + np.cos(np.pi * (step - begin) / (end - begin)))
-        begin = end
-
-
-def test_one_cycle_is_torchs_at_every_length():
-    """Where torch divides by zero the first step is the peak; where its fall takes less than a step, ours takes one."""
-    for step, expected in enumerate(TORCH_ONE_CYCLE):
-        assert torch_one_cycle(step, 10, 2e-3, 0.3) == pytest.approx(expected, rel=1e-12, abs=1e-18)
-    for total in range(1, 51):
-        for fraction in FRACTIONS:
-            rates = [learning_rate("one_cycle", step, total, 1.0, warmup_fraction=fraction) for step in range(total)]
-            peak = fraction * total - 1
-            if total == 1 or peak == 0:
-                assert rates[0] == 1.0
-            elif fraction == 1 or total * (1 - fraction) >= 1:
-                expected = [torch_one_cycle(step, total, 1.0, fraction) for step in range(total)]
-                np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-15)
-            if peak >= 0 and peak == round(peak):
-                assert rates[round(peak)] == max(rates) == pytest.approx(1.0, rel=1e-12)
-
-
-def test_an_unknown_schedule():
-    with pytest.raises(ValueError, match="expected one of constant, cosine"):
-        learning_rate("linear", 0, 1, 1.0)
