@@ -226,7 +226,7 @@ def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) ->
         DeviceError: the device is not there.
     """
     file = checkpoints.find(path)
-    return trained_of(checkpoints.load(file), file, overrides)
+    return trained_of(checkpoints.load_weights(file), file, overrides)
 
 
 def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
@@ -326,7 +326,7 @@ def load_calculator(
     """
     chosen = [("run.amp_level", "O0"), *([("run.dtype", dtype)] if dtype else [])]
     file = checkpoints.find(path)
-    checkpoint = checkpoints.load(file)
+    checkpoint = checkpoints.load_weights(file)
     kept = Checkpoint(checkpoint.weights, information=checkpoint.information)
     return CalculatorRecipe(kept, file, (*overrides, *chosen), skin)()
 

@@ -90,7 +90,7 @@ def run(
     previous = checkpoints.newest(folder, damaged.append) if place.resume else None
     model = build_single(config, task)
     if config.training.pretrained and previous is None:
-        pretrained = checkpoints.load(config.training.pretrained)
+        pretrained = checkpoints.load_weights(config.training.pretrained)
         checkpoints.assign(model, pretrained.weights, config.training.pretrained)
     config, dataset, adapted = open_fitted(config, task, chosen)
     split = dataset.split

@@ -79,6 +79,9 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
                 f"--resume {folder} continues the run in that folder: leave out --output and --overwrite, or copy the "
                 "folder first and resume the copy"
             )
+        if not (folder / CONFIG).is_file():
+            found = "a file" if folder.is_file() else f"none with {CONFIG}" if folder.is_dir() else "nothing there"
+            raise ConfigError(f"--resume {folder}: expected the folder of a run, found {found}; check the path")
         check_resume_model(load_config(folder / CONFIG), changes, str(folder))
         config = load_config(folder / CONFIG, changes)
         place = RunFolder(folder, resume=True)

@@ -196,6 +196,11 @@ def test_a_run_that_was_killed_before_its_first_epoch_goes_on(files, tmp_path, m
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml", "split.npz", "train.log", "last.safetensors"
     }  # fmt: skip
+    capsys.readouterr()
+    assert evaluation.main(["--ckpt", str(tmp_path / "run")]) == 2
+    assert "has not saved any step yet" in error_of(capsys)
+    assert train.main(into(files / "run", run__output=tmp_path / "b", training__pretrained=tmp_path / "run")) == 2
+    assert "has not saved any step yet" in error_of(capsys)
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
     first, second = (checkpoints.load(files / "run" / "last.safetensors"), checkpoints.load(tmp_path / "run"))
     assert all(np.array_equal(first.model[name], second.model[name]) for name in first.model)

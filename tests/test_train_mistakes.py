@@ -46,7 +46,9 @@ COMMANDS = {
     "unknown device": ((*CONFIG, "--device_target", "cpu"), "did you mean 'CPU'?"),
     "--set without a value": ((*CONFIG, "--set", "training.epochs"), "expected section.key=value"),
     "--set without a section": ((*CONFIG, "--set", "epochs=3"), "expected section.key=value"),
-    "resume nothing": (("--resume", "{files}/nothing"), "No such file"),
+    "resume nothing": (("--resume", "{files}/nothing"), "expected the folder of a run, found nothing there"),
+    "resume a file": (("--resume", "{files}/run/last.safetensors"), "expected the folder of a run, found a file"),
+    "resume another folder": (("--resume", "{files}"), "found none with config.yaml"),
     "resume without a checkpoint": (("--resume", "{files}/unfinished"), "last.safetensors", "found nothing"),
     "resume with an average the run has not": (
         ("--resume", "{files}/run", "--epochs", "2", "--set", "optimizer.ema_decay=0.9"),

@@ -184,6 +184,22 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(**groups, information=information)
 
 
+def load_weights(path: str | Path) -> Checkpoint:
+    """As ``load``, for whom the weights are meant to be good for something.
+
+    Raises:
+        CheckpointError: as ``load``, or the state before the first step of a run.
+    """
+    checkpoint = load(path)
+    progress = checkpoint.information.get("progress")
+    if isinstance(progress, dict) and progress.get("step") == 0:
+        raise CheckpointError(
+            f"{find(path)}: expected trained weights, this run has not saved any step yet; wait for its first epoch or "
+            "continue it with --resume"
+        )
+    return checkpoint
+
+
 def find(path: str | Path) -> Path:
     """The checkpoint file that a file or a run folder stands for.
 
