@@ -50,7 +50,7 @@ environment() {
             return
         fi
     fi
-    if [[ -d "$folder" && ! -f "$folder/pyvenv.cfg" && -n "$(ls -A "$folder")" ]]; then
+    if [[ -d "$folder" && ! -f "$folder/pyvenv.cfg" && ! -f "$folder/.made" && -n "$(ls -A "$folder")" ]]; then
         echo "error: $folder: expected a virtual environment or nothing there, found other files" >&2
         return 2
     fi
