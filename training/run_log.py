@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import sys
 from pathlib import Path
+
+from training.files import one_line
 
 log = logging.getLogger("geospore")
 FORMAT = logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -23,6 +27,28 @@ class Kept(logging.Handler):
         self.records.append(record)
 
 
+class _GivesUp:
+    """A handler that cannot write any more (a full disk, a closed pipe) says so once, instead of at every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  as logging calls it
+        """Take the handler out."""
+        log.removeHandler(self)  # type: ignore[arg-type]
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):  # whoever has closed it does not listen
+            return
+        where = getattr(self, "baseFilename", "standard output")
+        with contextlib.suppress(OSError, ValueError):
+            print(f"warning: the log cannot be written to {where} any more ({one_line(error)})", file=sys.stderr)
+
+
+class _Shown(_GivesUp, logging.StreamHandler):
+    """Lines on standard output."""
+
+
+class _Written(_GivesUp, logging.FileHandler):
+    """Lines in a file."""
+
+
 def set_up_log() -> None:
     """Lines go to standard output, and are kept for the file that ``log_to`` may name later."""
     log.setLevel(logging.INFO)
@@ -30,7 +56,9 @@ def set_up_log() -> None:
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    shown = logging.StreamHandler(sys.stdout)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no error
+    shown = _Shown(sys.stdout)
     shown.setFormatter(FORMAT)
     log.addHandler(shown)
     log.addHandler(Kept())
@@ -49,7 +77,7 @@ def log_to(file: Path, fresh: bool = False, last: bool = True) -> None:
     kept = next((handler for handler in log.handlers if isinstance(handler, Kept)), None)
     before = next((handler for handler in log.handlers if isinstance(handler, logging.FileHandler)), None)
     if before is None or before.baseFilename != os.path.abspath(file):
-        handler = logging.FileHandler(file, "w" if fresh else "a", encoding="utf-8")
+        handler = _Written(file, "w" if fresh else "a", encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(FORMAT)
         for record in kept.records if kept else []:
             handler.handle(record)
