@@ -192,7 +192,7 @@ def load_weights(path: str | Path) -> Checkpoint:
     """
     checkpoint = load(path)
     progress = checkpoint.information.get("progress")
-    if isinstance(progress, dict) and progress.get("step") == 0:
+    if checkpoint.optimizer and isinstance(progress, dict) and progress.get("step") == 0:  # not converted weights
         raise CheckpointError(
             f"{find(path)}: expected trained weights, this run has not saved any step yet; wait for its first epoch or "
             "continue it with --resume"
