@@ -44,7 +44,7 @@ from data_tools.label_keys import NO_KEYS
 from data_tools.outside import compare
 from data_tools.plausibility import unit_suspicions
 from data_tools.readers import GEOMETRY_WARNING
-from data_tools.source_files import same_content
+from data_tools.source_files import same_content, sha256_of
 from data_tools.splits import Split, digest, make_split
 from data_tools.statistics import element_counts
 from data_tools.tables import name_of_row, row_of_atom
@@ -78,7 +78,7 @@ from session import (
 )
 from training.files import csv_text, write_rows, write_text
 from training.platform import versions
-from training.provenance import Command, command_of, sha256_of
+from training.provenance import Command, command_of
 from training.report import metrics_table, write_metrics, write_predictions
 from training.run_log import set_up_log
 from training.visible_devices import unused, warn_of_unused

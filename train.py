@@ -32,6 +32,7 @@ from assembly import (
 )
 from configs.loading import ConfigError, config_to_yaml
 from configs.schema import Config
+from data_tools.source_files import sha256_of
 from data_tools.splits import Split, save_split
 from experiment.run_report import describe, report
 from experiment.training_options import chosen_sizes, configure, parse_arguments
@@ -89,18 +90,18 @@ def run(
     damaged: list[str] = []
     previous = checkpoints.newest(folder, damaged.append) if place.resume else None
     model = build_single(config, task)
+    pretrained = None
     if config.training.pretrained and previous is None:
-        pretrained = checkpoints.load_weights(config.training.pretrained)
-        checkpoints.assign(model, pretrained.weights, config.training.pretrained)
+        file = checkpoints.find(config.training.pretrained)
+        checkpoints.assign(model, checkpoints.load_weights(file).weights, config.training.pretrained)
+        pretrained = {"file": str(file), "sha256": sha256_of(file)}
     config, dataset, adapted = open_fitted(config, task, chosen)
     split = dataset.split
     if previous is not None:
         check_continuation(config, dataset, task, previous, folder)
     origin = provenance.of_run(
-        command, dataset.packed.table.source,
-        checkpoints.find(config.training.pretrained) if config.training.pretrained and previous is None else None,
-        previous.information if previous else None,
-    )  # fmt: skip
+        command, dataset.packed.table.source, pretrained, previous.information if previous else None
+    )
     for line in provenance.log_lines(origin):
         log.info("%s", line)
     describe(config, dataset, task, model, ranks, adapted)

@@ -22,8 +22,6 @@ BOUNDS = {
     "below": (operator.lt, "less than"),
 }
 FOLDER = Path(__file__).parent
-#: what people call a choice of ``run.device_target``; the nearest by its letters is another
-SYNONYMS = {"npu": "ascend", "cuda": "gpu"}
 TWO_FILES = {"train_file", "test_file"}  # of the section data, instead of its file
 LARGEST_FILE = 20_000  # bytes; the complete configuration has 2,000, and brackets take quadratic time
 LARGEST_NUMBER = 2**31 - 1  # of whole numbers: seeds, sizes and counts are 32 bits in MindSpore
@@ -294,7 +292,7 @@ def _known(given: Iterable[Any], valid: Iterable[str], where: str, what: str) ->
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
     names = {str(choice).lower(): str(choice) for choice in valid}
-    name = SYNONYMS.get(name.lower(), name[:80])  # the search takes quadratic time
+    name = name[:80]  # the search takes quadratic time
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {names[close[0]]!r}? " if close else ""
     return f"{hint}expected one of {', '.join(names.values())}"

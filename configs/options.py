@@ -38,7 +38,7 @@ KEY_SYNONYMS = {
     "mixed_precision": "run.amp_level", "pretrained_ckpt": "training.pretrained", "patience": "training.early_stop",
     "loss_fn": "training.loss", "criterion": "training.loss", "split_ratio": "data.train_size",
 }  # fmt: skip
-EXACT, ALIKE = 1.0, 0.72
+ALIKE = 0.72  # how similar names must be
 
 
 def help_of(key: str, words: str, default: str | None = None) -> str:

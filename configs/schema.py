@@ -13,6 +13,12 @@ from typing import Any
 ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
 
 
+DEVICES = ("CPU", "GPU", "Ascend")
+#: what people call a device, whose nearest by its letters is another
+DEVICE_HINTS = {
+    name: f"did you mean {device!r}? expected one of {', '.join(DEVICES)}"
+    for name, device in (("npu", "Ascend"), ("cuda", "GPU"))
+}
 FLOAT16_HINTS = {
     **dict.fromkeys(
         ("float16", "fp16", "half", "16", "16-mixed", "mixed"),
@@ -233,7 +239,7 @@ class RunConfig:
 
     mode: str = field(default="GRAPH", metadata={"choices": ("GRAPH", "PYNATIVE")})
     """MindSpore's execution mode."""
-    device_target: str = field(default="CPU", metadata={"choices": ("CPU", "GPU", "Ascend")})
+    device_target: str = field(default="CPU", metadata={"choices": DEVICES, "hints": DEVICE_HINTS})
     """Where the model runs."""
     device_id: int = bounded(0, least=0)
     """Which of the devices."""

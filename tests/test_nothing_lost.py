@@ -9,8 +9,9 @@ import signal
 
 import numpy as np
 import pytest
+from cloud_jobs import error_of
 from test_train_mistakes import COMMANDS, VALUES
-from tiny_runs import MINI, files_and_a_run, light, options, small_run, write_molecules
+from tiny_runs import MINI, changes, files_and_a_run, light, options, small_run, write_molecules
 
 import eval as evaluation
 import train
@@ -29,12 +30,6 @@ CONFIG = ("--config", str(MINI))
 def contents(folder):
     """Every file below a folder, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def error_of(capsys) -> str:
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +61,7 @@ def test_mistakes_on_the_command_line(arguments, files, run, capsys):
 
 @pytest.mark.parametrize("settings", VALUES)
 def test_mistakes_in_the_configuration(settings, files, run, capsys):
-    arguments = into(run, "--overwrite")
-    for pair in settings.split():
-        arguments += ["--set", pair.format(files=files)]
-    assert train.main(arguments) == 2
+    assert train.main([*into(run, "--overwrite"), *changes(settings.format(files=files))]) == 2
     error_of(capsys)
 
 
@@ -90,10 +82,7 @@ RULES = {
 
 @pytest.mark.parametrize("settings, words", RULES.items(), ids=RULES)
 def test_keys_that_contradict_each_other(settings, words, run, capsys):
-    arguments = into(run, "--overwrite")
-    for pair in settings.split():
-        arguments += ["--set", pair]
-    assert train.main(arguments) == 2
+    assert train.main([*into(run, "--overwrite"), *changes(settings)]) == 2
     assert words in error_of(capsys)
 
 
@@ -234,10 +223,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("settings, words", REFUSED.items(), ids=REFUSED)
 def test_another_run_is_refused_by_name(settings, words, run, capsys):
-    arguments = ["--resume", str(run), "--epochs", "2"]
-    for pair in settings.split():
-        arguments += ["--set", pair]
-    assert train.main(arguments) == 2
+    assert train.main(["--resume", str(run), "--epochs", "2", *changes(settings)]) == 2
     assert words in error_of(capsys)
 
 

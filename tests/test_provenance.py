@@ -13,8 +13,9 @@ from datetime import datetime
 import pytest
 from tiny_runs import REPOSITORY
 
+from data_tools.source_files import sha256_of
 from training import provenance
-from training.provenance import MASK, Command, command_of, commit_of, log_lines, masked, of_run, sha256_of
+from training.provenance import MASK, Command, command_of, commit_of, log_lines, masked, of_run
 
 OWN = "training/provenance.py"  # the file by which a checkout of this program is known
 SECRET = "hunter2"
@@ -190,10 +191,11 @@ NOW = Command("python train.py --resume runs/a", "2025-01-02T03:04:05+08:00")
 def test_a_resumed_run_keeps_its_first_command_and_lists_the_later_ones(tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"abc")
-    first = of_run(Command("python train.py", "2025-01-01T00:00:00+00:00"), "a.npz sha256 1", weights)
+    begun_with = {"file": str(weights), "sha256": sha256_of(weights)}
+    first = of_run(Command("python train.py", "2025-01-01T00:00:00+00:00"), "a.npz sha256 1", begun_with)
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert first["pretrained"] == {"file": str(weights), "sha256": digest} and digest == sha256_of(weights)
-    second = of_run(NOW, "b.npz sha256 2", weights, {"provenance": first})
+    second = of_run(NOW, "b.npz sha256 2", begun_with, {"provenance": first})
     third = of_run(NOW, "a.npz sha256 1", None, {"provenance": second})
     later = {**NOW.record(), "data": "b.npz sha256 2"}
     assert second == {**first, "resumed": [later]}

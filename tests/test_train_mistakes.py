@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import MINI, REPOSITORY, files_and_a_run, light, options
+from tiny_runs import MINI, REPOSITORY, changes, files_and_a_run, light, options
 
 import train
 from training import checkpoint as checkpoints
@@ -130,9 +130,7 @@ VALUES = {
 @pytest.mark.parametrize("settings, words", VALUES.items(), ids=VALUES)
 def test_mistakes_in_the_configuration(settings, words, files, capsys, tmp_path):
     arguments = options(files / "molecules.npz", tmp_path / "run", *CONFIG, **light())
-    for pair in settings.split():
-        arguments += ["--set", pair.format(files=files)]
-    assert train.main(arguments) == 2
+    assert train.main([*arguments, *changes(settings.format(files=files))]) == 2
     line = one_line(capsys)
     for word in words:
         assert word in line

@@ -66,6 +66,11 @@ def options(file: Path | str, output: Path, *extra: str, **settings: Any) -> lis
     return [*extra, *(word for key, value in pairs.items() for word in ("--set", f"{key}={value}"))]
 
 
+def changes(text: str) -> list[str]:
+    """``section.key=value`` pairs with blanks between them as options."""
+    return [word for pair in text.split() for word in ("--set", pair)]
+
+
 def light(**settings: Any) -> dict[str, Any]:
     """Settings of a run whose network compiles fast."""
     return {**{key.replace(".", "__"): value for key, value in LIGHT.items()}, **settings}

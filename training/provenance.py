@@ -24,7 +24,6 @@ from training.files import one_line
 VERSION = "0.1.0"  # of the program; CHANGELOG.md names it too
 PROGRAM_FOLDER = Path(__file__).parents[1]
 MASK = "MASKED"
-BLOCK = 1 << 20  # bytes read at a time
 GIT_SECONDS = 1.0  # for all that git is asked; it takes a few hundredths
 COMPARE_SECONDS = 0.3  # for comparing the files with the commit; it takes a tenth
 #: nothing that the configuration of the repository names is run, nothing is fetched and nothing is written
@@ -80,14 +79,14 @@ def command_of(program: str, arguments: Sequence[str] | None) -> Command:
 
 
 def of_run(
-    command: Command, source: str, pretrained: Path | None, resumed: Mapping[str, Any] | None = None
+    command: Command, source: str, pretrained: Mapping[str, str] | None, resumed: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The provenance of a run, for its log, its metrics and its checkpoints.
 
     Args:
         command: that started or resumed it.
         source: file names and sha256 of its data.
-        pretrained: the checkpoint that it begins with.
+        pretrained: ``file`` and ``sha256`` of the checkpoint that it begins with.
         resumed: what the checkpoint that it continues says about itself; None for a new run.
 
     Returns:
@@ -96,8 +95,7 @@ def of_run(
     """
     now = {**command.record(), "data": source}
     if resumed is None:
-        weights = {"file": str(pretrained), "sha256": sha256_of(pretrained)} if pretrained is not None else None
-        return {**now, "pretrained": weights, "resumed": []}
+        return {**now, "pretrained": pretrained, "resumed": []}
     first = resumed.get("provenance")
     first = first if isinstance(first, dict) else {**dict.fromkeys(now), "pretrained": None}  # of an older version
     earlier = first.get("resumed")
@@ -114,15 +112,6 @@ def log_lines(provenance: Mapping[str, Any]) -> list[str]:
     if pretrained := provenance.get("pretrained"):
         lines.append(f"pretrained: {one_line(pretrained['file'])} sha256 {pretrained['sha256']}")
     return lines
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal digits of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def masked(words: Sequence[str]) -> list[str]:
