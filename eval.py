@@ -14,18 +14,19 @@ standard error and in the column error, the others are predicted, and the exit c
 energies also gives total energies: plus the free atoms.  A model of energies whose gradient is a force can write both
 as extended xyz, and its forces are measured where the data have some.  Weights are the moving average where the run
 kept one.  Structures outside of what the model has learned are named in warnings and in the column ``outside`` (see
-data_tools/outside.py); a composition for which training gives no reference energy has no energy.  A mistake in the
-input is one line and exit code 2.
+data_tools/coverage/outside.py); a composition for which training gives no reference energy has no energy.  A mistake
+in the input is one line and exit code 2.
 """
 
 from __future__ import annotations
 
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
 
 import argparse
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,25 +35,28 @@ from typing import Any
 
 import numpy as np
 
+from cloud.options import enter_job, parse_options, use_for_evaluation
 from configs.loading import ConfigError, names_of
 from configs.options import help_of
-from data_tools import cache
 from data_tools import dataset as data
-from data_tools.cache import PackedGraphs
+from data_tools.coverage.outside import compare
+from data_tools.formats.label_keys import NO_KEYS
+from data_tools.formats.readers import GEOMETRY_WARNING
+from data_tools.formats.writers import frames_text
 from data_tools.graph import DataError, StructureTable
-from data_tools.label_keys import NO_KEYS
-from data_tools.outside import compare
-from data_tools.plausibility import unit_suspicions
-from data_tools.readers import GEOMETRY_WARNING
+from data_tools.graphs import packed as cache
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.labels.plausibility import unit_suspicions
+from data_tools.labels.splits import Split, digest, make_split
+from data_tools.labels.statistics import element_counts
+from data_tools.labels.targets import atom_references, label_values
 from data_tools.source_files import same_content, sha256_of
-from data_tools.splits import Split, digest, make_split
-from data_tools.statistics import element_counts
 from data_tools.tables import name_of_row, row_of_atom
-from data_tools.targets import atom_references, label_values
-from data_tools.writers import frames_text
-from job_options import enter_job, parse_options, use_for_evaluation
-from measures import baseline_predictions, measure_forces, metrics_of
-from prediction_files import (
+from experiment.command_line import BAD_INPUT, CommandLine, exit_code
+from experiment.data import for_model, open_dataset, split_of
+from experiment.evaluation.evaluator import Evaluator, Predictions
+from experiment.measures import baseline_predictions, measure_forces, metrics_of
+from experiment.prediction_files import (
     Place,
     folder_of_metrics,
     held_elements,
@@ -63,25 +67,15 @@ from prediction_files import (
     unlearned_elements,
     write_geometries,
 )
-from session import (
-    BAD_INPUT,
-    CommandLine,
-    Evaluator,
-    Predictions,
-    Trained,
-    exit_code,
-    for_model,
-    load_trained,
-    log,
-    open_dataset,
-    split_of,
-)
+from experiment.provenance import Command, command_of
+from experiment.results import metrics_table, write_metrics, write_predictions
+from experiment.run_log import set_up_log
+from experiment.trained import Trained, load_trained
+from training.device import versions
 from training.files import csv_text, write_rows, write_text
-from training.platform import versions
-from training.provenance import Command, command_of
-from training.report import metrics_table, write_metrics, write_predictions
-from training.run_log import set_up_log
 from training.visible_devices import unused, warn_of_unused
+
+log = logging.getLogger("geospore")
 
 #: command-line options that stand for one key of the configuration in the checkpoint
 OPTIONS = {

@@ -8,11 +8,12 @@ three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is on
 
 from __future__ import annotations
 
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
 
+import logging
 import os
 import sys
 import time
@@ -21,7 +22,25 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from assembly import (
+from cloud.job import Job
+from cloud.options import enter_job, use_for_training
+from configs.loading import ConfigError, config_to_yaml
+from configs.schema import Config
+from data_tools.labels.splits import Split, save_split
+from data_tools.source_files import sha256_of
+from experiment import provenance
+from experiment.command_line import exit_code
+from experiment.data import resolve_task
+from experiment.evaluation.evaluator import Evaluator
+from experiment.model import build_single
+from experiment.provenance import Command, command_of
+from experiment.report import describe, report
+from experiment.results import write_metrics
+from experiment.run_folder import CONFIG as RUN_CONFIG
+from experiment.run_folder import LOG as RUN_LOG
+from experiment.run_folder import SPLIT, RunFolder
+from experiment.run_log import log_to, set_up_log
+from experiment.trainer import (
     check_agreement,
     check_continuation,
     foresee,
@@ -30,30 +49,17 @@ from assembly import (
     open_fitted,
     warn_of_schedule,
 )
-from configs.loading import ConfigError, config_to_yaml
-from configs.schema import Config
-from data_tools.source_files import sha256_of
-from data_tools.splits import Split, save_split
-from experiment.run_report import describe, report
 from experiment.training_options import chosen_sizes, configure, parse_arguments
-from job_options import enter_job, use_for_training
-from session import Evaluator, build_single, exit_code, log, resolve_task
 from training import checkpoint as checkpoints
-from training import provenance
-from training.cloud_job import Job
+from training.device import set_up, versions
 from training.distributed import join
 from training.files import clock, write_text
 from training.interruption import release, undone_by_interruption
 from training.launch import check_launch, is_launched, is_scheduler, launched_rank
 from training.loop import Trainer
-from training.platform import set_up, versions
-from training.provenance import Command, command_of
-from training.report import write_metrics
-from training.run_folder import CONFIG as RUN_CONFIG
-from training.run_folder import LOG as RUN_LOG
-from training.run_folder import SPLIT, RunFolder
-from training.run_log import log_to, set_up_log
 from training.step import compile_count
+
+log = logging.getLogger("geospore")
 
 
 def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | None) -> None:
@@ -71,9 +77,7 @@ def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | No
         trainer.save_start(stage)
 
 
-def run(
-    config: Config, place: RunFolder, dry: bool, job: Job, command: Command, chosen: Collection[str] = ()
-) -> None:
+def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command, chosen: Collection[str] = ()) -> None:
     """Train and report; everything that can fail is tried before anything in the run folder changes.
 
     Args:

@@ -112,12 +112,12 @@ class DataConfig:
     """What to measure on, with ``train_file`` and the split ``two_files``."""
     keys: dict[str, str] = field(default_factory=dict)
     """Labels under other names: label -> its name in the file, ``{energy: REF_energy, forces: REF_forces}``, or as text
-    ``energy=REF_energy,forces=REF_forces``; see ``data_tools.label_keys``."""
+    ``energy=REF_energy,forces=REF_forces``; see ``data_tools.formats.label_keys``."""
     split: str = field(
         default="sample",
         metadata={"choices": ("sample", "random", "110k", "cormorant", "labelled", "two_files", "file")},
     )
-    """How rows are divided into train, valid and test; see ``data_tools.splits``."""
+    """How rows are divided into train, valid and test; see ``data_tools.labels.splits``."""
     split_seed: int = bounded(0, least=0)
     """Seed of the splits ``random``, ``110k`` and ``two_files``."""
     split_file: str = ""
@@ -137,7 +137,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """The property to predict and how labels become what the network learns; see ``data_tools.targets``."""
+    """The property to predict and how labels become what the network learns; see ``data_tools.labels.targets``."""
 
     name: str = "gap"
     """One of the 12 QM9 targets, or ``energy``, whose gradient is learned where the data have forces."""

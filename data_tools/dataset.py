@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools import cache, md17, qm9
-from data_tools.cache import PackedGraphs
+from data_tools import qm9
+from data_tools.coverage.learned_range import LearnedRange, learn
+from data_tools.formats import md17
+from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
+from data_tools.formats.readers import holds_smiles, read_table
+from data_tools.formats.spelling import advice
 from data_tools.graph import DataError
-from data_tools.label_keys import NO_KEYS, check_keys, rename
-from data_tools.learned_range import LearnedRange, learn
-from data_tools.readers import holds_smiles, read_table
-from data_tools.spelling import advice
-from data_tools.splits import Split
-from data_tools.statistics import Normalizer, element_counts, fit_normalizer, undetermined
+from data_tools.graphs import packed as cache
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.labels.splits import Split
+from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
+from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
-from data_tools.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 
 SAMPLE, AUTO = "sample", "auto"
 
@@ -92,7 +94,7 @@ def open_graphs(
             uncharacterized.txt).
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
-        keys: label -> the name that the file has for it; see ``data_tools.label_keys``.
+        keys: label -> the name that the file has for it; see ``data_tools.formats.label_keys``.
 
     Raises:
         DataError: the file cannot be used.

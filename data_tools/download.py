@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.graph import DataError
-from data_tools.progress import track
+from data_tools.progress_bar import track
 from data_tools.source_files import BLOCK, one_line, sha256_of
 
 TIMEOUT_SECONDS = 30

@@ -19,7 +19,7 @@ A neighbour list without a cap on neighbours is symmetric, so every graph can be
 distance alone (radial basis, filters) is then computed once per pair, on the first half.  In the first half of a single
 structure the receivers ascend.
 
-A triplet is any edge k -> j followed by any edge j -> i but its own reverse; see ``data_tools.triplets``.
+A triplet is any edge k -> j followed by any edge j -> i but its own reverse; see ``data_tools.graphs.triplets``.
 """
 
 from __future__ import annotations

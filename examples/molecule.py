@@ -24,8 +24,9 @@ from ase import Atoms
 
 from configs.loading import ConfigError
 from data_tools.graph import DataError
+from experiment.command_line import CommandLine, exit_code
+from experiment.trained import load_calculator
 from physics.calculator import OutsideWarning, UndeterminedEnergy
-from session import CommandLine, exit_code, load_calculator
 from training.files import clock, one_line
 
 #: a small SchNet trained on 950 frames of ethanol; see the README beside it

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cloud.options import NO, YES, is_yes, parse_options
 from configs.loading import ConfigError, load_config, override_of
 from configs.options import help_of
 from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
-from data_tools.split_sizes import SIZES
-from job_options import NO, YES, is_yes, parse_options
-from session import CommandLine
-from training.run_folder import CONFIG, RunFolder
+from data_tools.labels.split_sizes import SIZES
+from experiment.command_line import CommandLine
+from experiment.run_folder import CONFIG, RunFolder
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
 OPTIONS = {

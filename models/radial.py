@@ -127,9 +127,7 @@ class BesselBasis(nn.Cell):
         dtype: of the result; the frequencies have at least float32.
     """
 
-    def __init__(
-        self, num_radial: int, cutoff: float, envelope_exponent: int = 5, dtype: mstype.Type = mstype.float32
-    ):
+    def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int = 5, dtype: mstype.Type = mstype.float32):
         super().__init__()
         if num_radial < 1:
             raise ValueError(f"expected num_radial >= 1, got {num_radial}")

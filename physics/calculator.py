@@ -1,13 +1,13 @@
 """The ASE calculator of a trained model: energies (eV), forces (eV/Angstrom) and exact Hessians (eV/Angstrom^2).
 
-    (1)  E = scale o + offset           o: output of the network, the law of ``data_tools.statistics.Normalizer``
+    (1)  E = scale o + offset           o: output of the network, the law of ``data_tools.labels.statistics.Normalizer``
     (2)  F = scale (-do/dr)             H = scale d2o/dr2, both from ``physics.derivatives``
 
 Neighbour lists are kept while atoms move, see ``physics.skin_list``.  Graphs are padded to a shape with some room, so
 that atoms can move, and structures of one size can follow each other, without a compilation.
 
-What a structure is outside of the range that the model has learned is compared by ``data_tools.outside`` whenever
-neighbours are searched for, and whenever two atoms come too close.
+What a structure is outside of the range that the model has learned is compared by ``data_tools.coverage.outside``
+whenever neighbours are searched for, and whenever two atoms come too close.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
 from mindspore import Tensor, nn
 
-from data_tools.batching import GHOST_EDGES, join, pad
+from data_tools.coverage.learned_range import LearnedRange
+from data_tools.coverage.observed import Observed
+from data_tools.coverage.outside import findings
 from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
-from data_tools.learned_range import LearnedRange
-from data_tools.observed import Observed
-from data_tools.outside import findings
-from data_tools.statistics import Normalizer, element_counts
+from data_tools.graphs.batching import GHOST_EDGES, join, pad
+from data_tools.labels.statistics import Normalizer, element_counts
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 from physics.skin_list import SkinList
 
@@ -87,7 +87,8 @@ class Calculator(AseCalculator):
 
     Attributes:
         neighbors: the list in use; ``neighbors.searches`` counts how many were made.
-        outside: what of the last structure is outside of what was learned: kind to words; see ``data_tools.outside``.
+        outside: what of the last structure is outside of what was learned: kind to words; see
+            ``data_tools.coverage.outside``.
 
     Raises:
         ValueError: a negative skin.

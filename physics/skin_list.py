@@ -11,8 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from data_tools.batching import build_graph, with_triplets
 from data_tools.graph import AtomGraph, Structure
+from data_tools.graphs.batching import build_graph, with_triplets
 
 
 class SkinList:

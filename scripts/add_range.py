@@ -14,14 +14,16 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
 
-import session
 from configs.loading import config_from_dict
 from data_tools import dataset as data
+from experiment.command_line import CommandLine, exit_code
+from experiment.data import open_dataset
+from experiment.trained import TASK_KEYS
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 
@@ -43,8 +45,8 @@ def add_range(path: Path, output: Path | None) -> Path:
             "what converted weights were trained on is not known"
         )
     config = config_from_dict(information["config"], str(file))
-    task = data.resolve_task(*(information["task"][key] for key in session.TASK_KEYS))
-    dataset = session.open_dataset(config, task)
+    task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
+    dataset = open_dataset(config, task)
     source = dataset.packed.table.source
     if _identity(source) != _identity(information["source"]) or dataset.split.name != information["split"]:
         raise CheckpointError(
@@ -63,14 +65,14 @@ def _identity(source: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
-    parser = session.CommandLine(description=__doc__)
+    parser = CommandLine(description=__doc__)
     try:
         parser.add_argument("--ckpt", required=True, type=Path, metavar="RUN", help="a checkpoint, or a run folder")
         parser.add_argument("--output", type=Path, metavar="FILE", help="instead of the same file")
         options = parser.parse_args(arguments)
         print(f"wrote {add_range(options.ckpt, options.output)}")
     except (Exception, KeyboardInterrupt) as error:
-        return session.exit_code(error)
+        return exit_code(error)
     return 0
 
 

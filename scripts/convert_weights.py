@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
@@ -29,20 +29,21 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-import session
 from configs.loading import ConfigError, config_to_dict, load_config, override_of
 from configs.schema import Config
 from data_tools.dataset import AUTO, Task, resolve_task
-from data_tools.statistics import Normalizer
-from data_tools.targets import get_target
+from data_tools.labels.statistics import Normalizer
+from data_tools.labels.targets import get_target
+from experiment.command_line import CommandLine, exit_code
+from experiment.model import build
 from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
-from scripts.parity_file import Golden
-from scripts.weight_check import BITS, Difference, compare, evaluate, not_compared, table
-from scripts.weight_files import read_weights
-from scripts.weight_maps import SOURCES, check_keys, convert
-from scripts.weight_source import Source, State, WeightError
+from scripts.weights.parity_file import Golden
+from scripts.weights.weight_check import BITS, Difference, compare, evaluate, not_compared, table
+from scripts.weights.weight_files import read_weights
+from scripts.weights.weight_maps import SOURCES, check_keys, convert
+from scripts.weights.weight_source import Source, State, WeightError
 from training.checkpoint import Checkpoint, assign, save
-from training.platform import MODES, versions
+from training.device import MODES, versions
 
 DIFFERS = 1
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
@@ -50,7 +51,7 @@ TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = session.CommandLine(description=__doc__)
+    parser = CommandLine(description=__doc__)
     parser.add_argument("--source", required=True, choices=tuple(SOURCES), help="where the weights come from")
     parser.add_argument("--weights", required=True, type=Path, help=".pt, .pth, .npz or .safetensors")
     parser.add_argument("--config", required=True, type=Path, help="YAML configuration of the model to build")
@@ -137,7 +138,7 @@ def build(config: Config, task: Task, parameters: State, source: Path) -> nn.Cel
         ConfigError: the constructor refuses a hyperparameter.
         CheckpointError: an array has the wrong shape.
     """
-    model = session.build(config, task)
+    model = build(config, task)
     # buffers that an origin does not store, such as atomic masses, keep our values
     own = {item.name: item.asnumpy() for item in model.get_parameters() if not item.requires_grad}
     assign(model, {**own, **parameters}, str(source))
@@ -222,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(parse_arguments(arguments))
     except Exception as error:  # exit_code raises again what is not a mistake of the user
-        return session.exit_code(error)
+        return exit_code(error)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin(("numpy",))
 
 import numpy as np
 
+from data_tools.formats.md17 import MD17, RMD17, layout_of, read_frames
 from data_tools.graph import DataError
-from data_tools.md17 import MD17, RMD17, layout_of, read_frames
 from data_tools.source_files import array_names, read_arrays, shown
 from scripts.help_defaults import Defaults
 from training.files import one_line, replacing

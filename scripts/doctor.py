@@ -18,16 +18,16 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
 
+from experiment.command_line import CommandLine, exit_code
 from models import MODELS
-from scripts import doctor_checks, doctor_derivatives, doctor_models, doctor_operators
-from scripts.doctor_checks import WRONG, Row, guarded
-from session import CommandLine, exit_code
-from training.platform import set_up
+from scripts.doctor_parts import doctor_checks, doctor_derivatives, doctor_models, doctor_operators
+from scripts.doctor_parts.doctor_checks import WRONG, Row, guarded
+from training.device import set_up
 
 TARGETS = ("CPU", "GPU", "Ascend")
 WIDEST = 70  # what is longer, as errors are, does not widen the column

@@ -15,16 +15,16 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import DATA, begin
+from experiment.startup import DATA, begin
 
 if __name__ == "__main__":
     begin(DATA)
 
 from data_tools import qm9
-from data_tools.cache import is_packed, load, pack
+from data_tools.formats.readers import SUPPORTED, read_table
 from data_tools.graph import DataError
-from data_tools.plausibility import unit_suspicions
-from data_tools.readers import SUPPORTED, read_table
+from data_tools.graphs.packed import is_packed, load, pack
+from data_tools.labels.plausibility import unit_suspicions
 from data_tools.source_files import one_line
 from data_tools.tables import QM9
 from scripts.help_defaults import Defaults

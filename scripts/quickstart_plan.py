@@ -10,17 +10,18 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from training.startup import begin
+from experiment.startup import begin
 
 if __name__ == "__main__":
     begin()
 
+from cloud.options import is_yes
 from configs.loading import ConfigError, config_to_dict, load_config
 from configs.schema import Config
-from data_tools.split_sizes import SIZES
+from data_tools.labels.split_sizes import SIZES
+from experiment.command_line import exit_code
+from experiment.data import resolve_task
 from experiment.training_options import overrides_of, parse_arguments
-from job_options import is_yes
-from session import exit_code, resolve_task
 from training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[1]

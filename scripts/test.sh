@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Check the code: ruff, mypy, pytest.  The first that finds something ends the script with its exit code.
 #
-#   bash scripts/test.sh [options of pytest, for example tests/test_qm9.py]
+#   bash scripts/test.sh [options of pytest, for example tests/data_tools/test_qm9.py]
 #
 # Makes the virtual environment .venv-test from requirements-dev.txt; called again it installs nothing.
 # PYTHON=/path/to/python chooses the interpreter, GEOSPORE_VENV=FOLDER the environment.

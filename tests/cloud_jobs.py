@@ -11,7 +11,8 @@ from pathlib import Path
 from cloud_sdks import Cloud
 from tiny_runs import LIGHT, REPOSITORY, SMALL
 
-from training import cloud_job, platform_sdks
+from cloud import job as cloud_job
+from cloud import sdks as platform_sdks
 
 CONFIG = ("--config", "configs/schnet/qm9_mini.yaml")
 #: what the platforms pass besides the addresses, in all forms

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-MOXING = '''
+MOXING = """
 import os, pathlib, shutil, sys, time
 BUCKETS = pathlib.Path(os.environ["FAKE_BUCKETS"])
 CALLS = []
@@ -51,7 +51,7 @@ def copy_parallel(src_url, dst_url, file_list=None, threads=16, is_processing=Tr
             os.kill(os.getpid(), 9)
         copied.write_bytes(content)
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
-'''
+"""
 
 NEEDS_C2NET = pytest.mark.skipif(
     importlib.util.find_spec("c2net") is None, reason="c2net is not installed; requirements-dev.txt lists it"

@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from data_tools.batching import build_graph, join, pad
 from data_tools.graph import Budget, GraphBatch, Structure
+from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, build_model
 from physics.derivatives import Compiled, EnergyAndForces, with_slope
 from training.step import to_tensors

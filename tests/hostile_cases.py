@@ -19,12 +19,12 @@ from hostile_seeds import MOLECULES, Seeds, copy_packed
 from hostile_texts import PLACES, comment_lines, geometries, odd_name, one_of, sdf_counts, smiles_lines
 
 from configs.loading import load_config
-from data_tools import cache
-from data_tools.readers import read_table
-from data_tools.splits import make_split
-from scripts.weight_files import read_weights
-from scripts.weight_maps import SOURCES, check_keys, convert
-from session import load_trained
+from data_tools.formats.readers import read_table
+from data_tools.graphs import packed as cache
+from data_tools.labels.splits import make_split
+from experiment.trained import load_trained
+from scripts.weights.weight_files import read_weights
+from scripts.weights.weight_maps import SOURCES, check_keys, convert
 from training import checkpoint
 from training.checkpoint import Checkpoint
 

@@ -31,11 +31,11 @@ from hostile_seeds import seeds
 
 from configs.loading import ConfigError, config_to_yaml
 from configs.schema import Config
-from data_tools.cache import PackedGraphs
 from data_tools.graph import DataError
-from data_tools.splits import Split
-from scripts.weight_source import WeightError
-from session import Trained
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.labels.splits import Split
+from experiment.trained import Trained
+from scripts.weights.weight_source import WeightError
 from training.checkpoint import Checkpoint, CheckpointError
 
 REFUSALS = (DataError, ConfigError, CheckpointError, WeightError)

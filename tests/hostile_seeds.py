@@ -16,13 +16,14 @@ from published_files import RAW_FILES, write_gdb9
 from safetensors.numpy import save
 from tiny_runs import LIGHT, MINI, write_molecules
 
-import session
 from configs.loading import config_to_dict, load_config
-from data_tools.cache import pack
-from data_tools.md17 import SAMPLE_TRAIN
-from data_tools.readers import read_table
-from data_tools.statistics import Normalizer
+from data_tools.formats.md17 import SAMPLE_TRAIN
+from data_tools.formats.readers import read_table
+from data_tools.graphs.packed import pack
+from data_tools.labels.statistics import Normalizer
 from data_tools.tables import ELEMENTS
+from experiment.data import resolve_task
+from experiment.model import build
 from training import checkpoint
 from training.checkpoint import Checkpoint, parameters_of
 
@@ -132,8 +133,8 @@ def a_database(path: Path) -> bytes:
 def a_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """An untrained model as a run writes it; returns its description and its parameters."""
     config = load_config(MINI, [(key, str(value)) for key, value in LIGHT.items()])
-    task = session.resolve_task(config)
-    weights = parameters_of(session.build(config, task))
+    task = resolve_task(config)
+    weights = parameters_of(build(config, task))
     information = {
         "config": config_to_dict(config),
         "task": task.to_dict(),

@@ -7,9 +7,9 @@ import io
 import tarfile
 from pathlib import Path
 
+from data_tools.formats.readers import read_xyz
 from data_tools.qm9 import SAMPLE_FILE as PACKED
 from data_tools.qm9 import SAMPLES
-from data_tools.readers import read_xyz
 
 __all__ = ["PACKED", "RAW", "RAW_FILES", "published_values", "write_gdb9", "write_tar"]
 

@@ -16,13 +16,13 @@ import numpy as np
 from mindspore import ParameterTuple
 
 from data_tools.dataset import make_dataset, open_graphs, resolve_task
-from data_tools.loader import training_batches
-from data_tools.splits import make_split
+from data_tools.graphs.loader import training_batches
+from data_tools.labels.splits import make_split
+from experiment.data import DTYPES
 from models import build_model
-from session import DTYPES
 from training.checkpoint import parameters_of
+from training.device import set_up
 from training.optimizer import AdamW, operator_scalars
-from training.platform import set_up
 from training.step import Objective, TrainStep, step_arguments
 
 STEPS = 20

@@ -41,7 +41,7 @@ class Checkpoint:
         optimizer: moments and step counter; empty in a converted or best checkpoint.
         information: what JSON can hold: ``config``, ``task``, ``normalizer``, ``elements``, ``versions`` and, where a
             run wrote it, ``source`` and ``split`` of its data, the ``range`` that its training structures covered (see
-            ``data_tools.learned_range``) and its ``progress``.
+            ``data_tools.coverage.learned_range``) and its ``progress``.
     """
 
     model: dict[str, np.ndarray]

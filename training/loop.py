@@ -18,6 +18,7 @@ from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign,
 from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
+from training.loss_scale import LossScale
 from training.meter import LossError, Meter
 from training.optimizer import (
     AdamW,
@@ -28,8 +29,7 @@ from training.optimizer import (
     operator_scalars,
     set_state,
 )
-from training.precision import LossScale
-from training.progress import Batch, Batches, Progress, Quantity, Score
+from training.state import Batch, Batches, Progress, Quantity, Score
 from training.step import TrainStep, step_arguments
 
 log = logging.getLogger("geospore")

@@ -17,9 +17,7 @@ class _PairSum(Kernel):
         """Both directions of each pair."""
         return self.kernel(x, w, c, first, second)
 
-    def bprop(
-        self, x: Tensor, w: Tensor, c: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, x: Tensor, w: Tensor, c: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Exchanges x and m: what i gets from j is weighted as what j gets from i."""
         return (
             pair_sum(dout, w, c, first, second),
@@ -37,9 +35,7 @@ class _PairFilters(Kernel):
         """Of g and x (N, F), c (P, 1)."""
         return self.kernel(g, x, c, first, second)
 
-    def bprop(
-        self, g: Tensor, x: Tensor, c: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, g: Tensor, x: Tensor, c: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient takes the place of w."""
         return (
             pair_sum(x, dout, c, first, second),
@@ -57,9 +53,7 @@ class _PairScales(Kernel):
         """Of g and x (N, F), w (P, F)."""
         return self.kernel(g, x, w, first, second)
 
-    def bprop(
-        self, g: Tensor, x: Tensor, w: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, g: Tensor, x: Tensor, w: Tensor, first: Tensor, second: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient takes the place of c."""
         return (
             pair_sum(x, w, dout, first, second),

@@ -17,9 +17,7 @@ class _TripletSum(Kernel):
         """From the edges ``source`` to the edges ``to``."""
         return self.kernel(x, r, w, source, to)
 
-    def bprop(
-        self, x: Tensor, r: Tensor, w: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, x: Tensor, r: Tensor, w: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient in x runs the other way."""
         return (
             triplet_sum(dout, r, w, to, source),
@@ -37,9 +35,7 @@ class _TripletRows(Kernel):
         """Of g and x (E, I), W (I, B)."""
         return self.kernel(g, x, w, source, to)
 
-    def bprop(
-        self, g: Tensor, x: Tensor, w: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, g: Tensor, x: Tensor, w: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient takes the place of r."""
         return (
             triplet_sum(x, dout, w, source, to),
@@ -57,9 +53,7 @@ class _TripletWeights(Kernel):
         """Of g and x (E, I), r (T, B)."""
         return self.kernel(g, x, r, source, to)
 
-    def bprop(
-        self, g: Tensor, x: Tensor, r: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple:
+    def bprop(self, g: Tensor, x: Tensor, r: Tensor, source: Tensor, to: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient takes the place of W."""
         return (
             triplet_sum(x, r, dout, source, to),

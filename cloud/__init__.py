@@ -1,0 +1,1 @@
+"""Jobs of OpenI and ModelArts: what comes in, what goes out."""

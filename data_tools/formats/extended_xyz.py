@@ -1,0 +1,343 @@
+"""Extended xyz through ASE: structures, cells where periodic, and every numeric label of the frames and the atoms.
+
+Labels are taken to be in the units of ASE (eV, Angstrom).  The text is cut into frames here and each is checked, so
+that an error names its line and no frame is lost: ASE stops at a blank line without a word.  Frames without
+``Properties``, ``Lattice`` or keys with numbers are plain ones, whose comment is a name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_tools.formats.label_keys import FORCES, NO_KEYS, rename, shape_of_label
+from data_tools.formats.xyz_format import Frame, element_of, isotope_note, plain_structure
+from data_tools.graph import DataError, Structure, StructureTable
+from data_tools.qm9 import origin_of
+from data_tools.source_files import describe_source, one_line, shown
+from data_tools.tables import ELEMENTS, LARGEST_COORDINATE, table_of_structures
+
+DECLARED = re.compile(r"(?<!\w)(?:Properties|Lattice)\s*=")
+MISSPELT = re.compile(r"(?<!\w)(properties|lattice)\s*=\s*(?=[\"']|\w+:[A-Z]:\d)", re.IGNORECASE)
+PROPERTIES = re.compile(r"""(?<!\w)Properties\s*=\s*("[^"]*"|'[^']*'|\S+)""")
+POSITIONS = re.compile(r"(?:^|:)pos(?:itions)?:[RI]:3(?::|$)")
+QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+KEY_AND_VALUE = re.compile(r"[A-Za-z_]\w*=(\S+)")
+#: values that stop ASE: lists of several lengths, which it writes itself, and a stress of six numbers
+UNREADABLE = re.compile(r"""(?<!\w)(?:(\w+)="_JSON (?:[^"\\]|\\.)*"|(stress|virial)=(?:"[^"]*"|'[^']*'|\S+))""")
+DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
+SYMBOL_COLUMNS = {"species", "symbols"}
+MOST_COLUMNS = 1000
+NOT_LABELS = {"numbers", "positions", "gdb_index"}
+ENERGY = "energy"
+ENERGY_SPELLINGS, FORCES_SPELLINGS = ("Energy",), ("force", "Forces", "Force")  # that ASE does not know
+OF_ATOMS = {"forces", "charges", "magmoms", "energies", "stresses"}
+
+
+class Labels(NamedTuple):
+    """Numbers of one frame with n atoms: per name (1, ...) and (n, ...); and the names of what are no numbers."""
+
+    of_frame: dict[str, np.ndarray]
+    of_atoms: dict[str, np.ndarray]
+    others: tuple[str, ...] = ()
+
+
+def is_extended(comment: str) -> bool:
+    """Whether a comment holds keys and values, a number among them, or declares columns or a cell."""
+    if DECLARED.search(comment) or MISSPELT.search(comment):
+        return True
+    values = [KEY_AND_VALUE.fullmatch(word) for word in QUOTED.sub("0", comment).split()]
+    return bool(values) and all(values) and any(value is not None and _is_number(value[1]) for value in values)
+
+
+def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
+    """The frames of a file, extended ones and plain ones.
+
+    ``Energy``, ``force``, ``Force`` and ``Forces`` become the labels ``energy`` and ``forces`` that ASE knows; other
+    names do where ``keys`` says so.  A label whose shape changes is left out and named in the source.
+    ``gdb_index`` in the comment lines, if all have it as a whole number, becomes the identity; ``name`` the name.
+
+    Args:
+        path: the file.
+        frames: its text.
+        keys: label -> name in the file.
+
+    Raises:
+        DataError: ASE cannot read a frame, a structure is periodic in some directions only, or the energy or the forces
+            change their shape.
+    """
+    extended = [is_extended(frame.comment) for frame in frames]
+    prepared = [_prepared(path, frame) for frame, one in zip(frames, extended, strict=True) if one]
+    read = iter(_read_with_ase(path, prepared))
+    structures: list[Structure] = []
+    labels: list[Labels] = []
+    indices: list[Any] = []  # gdb indices, or whatever stands there
+    for row, (frame, one) in enumerate(zip(frames, extended, strict=True)):
+        if not one:
+            structures.append(plain_structure(path, frame, row))
+            labels.append(Labels({}, {}))
+            indices.append(None)
+            continue
+        atoms = next(read)
+        name = f"frame {row}" if DECLARED.search(frame.comment) else frame.comment.strip()
+        structures.append(_structure_of(path, str(atoms.info.get("name", name)), atoms))
+        labels.append(_labels_of(atoms, keys))
+        _refuse_text(path, atoms, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *keys.values()})
+        indices.append(atoms.info.get("gdb_index"))
+    sizes = [len(structure.numbers) for structure in structures]
+    merged, ragged = _merge_all(path, frames, labels, sizes, keys)
+    columns = (_species_column(frame) for frame, one in zip(frames, extended, strict=True) if one)
+    notes = isotope_note(frames, next((column for column in columns if column is not None), 0))
+    notes += f"; labels whose shape changes, not read: {', '.join(map(shown, ragged))}" if ragged else ""
+    table = table_of_structures(path, structures, describe_source(path) + notes, merged)
+    others = dict.fromkeys(name for one in labels for name in one.others)
+    table = dataclasses.replace(table, unread=(*ragged, *(name for name in others if name not in merged)))
+    known = [int(index) for index in indices if isinstance(index, int | np.integer) and not isinstance(index, bool)]
+    if len(known) == len(table) and max(map(abs, known)) < 2**63:
+        origin = origin_of(table.numbers, table.n_atoms)
+        table = dataclasses.replace(table, ids=np.array(known, np.int64), origin=origin)
+    table = rename(path, table, keys)
+    for name in {ENERGY, FORCES} & set(table.labels):
+        table.labels[name] = shape_of_label(path, table, name, table.labels[name])
+    return table
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _properties(comment: str) -> list[tuple[str, str, int]] | None:
+    """Name, type and number of columns of each property; None where they are left to ASE to explain."""
+    found = PROPERTIES.search(comment)
+    fields = (found[1].strip("\"'") if found else DEFAULT_PROPERTIES).split(":")
+    try:
+        return list(zip(fields[::3], fields[1::3], map(int, fields[2::3]), strict=True))
+    except ValueError:
+        return None
+
+
+def _species_column(frame: Frame) -> int | None:
+    """The column of the symbols of the elements; None where there is none."""
+    column = 0
+    for name, _, count in _properties(frame.comment) or []:
+        if name in SYMBOL_COLUMNS:
+            return column
+        column += count
+    return None
+
+
+def _prepared(path: Path, frame: Frame) -> Frame:
+    """A frame as ASE understands it: symbols for numbers and isotopes of hydrogen.
+
+    Raises:
+        DataError: columns that are too many, or others than the comment declares.
+    """
+    properties, where = _properties(frame.comment), f"in line {frame.line + 1}"
+    misspelt = MISSPELT.search(DECLARED.sub("", frame.comment))
+    if misspelt:
+        right = misspelt[1].capitalize()
+        raise DataError(f"{path}: expected {right} {where}, found {misspelt[1]}; write {right}, or its values are lost")
+    if properties is None:
+        return frame
+    declared = PROPERTIES.search(frame.comment)
+    columns = sum(count for _, _, count in properties)
+    if columns > MOST_COLUMNS or min(count for _, _, count in properties) < 1:
+        raise DataError(
+            f"{path}: expected at most {MOST_COLUMNS} columns in Properties {where}, found {columns}, or fewer than "
+            "one of a kind; correct it"
+        )
+    if declared and not POSITIONS.search(declared[1].strip("\"'")):
+        raise DataError(f"{path}: expected pos:R:3 in Properties {where}, found '{shown(declared[1])}'; correct it")
+    column, atoms = _species_column(frame), []
+    for number, text in enumerate(frame.atoms, frame.line + 2):
+        line, fields = text, text.split()
+        if len(fields) < columns or (declared and len(fields) > columns):
+            words = f"the {columns} columns of Properties" if declared else "'symbol x y z'"
+            raise DataError(f"{path}: expected {words} in line {number}, found {len(fields)}; correct the file")
+        if column is not None:
+            symbol = ELEMENTS[element_of(path, fields[column], number) - 1]
+            if symbol != fields[column]:
+                fields[column] = symbol
+                line = " ".join(fields)
+        atoms.append(line)
+    return frame._replace(comment=frame.comment.replace("species:I:1", DEFAULT_PROPERTIES[:11]), atoms=atoms)
+
+
+def _read_with_ase(path: Path, frames: list[Frame]) -> list[Any]:
+    """The frames as ``ase.Atoms``, one each.
+
+    Raises:
+        DataError: with the line that ASE cannot read.
+    """
+    if not frames:
+        return []
+    try:
+        read = _ase_read(frames)
+    except Exception as error:
+        raise DataError(_explained(path, frames, error)) from None
+    if len(read) != len(frames):
+        raise DataError(
+            f"{path}: expected {len(frames)} frames of extended xyz, ASE reads {len(read)}; divide the file behind "
+            f"line {frames[min(len(read), len(frames) - 1)].line - 1}"
+        )
+    return read
+
+
+def _ase_read(frames: list[Frame]) -> list[Any]:
+    import ase.io  # noqa: PLC0415  (heavy)
+
+    text = "".join(
+        "\n".join((str(len(frame.atoms)), frame.comment, *frame.atoms, *frame.vectors, "")) for frame in frames
+    )
+    return list(ase.io.read(io.StringIO(text), index=":", format="extxyz", properties_parser=_parse_comment))
+
+
+def _parse_comment(comment: str) -> dict[str, Any]:
+    """Keys and values as ASE parses them; where it cannot, without those that it may fail at and nobody asks for."""
+    from ase.io.extxyz import key_val_str_to_dict  # noqa: PLC0415  (heavy)
+
+    try:
+        return key_val_str_to_dict(comment)
+    except ValueError:
+        return key_val_str_to_dict(UNREADABLE.sub(lambda found: f'{found[1] or found[2]}_not_read="?"', comment))
+
+
+def _explained(path: Path, frames: list[Frame], error: Exception) -> str:
+    """The message for what ASE refuses, with the line of the first frame that it refuses alone."""
+    where = ""
+    for frame in frames:
+        if (reason := _refusal(frame)) is None:
+            continue
+        alone = (frame._replace(atoms=[line], vectors=[]) for line in frame.atoms)
+        refused = [_refusal(one) is not None for one in alone]
+        atom = refused.index(True) if True in refused and not all(refused) else None
+        line = frame.line + 1 if atom is None else frame.line + 2 + atom
+        where, error = f" line {line}", reason
+        break
+    words = f"{type(error).__name__}: {one_line(error)[:200]}"
+    return f"{path}: expected extended xyz, ASE cannot read{where} ({words}); correct it"
+
+
+def _refusal(frame: Frame) -> Exception | None:
+    try:
+        _ase_read([frame])
+    except Exception as error:
+        return error
+    return None
+
+
+def _structure_of(path: Path, name: str, atoms: Any) -> Structure:
+    sound = (np.abs(atoms.cell.array) <= LARGEST_COORDINATE).all()  # NaN is not
+    whole = atoms.pbc.all() and sound and abs(atoms.cell.volume) >= 1e-6
+    if atoms.pbc.any() and not whole:
+        raise DataError(
+            f"{path}: expected {name} to be periodic in all directions, with a cell, or in none; found "
+            f'pbc="{atoms.pbc.tolist()}"; give it a full cell with empty space, or pbc="F F F"'
+        )
+    cell = np.array(atoms.cell, np.float64) if atoms.pbc.all() else None
+    return Structure(atoms.numbers.astype(np.int32), atoms.positions, cell, name)
+
+
+def _refuse_text(path: Path, atoms: Any, line: int, names: set[str]) -> None:
+    """A label that is text with a digit in it is a number with something behind it; other text means none.
+
+    Raises:
+        DataError: such a text.
+    """
+    values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
+    for name in names & set(values):
+        if isinstance(values[name], str) and any(map(str.isdigit, values[name])):
+            raise DataError(
+                f"{path}: expected a number as {shown(name)} in line {line}, found '{shown(values[name])}'; correct it"
+            )
+
+
+def _labels_of(atoms: Any, keys: Mapping[str, str]) -> Labels:
+    """What ASE found in a frame besides the structure; a usual spelling stays where ``keys`` says what the label is."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    atomic = OF_ATOMS & set(results)
+    frame_values = atoms.info | {name: results[name] for name in set(results) - atomic}
+    of_frame = _numeric(frame_values)
+    if ENERGY not in keys:
+        _rename(of_frame, ENERGY_SPELLINGS, ENERGY, ())
+    of_atoms = _numeric(atoms.arrays | {name: results[name] for name in atomic})
+    if FORCES not in keys:
+        _rename(of_atoms, FORCES_SPELLINGS, FORCES, (len(atoms), 3))
+    others = tuple(set(frame_values) - set(of_frame) - NOT_LABELS - {"name", ENERGY, *ENERGY_SPELLINGS})
+    return Labels({name: value[None] for name, value in of_frame.items()}, of_atoms, others)
+
+
+def _numeric(values: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The entries that are numbers, as float arrays."""
+    arrays = {}
+    for name, value in values.items():
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of several lengths
+            continue
+        if name not in NOT_LABELS and array.dtype.kind in "biuf":
+            arrays[name] = array.astype(np.float64)
+    return arrays
+
+
+def _rename(labels: dict[str, np.ndarray], spellings: tuple[str, ...], name: str, shape: tuple[int, ...]) -> None:
+    """Give the label with one of these spellings, and of this shape, the name that it should have had."""
+    for spelling in spellings:
+        if name not in labels and spelling in labels and labels[spelling].shape == shape:
+            labels[name] = labels.pop(spelling)
+
+
+def _merge_all(
+    path: Path, frames: list[Frame], labels: list[Labels], sizes: list[int], keys: Mapping[str, str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels over all frames, and the names of those that have several shapes.
+
+    Raises:
+        DataError: such a one is the energy, the forces or what ``keys`` names.
+    """
+    per_frame, ragged_frame = _merge([one.of_frame for one in labels], [1] * len(labels))
+    per_atom, ragged_atoms = _merge([one.of_atoms for one in labels], sizes)
+    twice = {name: "a number of the atoms here and of the frame there" for name in per_frame.keys() & per_atom}
+    ragged = ragged_frame | ragged_atoms
+    wanted = ({ENERGY, FORCES} - set(keys)) | set(keys.values())
+    for name in wanted & (ragged.keys() | twice):
+        row, words = ragged.get(name, (0, twice.get(name, "")))
+        raise DataError(
+            f"{path}: expected {shown(name)} of one shape in every frame, found {words} in the frame of line "
+            f"{frames[row].line}; correct the file"
+        )
+    left_out = sorted({*ragged, *twice})
+    return {name: values for name, values in (per_frame | per_atom).items() if name not in left_out}, left_out
+
+
+def _merge(
+    rows: list[dict[str, np.ndarray]], sizes: list[int]
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, str]]]:
+    """Join labels over all frames, NaN where a frame lacks one; frame k has ``sizes[k]`` entries of each.
+
+    Returns:
+        The joined labels, and those of several shapes with the first frame of a second shape and words about it.
+    """
+    ends = np.cumsum(sizes)
+    merged: dict[str, np.ndarray] = {}
+    ragged: dict[str, tuple[int, str]] = {}
+    for row, (labels, size, end) in enumerate(zip(rows, sizes, ends, strict=True)):
+        for name, value in labels.items():
+            column = merged.get(name)
+            if column is None:
+                column = merged[name] = np.full((ends[-1], *value.shape[1:]), np.nan)
+            if value.shape != (size, *column.shape[1:]):
+                ragged.setdefault(name, (row, f"{value.shape[1:]} beside {column.shape[1:]}"))
+            else:
+                column[end - size : end] = value
+    return merged, ragged

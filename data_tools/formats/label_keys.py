@@ -1,0 +1,90 @@
+"""Labels under other names than the project's: ``data.keys`` says which label a name of the file is.
+
+Nothing is renamed by itself beyond the few spellings that the readers list: a name says nothing about the unit, the
+sign or the reference of an energy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.formats.spelling import advice, listed, nearest_names
+from data_tools.graph import DataError, StructureTable
+from data_tools.labels.targets import TARGETS
+from data_tools.source_files import shown
+
+FORCES = "forces"
+LABELS = (*TARGETS, FORCES)
+NO_KEYS: Mapping[str, str] = {}
+
+
+def check_keys(keys: Mapping[str, str]) -> Mapping[str, str]:
+    """The mapping, if each of its left-hand names is a label.
+
+    Raises:
+        DataError: another name; the message says which label is nearest.
+    """
+    for name in keys:
+        if name not in LABELS:
+            close = difflib.get_close_matches(name.lower(), {label.lower(): label for label in LABELS}, n=1, cutoff=0.5)
+            nearest = [label for label in LABELS if close and label.lower() == close[0]] or nearest_names(name, LABELS)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            raise DataError(
+                f"data.keys: unknown label {shown(name)}; {hint}expected LABEL=NAME_IN_THE_FILE with a label of "
+                f"{', '.join(LABELS)}"
+            )
+    return keys
+
+
+def rename(path: Path, table: StructureTable, keys: Mapping[str, str]) -> StructureTable:
+    """The table with the labels that ``keys`` names under their right names; a label of that name makes room.
+
+    Args:
+        path: the file, for the message.
+        table: what its reader made.
+        keys: label -> name in the file.
+
+    Raises:
+        DataError: a name is not there, or what it stands for has not the shape of the label.
+    """
+    if not keys:
+        return table
+    for label, name in keys.items():
+        if name not in table.labels:
+            raise DataError(absent(path, label, name, (*table.labels, *table.unread)))
+    taken = {label: table.labels[name] for label, name in keys.items()}
+    others = {name: values for name, values in table.labels.items() if name not in {*keys, *keys.values()}}
+    left = tuple(name for name in keys if name in table.labels and name not in keys.values())
+    note = f"; labels not read: {', '.join(left)}" if left else ""
+    shaped = {label: shape_of_label(path, table, label, values) for label, values in taken.items()}
+    return dataclasses.replace(table, labels=others | shaped, source=table.source + note)
+
+
+def shape_of_label(path: Path, table: StructureTable, label: str, values: np.ndarray) -> np.ndarray:
+    """Values of a label in the shape it has in a table: (M,) numbers, or (A, 3) forces.
+
+    Raises:
+        DataError: another shape.
+    """
+    atoms, rows = len(table.numbers), len(table)
+    if label == FORCES:
+        right, expected = values.shape == (atoms, 3), "three numbers per atom"
+    else:
+        right, expected = values.size == rows == len(values), "one number per structure"
+        values = values.reshape(rows) if right else values
+    if not right:
+        raise DataError(f"{path}: expected {expected} as {label}, found an array of shape {values.shape}")
+    return values
+
+
+def absent(path: Path, label: str, name: str, found: Iterable[str]) -> str:
+    """The message where a file lacks the name that ``data.keys`` gives for a label."""
+    return (
+        f"{path}: data.keys: expected {shown(name)}, the {label}, among the values of the file, found "
+        f"{listed(found)}; {advice(label, found) or 'correct data.keys'}"
+    )

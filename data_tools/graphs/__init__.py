@@ -1,0 +1,1 @@
+"""Structures to padded batches: neighbours, triplets, packed files, static shapes."""

@@ -1,0 +1,214 @@
+"""The batches of a run: which rows stand in which batch, at which shape, ready in time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from data_tools.graph import Budget, DataError, GraphBatch
+from data_tools.graphs.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
+from data_tools.graphs.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.tables import name_of_row
+
+Item = TypeVar("Item")
+AHEAD = 4  # batches made before they are asked for
+
+
+class Batch(NamedTuple):
+    """What one process gets of a training batch.
+
+    Attributes:
+        part: its molecules, padded, with their ``targets``.
+        rows: all molecules of the batch, over all processes.
+        known: per target how many numbers of the whole batch are known; molecules for labels of molecules, components
+            for forces.
+    """
+
+    part: GraphBatch
+    rows: np.ndarray
+    known: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """All batches of a training run, in the order that (seed, epoch) gives, at a few static shapes.
+
+    Several processes share each batch: each gets a part, all parts of a batch are padded to one shape, and the order
+    of the molecules does not depend on the number of processes.
+
+    Attributes:
+        packed: the data set.
+        rows: (M,) training rows.
+        targets: standardised labels of the data set, per name: (M,) of molecules or (A, 3) of atoms, NaN where unknown.
+        batch_size: graphs in a whole batch; the last of an epoch may hold fewer.
+        seed: of the order.
+        rank, size: this process, and how many share a batch.
+        budgets: static shapes, smallest first; every batch of the run fits one.
+        used: how many batches of the first epoch have each of these shapes.
+        waste: percent of padded ``nodes``, ``edges`` and, if any, ``triplets`` that are ghosts, over the first epoch.
+        dtype: of floating arrays.
+    """
+
+    packed: PackedGraphs
+    rows: np.ndarray
+    targets: dict[str, np.ndarray]
+    batch_size: int
+    seed: int
+    rank: int
+    size: int
+    budgets: list[Budget]
+    used: list[int]
+    waste: dict[str, float]
+    dtype: type
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number ``start`` on, made ahead by a thread."""
+        order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
+        return prefetch(self._batch(rows) for rows in chunks(order, self.batch_size)[start:])
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        parts = shards(rows, self.packed.costs[rows], self.size)
+        # the shape must hold the largest part: all processes run the same graph
+        budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
+        part = fitted_batch(self.packed, parts[self.rank], [budget], self.targets, self.dtype)
+        values = targets_of(self.packed, rows, self.targets)
+        return Batch(part, rows, {name: int(np.isfinite(array).sum()) for name, array in values.items()})
+
+    def ghost_batches(self) -> Iterator[GraphBatch]:
+        """A batch of nothing but ghosts for each shape, to compile with."""
+        for budget in self.budgets:
+            yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.targets, self.dtype)
+
+    def names(self, rows: np.ndarray) -> str:
+        """What a person calls the molecules of some rows."""
+        return ", ".join(name_of_row(self.packed.table, int(row)) for row in rows)
+
+
+def training_batches(
+    packed: PackedGraphs,
+    rows: np.ndarray,
+    targets: dict[str, np.ndarray],
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    shapes: int,
+    dtype: type = np.float32,
+    rank: int = 0,
+    size: int = 1,
+) -> TrainingBatches:
+    """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes.
+
+    Raises:
+        DataError: fewer molecules in a batch than processes.
+    """
+    if min(batch_size, len(rows)) < size:
+        raise DataError(
+            f"a batch of {min(batch_size, len(rows))} molecules: expected at least one for each of {size} processes; "
+            "use a larger batch or fewer processes"
+        )
+    sizes = run_sizes(packed, rows, batch_size, seed, epochs, size)
+    largest = sizes.max(axis=1)
+    budgets = choose_budgets(largest, math.ceil(min(batch_size, len(rows)) / size), shapes, packed.triplets)
+    per_epoch = math.ceil(len(rows) / batch_size)
+    shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
+    used = [shapes_used.count(budget) for budget in budgets]
+    wasted = waste(sizes[:per_epoch], budgets)
+    return TrainingBatches(packed, rows, targets, batch_size, seed, rank, size, budgets, used, wasted, dtype)
+
+
+def evaluation_batches(
+    packed: PackedGraphs,
+    rows: np.ndarray,
+    batch_size: int,
+    dtype: type = np.float32,
+    budget: Budget | None = None,
+    rank: int = 0,
+    size: int = 1,
+) -> Iterator[GraphBatch]:
+    """Every row once, in batches of nearly equal size and of one shape; ``ids`` are positions in ``rows``.
+
+    Args:
+        packed: the data set.
+        rows: (M,) rows to evaluate.
+        batch_size: the most graphs in a batch.
+        dtype: of floating arrays.
+        budget: the shape; None chooses the smallest that holds every batch.
+        rank, size: only every ``size``-th batch, from number ``rank`` on.
+    """
+    if not len(rows):
+        return
+    budget = budget or evaluation_budget(packed, [rows], batch_size)
+    for places in balanced_chunks(np.arange(len(rows)), packed.costs[rows], batch_size)[rank::size]:
+        yield dataclasses.replace(fitted_batch(packed, rows[places], [budget], None, dtype), ids=places)
+
+
+def evaluation_budget(packed: PackedGraphs, sets: Iterable[np.ndarray], batch_size: int) -> Budget:
+    """One shape that holds every batch of several sets of rows, so that all of them are evaluated by one graph."""
+    batches = [batch for rows in sets for batch in balanced_chunks(rows, packed.costs[rows], batch_size)]
+    return choose_budgets(batch_sizes(packed, batches), max(len(batch) for batch in batches), 1, packed.triplets)[0]
+
+
+def fitted_batch(
+    packed: PackedGraphs,
+    rows: np.ndarray,
+    budgets: list[Budget],
+    targets: dict[str, np.ndarray] | None = None,
+    dtype: type = np.float32,
+) -> GraphBatch:
+    """The given rows, with their targets, at the smallest of the budgets that holds them."""
+    batch = take(packed, rows)
+    budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
+    return pad(batch, budget, packed.cutoff, dtype, targets_of(packed, rows, targets or {}), rows)
+
+
+def targets_of(packed: PackedGraphs, rows: np.ndarray, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The targets of some rows: (M,) arrays belong to structures, (A, 3) arrays to their atoms."""
+    atoms = packed.atoms_of(rows) if any(values.ndim > 1 for values in targets.values()) else rows
+    return {name: values[rows if values.ndim == 1 else atoms] for name, values in targets.items()}
+
+
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items while a thread makes the next few; an error in the thread is raised here."""
+    ready: queue.Queue = queue.Queue(AHEAD)
+    stopped = threading.Event()
+    end = object()
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.5)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(end)
+        except BaseException as error:  # raised again where the items are used
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

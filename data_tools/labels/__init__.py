@@ -1,0 +1,1 @@
+"""What is learned: targets, standardisation, splits, and checks of labels."""

@@ -1,0 +1,1 @@
+"""Predictions, baselines, metrics and figures."""

@@ -1,0 +1,180 @@
+"""Trained models: a checkpoint to a network with all that gives its numbers a meaning, or to an ASE calculator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindspore import nn
+
+from configs.loading import ConfigError, config_from_dict
+from configs.schema import Config
+from data_tools import dataset as data
+from data_tools.coverage.learned_range import LearnedRange
+from data_tools.graph import DataError
+from data_tools.labels.statistics import Normalizer
+from data_tools.source_files import one_line
+from experiment.model import build_single
+from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
+from physics.calculator import SKIN, Calculator, OutsideWarning
+from training import checkpoint as checkpoints
+from training.checkpoint import Checkpoint, CheckpointError
+from training.device import random_state_kept, set_up
+
+TASK_KEYS = ("name", "readout", "reference", "standardisation")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a checkpoint describes it, and what gives its numbers a meaning.
+
+    Attributes:
+        file: the checkpoint.
+        config: of its run.
+        task: what it predicts.
+        normalizer: takes outputs to the target's unit.
+        elements: atomic numbers it has seen.
+        learned: what its training structures covered; None where the checkpoint does not say.
+        information: all that the checkpoint says about itself.
+        model: the network with its weights, the moving average where there is one.
+    """
+
+    file: Path
+    config: Config
+    task: data.Task
+    normalizer: Normalizer
+    elements: list[int]
+    learned: LearnedRange | None
+    information: dict[str, Any]
+    model: nn.Cell
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line where an older version of the program has trained the model; converted weights know no range."""
+        if self.learned is not None or "converted_from" in self.information:
+            return []
+        return [
+            f"{self.file}: the checkpoint does not say what its training structures covered, so that only elements are "
+            "checked; scripts/add_range.py adds it"
+        ]
+
+
+def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
+    """Read a checkpoint or the best one of a run folder, open the device and build the model.
+
+    Args:
+        path: file or folder.
+        overrides: ``(section.key, text)`` pairs that change the configuration in the checkpoint.
+
+    Raises:
+        CheckpointError: no checkpoint, a damaged one, or one that lacks what evaluation needs.
+        ConfigError: a configuration that does not fit this version of the program, or a bad override.
+        DeviceError: the device is not there.
+    """
+    file = checkpoints.find(path)
+    return trained_of(checkpoints.load_weights(file), file, overrides)
+
+
+def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:
+    """What ``load_trained`` returns, of a checkpoint that has been read from ``file``.
+
+    The global generators of NumPy and Python stay as they are.
+    """
+    information = checkpoint.information
+    missing = [key for key in ("config", "task", "normalizer", "elements") if key not in information]
+    if missing:
+        raise CheckpointError(
+            f"{file}: the checkpoint does not say its {', '.join(missing)}; write or convert it again"
+        )
+    try:
+        config = config_from_dict(information["config"], str(file), overrides)
+        task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
+        normalizer = Normalizer.from_dict(information["normalizer"])
+        elements = known_elements(information["elements"], LARGEST_ELEMENT[config.model.name])
+        learned = LearnedRange.from_dict(information["range"]) if "range" in information else None
+    except ConfigError:  # it names the file, or the option
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: what the checkpoint says about itself cannot be used ({one_line(error)[:300]}); write or convert "
+            "it again"
+        ) from None
+    with random_state_kept():  # a new network draws weights, which those of the checkpoint replace
+        set_up(config.run.mode, config.run.device_target, config.run.device_id, seed=None)
+        model = build_single(config, task)
+    checkpoints.assign(model, checkpoint.weights, str(file))
+    return Trained(file, config, task, normalizer, elements, learned, information, model)
+
+
+def known_elements(numbers: list[int], largest: int) -> list[int]:
+    """The atomic numbers of a checkpoint, checked, up to the last one of the model's table.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(numbers, list) or not all(type(number) is int and 0 < number <= 118 for number in numbers):
+        raise ValueError("elements: expected atomic numbers")
+    return [number for number in numbers if number <= largest]
+
+
+@dataclass(frozen=True, eq=False)
+class CalculatorRecipe:
+    """All that a calculator is made of, so that a copy of it in another process needs no file.
+
+    Attributes:
+        checkpoint: the weights to evaluate with and what the checkpoint says about itself.
+        file: where it came from, for messages.
+        overrides: of the configuration.
+        skin: of the neighbour lists, Angstrom.
+    """
+
+    checkpoint: Checkpoint
+    file: Path
+    overrides: tuple[tuple[str, str], ...]
+    skin: float
+
+    def __call__(self) -> Calculator:
+        """A new calculator.
+
+        Raises:
+            DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
+        """
+        trained = trained_of(self.checkpoint, self.file, self.overrides)
+        target = trained.task.target
+        if not target.has_forces:
+            raise DataError(
+                f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
+                "forces; use a model that was trained on the target energy"
+            )
+        for words in trained.warnings:
+            warnings.warn(words, OutsideWarning, stacklevel=3)
+        settings = trained.config.model
+        return Calculator(
+            trained.model, trained.normalizer, trained.elements, settings.cutoff, self.skin,
+            settings.name in NEEDS_TRIPLETS, trained.learned, recipe=self,
+        )  # fmt: skip
+
+
+def load_calculator(
+    path: str | Path, dtype: str = "", skin: float = SKIN, overrides: Iterable[tuple[str, str]] = ()
+) -> Calculator:
+    """An ASE calculator of a checkpoint, or of the best one of a run folder.
+
+    Args:
+        path: file or folder.
+        dtype: float32 or float64 arithmetic with the same weights; empty: that of the run.  Never float16.
+        skin: of the neighbour lists, Angstrom.
+        overrides: as of ``load_trained``.
+
+    Raises:
+        DataError: the model predicts something else than the energy of a geometry.
+        CheckpointError, ConfigError, DeviceError: as ``load_trained``.
+    """
+    chosen = [("run.amp_level", "O0"), *([("run.dtype", dtype)] if dtype else [])]
+    file = checkpoints.find(path)
+    checkpoint = checkpoints.load_weights(file)
+    kept = Checkpoint(checkpoint.weights, information=checkpoint.information)
+    return CalculatorRecipe(kept, file, (*overrides, *chosen), skin)()

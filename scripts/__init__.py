@@ -1,0 +1,1 @@
+"""Programs that a newcomer starts, and the measurements behind the results."""

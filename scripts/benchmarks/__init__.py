@@ -1,0 +1,1 @@
+"""Measurements whose output is committed under results/."""

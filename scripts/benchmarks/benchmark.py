@@ -1,0 +1,221 @@
+"""Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
+
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/benchmark_schnet.json
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles dimenetpp --rounds 3 --steps 8
+
+PARITY is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
+a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
+prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.  Each side
+is a process of its own, whose largest resident memory is reported.  The kinds
+``forces_train`` and ``forces_infer`` use the shipped frames of ethanol with energies and forces, the others QM9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from experiment.startup import begin
+
+if __name__ == "__main__":
+    begin(interruptible=False)
+
+import numpy as np
+from mindspore import ParameterTuple
+
+from data_tools.dataset import open_graphs
+from data_tools.formats.md17 import SAMPLE_TRAIN
+from data_tools.graphs.batching import chunks
+from data_tools.graphs.budgets import batch_sizes, choose_budgets
+from data_tools.graphs.loader import fitted_batch
+from models import build_model
+from physics.derivatives import EnergyAndForces
+from scripts.benchmarks.timed_steps import Side, answer
+from scripts.help_defaults import Defaults
+from training.cpu_runtime import cores
+from training.device import set_up, versions
+from training.files import write_text
+from training.optimizer import AdamW, operator_scalars
+from training.step import Objective, TrainStep, step_arguments, to_tensors
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
+    "full": {"features": 128, "filters": 128, "blocks": 3, "gaussians": 50},
+}
+PEERS = Path(__file__).parents[1] / "peers"
+DIMENETPP = "dimenetpp"  # a profile too: the original's size on QM9
+FEWER = 6  # batches of DimeNet++, whose steps are twenty times as long
+KINDS = ("train", "infer", "forces_train", "forces_infer")
+CUTOFF = 5.0  # Angstrom
+BATCHES = 24
+LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+
+
+def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
+    """Rows of the shipped molecules, or of the frames of ethanol, in batches."""
+    count = (FEWER if profile == DIMENETPP else BATCHES) * batch_size
+    if kind.startswith("forces_"):
+        order = np.resize(np.random.default_rng(0).permutation(1000), count)
+    else:
+        order = np.random.default_rng(0).permutation(22807)[4807 : 4807 + count]
+    return chunks(order, batch_size)
+
+
+#: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
+TRIALS = 50
+
+
+def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> Callable[[int], list[float]]:
+    """A function that runs K steps over the batches and returns the seconds of each."""
+    set_up(mode, "CPU", 0, seed=0)
+    with_forces = kind.startswith("forces_")
+    packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", CUTOFF)
+    packed = dataclasses.replace(packed, triplets=profile == DIMENETPP)
+    values = packed.table.labels
+    if with_forces:
+        targets = {"label": values["energy"] - values["energy"].mean(), "forces": values["forces"]}
+    else:
+        targets = {"label": values["gap"]}
+    budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4, packed.triplets)
+    padded = [fitted_batch(packed, rows, budgets, targets) for rows in batches]
+    if profile == DIMENETPP:
+        model = build_model("dimenetpp", cutoff=CUTOFF, output_init="orthogonal")
+    else:
+        model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    if kind.endswith("infer"):
+        arguments = [to_tensors(batch.inputs) for batch in padded]
+        derive = EnergyAndForces(model)
+
+        def step(k: int) -> None:
+            if with_forces:
+                derive(*arguments[k % len(arguments)])[1].asnumpy()
+            else:
+                model(*arguments[k % len(arguments)]).asnumpy()
+    else:
+        optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
+        train = TrainStep(model, optimizer, Objective("mse", 1.0, float(with_forces)))
+        known = [{name: int(mask.sum()) for name, mask in batch.masks.items()} for batch in padded]
+
+        def step(k: int) -> None:
+            batch = k % len(padded)
+            train(*step_arguments(padded[batch], known[batch], 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+
+    count = 0
+
+    def run(steps: int) -> list[float]:
+        nonlocal count
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            step(count)
+            seconds.append(time.perf_counter() - started)
+            count += 1
+        return seconds
+
+    run(2 * len(padded))  # every shape is compiled
+    if profile != DIMENETPP:  # for steps of a second it would take too long, and change nothing
+        shapes = [sum(array.size for array in batch.inputs) for batch in padded]
+        rarest = min(shapes.count(shape) for shape in shapes)
+        run(-(-TRIALS // rarest) * len(padded))
+    return run
+
+
+def our_side(profile: str, batch_size: int, kind: str, mode: str) -> Side:
+    """Our steps."""
+    case = ["--profiles", profile, "--batch_sizes", str(batch_size), "--kinds", kind, "--mode", mode]
+    return Side([sys.executable, __file__, "--serve", *case])
+
+
+def peer_side(python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int) -> Side:
+    """PyG's."""
+    command = [python, str(PEERS / "peer_dimenetpp.py"), "bench"]
+    if profile != DIMENETPP:
+        sizes = PROFILES[profile]
+        command = [
+            python, str(PEERS / "peer_schnet.py"), "bench", "--features", str(sizes["features"]),
+            "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]),
+            "--batch_size", str(batch_size),
+        ]  # fmt: skip
+    return Side([*command, "--kind", kind, "--threads", str(threads), "--ids_file", str(ids)])
+
+
+def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
+    """Medians of ours and of the peer for one case."""
+    batches = batches_of(profile, batch_size, kind)
+    ids = folder / f"ids_{kind}_{batch_size}.npz"
+    np.savez(ids, ids=np.stack(batches))
+    ours = our_side(profile, batch_size, kind, options.mode)
+    peer = peer_side(options.peer_python, profile, batch_size, kind, ids, options.threads)
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    rounds = []
+    for _ in range(options.rounds):
+        block = {}
+        for name, run in (("ours", ours.run), ("peer", peer.run)):
+            time.sleep(0.3)  # let the other side's threads go to sleep
+            block[name] = run(options.steps)[2:]  # the first steps of a block wake threads and caches
+            seconds[name] += block[name]
+        rounds.append(float(np.median(block["peer"]) / np.median(block["ours"])))
+    memory = {"ours": ours.memory(), "peer": peer.memory()}
+    ours.close()
+    peer.close()
+    medians = {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
+    result = {
+        "profile": profile, "batch_size": batch_size, "kind": kind,
+        "ours_ms": medians["ours"], "peer_ms": medians["peer"], "ratio": medians["peer"] / medians["ours"],
+        "ratio_of_minima": min(seconds["peer"]) / min(seconds["ours"]),
+        "ratios_of_rounds": [min(rounds), max(rounds)],
+        "ours_memory_mb": memory["ours"], "peer_memory_mb": memory["peer"],
+    }  # fmt: skip
+    print(
+        f"{profile:5} batch {batch_size:4} {kind:6} ours {medians['ours']:8.2f} ms  PyG {medians['peer']:8.2f} ms  "
+        f"ratio {result['ratio']:.2f}  (rounds {min(rounds):.2f} to {max(rounds):.2f}, "
+        f"minima {result['ratio_of_minima']:.2f})  memory {memory['ours']:.0f} and {memory['peer']:.0f} MB",
+        flush=True,
+    )
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every case and write the table."""
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Train step and inference beside PyG's.")
+    parser.add_argument("--peer_python", help="interpreter with torch and torch_geometric")
+    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=[*PROFILES, DIMENETPP])
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
+    parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=KINDS)
+    parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
+    parser.add_argument("--steps", type=int, default=26, help="steps of a block; the first two do not count")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the peer")
+    parser.add_argument("--mode", default="GRAPH", choices=["GRAPH", "PYNATIVE"])
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--serve", action="store_true", help="only run our steps, on request")
+    options = parser.parse_args(arguments)
+    if options.serve:
+        case = options.profiles[0], options.batch_sizes[0], options.kinds[0]
+        answer(our_steps(case[0], batches_of(*case), case[2], options.mode))
+        return 0
+    if options.peer_python is None:
+        parser.error("--peer_python: expected an interpreter with torch and torch_geometric")
+    with tempfile.TemporaryDirectory() as folder:
+        results = [
+            compare(profile, batch_size, kind, options, Path(folder))
+            for profile in options.profiles
+            for batch_size in options.batch_sizes
+            for kind in options.kinds
+        ]
+    if options.output:
+        about = {"versions": versions(), "cores": cores(), "machine": platform.machine(), "mode": options.mode}
+        write_text(options.output, json.dumps({**about, "results": results}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Timed steps in a process of their own, on request: both ends of the pipe, for our side and for a torch peer.
+
+The process says ``ready`` when it is warm, answers each ``go K`` with a JSON list of the seconds of K steps, and ends
+at ``quit``.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("timed_steps.py is a part of benchmark.py: see python scripts/benchmarks/benchmark.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def answer(run: Callable[[int], list[float]]) -> None:
+    """Say that the steps are warm and answer requests until ``quit``.
+
+    Args:
+        run: makes K steps and returns the seconds of each.
+    """
+    print("ready", flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words == ["quit"]:
+            return
+        if len(words) == 2 and words[0] == "go" and words[1].isdigit():
+            print(json.dumps(run(int(words[1]))), flush=True)
+        elif words:
+            raise SystemExit(f"expected `go K` or `quit`, got {line.strip()!r}")
+
+
+class Side:
+    """The process that a command starts, driven line by line."""
+
+    def __init__(self, command: list[str]):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        answer = self._read()
+        if answer != "ready":
+            raise SystemExit(f"error: {' '.join(command[:2])} did not start; were the requirements files installed?")
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def run(self, steps: int) -> list[float]:
+        """Run K steps; the seconds of each."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"go {steps}\n")
+        self.process.stdin.flush()
+        return json.loads(self._read())
+
+    def memory(self) -> float:
+        """Largest resident memory so far, MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("quit\n")
+        self.process.stdin.close()
+        self.process.wait(30)

@@ -1,0 +1,1 @@
+"""The PyTorch peers, for side-by-side runs in an environment of their own."""

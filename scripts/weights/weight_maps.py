@@ -1,0 +1,79 @@
+"""Weights of other programs as our parameters: the origins that are known, and the checks of a state dict."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("weight_maps.py is a part of convert_weights.py: see python scripts/convert_weights.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
+import re
+
+import numpy as np
+
+from scripts.weights.weight_maps_dimenetpp import DIMENETPP_SOURCES
+from scripts.weights.weight_maps_schnet import SCHNET_SOURCES
+from scripts.weights.weight_source import Source, State, WeightError
+
+SHOWN = 4  # names in an error
+SOURCES: dict[str, Source] = SCHNET_SOURCES | DIMENETPP_SOURCES
+
+
+def check_keys(name: str, state: State, where: object = "weights") -> State:
+    """The state dict with its keys as ``Source.names`` has them.
+
+    Args:
+        name: key of ``SOURCES``.
+        state: arrays by their keys in the original.
+        where: the file, for errors.
+
+    Raises:
+        WeightError: keys are missing or unknown, or a value is not finite.
+    """
+    source = SOURCES[name]
+    for key, value in state.items():
+        if value.dtype.kind not in "fiub":
+            raise WeightError(f"{where}: {key[:60]}: expected numbers, got {value.dtype}; the weights are damaged")
+    try:
+        state = source.clean(state)
+    except WeightError as error:
+        raise WeightError(f"{where}: {error}") from None
+    counts = source.counts(state)
+    expected = set(source.names(counts | {"blocks": max(counts["blocks"], 1)}).values()) | set(source.required)
+    missing = sorted(expected - state.keys())
+    known = re.compile("|".join(source.buffers))
+    unknown = sorted(key for key in state.keys() - expected if not known.fullmatch(key))
+    if missing or unknown:
+        parts = [
+            f"{len(keys)} {what}: {_some(keys)}" for what, keys in (("missing", missing), ("unknown", unknown)) if keys
+        ]
+        raise WeightError(f"{where}: the keys are not those of {name}: {'; '.join(parts)}{_other_source(name, state)}")
+    for key in sorted(expected):
+        if not np.isfinite(state[key]).all():
+            raise WeightError(
+                f"{where}: {key} holds a value that is not finite; use weights of a run that did not diverge"
+            )
+    try:
+        source.sizes(state)
+    except (IndexError, TypeError, ValueError) as error:  # a shape that no such model has
+        raise WeightError(f"{where}: {error}") from None
+    return state
+
+
+def convert(name: str, state: State) -> dict[str, np.ndarray]:
+    """Our parameters by name, from a state dict that ``check_keys`` returned."""
+    source = SOURCES[name]
+    copied = {ours: np.asarray(state[theirs]) for ours, theirs in source.names(source.counts(state)).items()}
+    return copied | source.derived(state)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+
+
+def _other_source(name: str, state: State) -> str:
+    for other, source in SOURCES.items():
+        if other != name and any(re.fullmatch(source.mark, key) for key in state):
+            return f"; they look like {other}: use --source {other}"
+    return ""

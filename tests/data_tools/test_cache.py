@@ -1,0 +1,204 @@
+"""Packed graph folders: what comes back is what went in, on disk until used, and damage is one clear line."""
+
+import json
+import os
+
+import ase.build
+import numpy as np
+import pytest
+
+from data_tools.graph import DataError, Structure, StructureTable
+from data_tools.graphs.batching import build_graph
+from data_tools.graphs.packed import MANIFEST, REQUIRED, is_packed, load, pack
+
+CUTOFF = 4.0
+
+
+def make_table(**changes):
+    atoms = [ase.build.molecule(name) for name in ("CH3CH2OH", "H2O", "C6H6")]
+    content = {
+        "numbers": np.concatenate([one.numbers for one in atoms]).astype(np.int32),
+        "positions": np.concatenate([one.positions for one in atoms]),
+        "n_atoms": np.array([len(one) for one in atoms]),
+        "labels": {"gap": np.array([1.0, np.nan, 3.0]), "forces": np.ones((24, 3))},
+        "ids": np.array([12, 3, 7]),
+        "names": ("ethanol", "water", "benzene"),
+        "split": np.array(["train", "test", "train"]),
+        "source": "molecules.xyz sha256 0123",
+    }
+    return StructureTable(**{**content, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pack(make_table(), CUTOFF).save(tmp_path / "packed")
+    return tmp_path / "packed"
+
+
+def test_pairs_are_those_of_each_structure():
+    table = make_table()
+    packed = pack(table, CUTOFF)
+    for row, (atom, pair) in enumerate(zip(packed.atom_starts, packed.pair_starts, strict=True)):
+        atoms = slice(atom, atom + table.n_atoms[row])
+        graph = build_graph(Structure(table.numbers[atoms], table.positions[atoms]), CUTOFF)
+        half, pairs = len(graph.senders) // 2, slice(pair, pair + packed.n_pairs[row])
+        assert np.array_equal(packed.pair_receivers[pairs], graph.receivers[:half])
+        assert np.array_equal(packed.pair_senders[pairs], graph.senders[:half])
+
+
+def test_what_comes_back_is_what_went_in(folder):
+    before, after = pack(make_table(), CUTOFF), load(folder)
+    assert len(after) == 3 and after.cutoff == CUTOFF and is_packed(folder)
+    for name in ("n_pairs", "pair_receivers", "pair_senders", "atom_starts", "pair_starts"):
+        assert np.array_equal(getattr(before, name), getattr(after, name))
+    for name in ("numbers", "positions", "n_atoms", "ids", "split"):
+        assert np.array_equal(getattr(before.table, name), getattr(after.table, name))
+    assert after.table.names == before.table.names and after.table.source == before.table.source
+    assert after.table.labels.keys() == before.table.labels.keys() and after.table.cells is None
+    for name, values in before.table.labels.items():
+        np.testing.assert_array_equal(values, after.table.labels[name])
+
+
+def test_arrays_stay_on_disk(folder):
+    packed = load(folder)
+    for array in (packed.table.positions, packed.pair_senders, packed.table.labels["gap"]):
+        base = array
+        while base is not None and not isinstance(base, np.memmap):
+            base = base.base
+        assert isinstance(base, np.memmap) and not array.flags.writeable
+
+
+def test_crystals_and_molecules_together(tmp_path):
+    salt = ase.build.bulk("NaCl", "rocksalt", 5.64)
+    water = ase.build.molecule("H2O")
+    table = StructureTable(
+        numbers=np.concatenate((salt.numbers, water.numbers)).astype(np.int32),
+        positions=np.concatenate((salt.positions, water.positions)),
+        n_atoms=np.array([2, 3]),
+        labels={},
+        ids=np.arange(2),
+        cells=np.stack((np.array(salt.cell), np.zeros((3, 3)))),
+    )
+    pack(table, CUTOFF).save(tmp_path / "crystals")
+    packed = load(tmp_path / "crystals")
+    graph = build_graph(Structure(salt.numbers, salt.positions, np.array(salt.cell)), CUTOFF)
+    count = packed.n_pairs[0]
+    assert packed.n_pairs.tolist() == [len(graph.senders) // 2, 3] and np.array_equal(packed.table.cells, table.cells)
+    assert np.array_equal(packed.pair_shifts[:count], graph.shifts[: len(graph.shifts) // 2])
+    assert not packed.pair_shifts[count:].any()
+
+
+def test_unusable_requests():
+    with pytest.raises(DataError, match="cutoff 0 Angstrom: expected a positive number"):
+        pack(make_table(), 0)
+    with pytest.raises(DataError, match="cutoff nan"):
+        pack(make_table(), float("nan"))
+    empty = make_table(
+        numbers=np.zeros(0, int), positions=np.zeros((0, 3)), n_atoms=np.zeros(0, int), ids=np.zeros(0, int), names=()
+    )
+    with pytest.raises(DataError, match="no structures to pack"):
+        pack(empty, CUTOFF)
+    twins = make_table(positions=np.zeros((24, 3)))
+    with pytest.raises(DataError, match="atoms 0 and 1"):
+        pack(twins, CUTOFF)
+
+
+def test_errors_name_the_structure():
+    positions = make_table().positions.copy()
+    positions[10] = positions[9]
+    with pytest.raises(DataError, match=r"^molecules.xyz: water: atoms 0 and 1 are"):
+        pack(make_table(positions=positions), CUTOFF)
+    with pytest.raises(DataError, match=r"^molecules.xyz: structure 3: atoms"):
+        pack(make_table(positions=positions, names=()), CUTOFF)
+
+
+def test_saving_again_replaces_the_folder(folder):
+    pack(make_table(), 2.0).save(folder)
+    assert load(folder).cutoff == 2.0
+    assert [path.name for path in folder.parent.iterdir()] == ["packed"]  # no temporary folder is left
+
+
+def test_foreign_folders_are_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="found other files; choose another name"):
+        pack(make_table(), CUTOFF).save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failed_write_leaves_the_old_folder(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack(make_table(), 2.0).save(folder)
+    monkeypatch.undo()
+    assert load(folder).cutoff == CUTOFF
+    assert [path.name for path in folder.parent.iterdir()] == ["packed"]
+
+
+def edit_manifest(folder, **changes):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+
+
+def cut(path, length):
+    os.truncate(path, length)
+
+
+def shorten(path):
+    np.save(path, np.load(path)[:-1])
+
+
+DAMAGES = {
+    "no manifest": (lambda folder: (folder / MANIFEST).unlink(), "readable manifest.json"),
+    "cut manifest": (lambda folder: cut(folder / MANIFEST, 40), "readable manifest.json"),
+    "manifest of a list": (lambda folder: (folder / MANIFEST).write_text("[1]"), "readable manifest.json"),
+    "other format": (
+        lambda folder: edit_manifest(folder, format="other-9"),
+        "expected format geospore-packed-graphs-1",
+    ),
+    "no cutoff": (lambda folder: edit_manifest(folder, cutoff_angstrom=None), "readable manifest.json"),
+    "shapes are no lists": (lambda folder: edit_manifest(folder, arrays={"numbers": 5}), "readable manifest.json"),
+    "array missing": (lambda folder: (folder / "positions.npy").unlink(), "positions.npy: missing or damaged"),
+    "array cut": (lambda folder: cut(folder / "pair_senders.npy", 130), "pair_senders.npy: missing or damaged"),
+    "array empty": (lambda folder: cut(folder / "numbers.npy", 0), "numbers.npy: missing or damaged"),
+    "array shorter": (lambda folder: shorten(folder / "label_gap.npy"), "label_gap.npy: expected shape"),
+    "text instead": (lambda folder: (folder / "ids.npy").write_text("ids"), "ids.npy: missing or damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_one_clear_line(folder, name):
+    damage, words = DAMAGES[name]
+    damage(folder)
+    with pytest.raises(DataError) as caught:
+        load(folder)
+    assert words in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_an_array_missing_from_the_manifest(folder, name):
+    arrays = json.loads((folder / MANIFEST).read_text())["arrays"]
+    edit_manifest(folder, arrays={key: shape for key, shape in arrays.items() if key != name})
+    with pytest.raises(DataError, match=f"the arrays {name} are missing; build it again"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["numbers", "positions", "pair_senders", "pair_receivers", "n_atoms", "n_pairs", "ids"]
+)
+def test_counts_that_do_not_add_up(folder, name):
+    """An array and the manifest agree with each other but not with the rest."""
+    shorten(folder / f"{name}.npy")
+    arrays = json.loads((folder / MANIFEST).read_text())["arrays"]
+    edit_manifest(folder, arrays={**arrays, name: list(np.load(folder / f"{name}.npy").shape)})
+    with pytest.raises(DataError, match="build the folder again"):
+        load(folder)
+
+
+def test_no_folder_at_all(tmp_path):
+    assert not is_packed(tmp_path)
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(DataError, match="expected a packed graph folder"):
+            load(path)

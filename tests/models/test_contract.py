@@ -1,0 +1,246 @@
+"""The laws that every model obeys: each line of ``helpers.CASES`` against each law.
+
+All numbers are float64 unless a law says otherwise; the tolerances stand in ``helpers.TOLERANCES``.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import mindspore as ms
+import numpy as np
+import pytest
+from helpers import (
+    BUDGET,
+    CASES,
+    TOLERANCES,
+    assert_close,
+    build,
+    molecule,
+    molecules,
+    rotations,
+)
+
+from data_tools.graph import Budget, GraphInputs, Structure
+from data_tools.graphs.batching import build_graph
+from models import MODELS, build_model
+from physics.derivatives import EnergyAndForces
+from training import checkpoint
+from training.step import EvaluationStep, compile_count, to_tensors
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+TIGHT = Budget(nodes=25, edges=210, triplets=0, graphs=4)  # one ghost node; no ghost edge where all atoms are connected
+LINEAR = ("CO2", "C2H2", "HCN", "H2", "N2O")
+
+
+def skip_if_exempt(case, law):
+    if law in case.exempt:
+        pytest.skip(case.exempt[law])
+
+
+def moved(structure, matrix, offset=0.0):
+    return Structure(structure.numbers, structure.positions @ matrix.T + offset, name=structure.name)
+
+
+def test_every_model_is_in_the_table():
+    assert {case.model for case in CASES} == set(MODELS)
+
+
+def test_no_tolerance_is_large():
+    assert max(TOLERANCES.values()) <= 1e-2
+
+
+def test_signature_of_construct(case):
+    model = MODELS[case.model]
+    assert tuple(inspect.signature(model.construct).parameters)[1:] == GraphInputs._fields
+
+
+def test_one_value_per_graph(bench):
+    inputs = bench.case.batch(molecules()).inputs
+    outputs, forces = bench.physics(*to_tensors(inputs))
+    assert outputs.shape == (BUDGET.graphs,) and forces.shape == (BUDGET.nodes, 3)
+    assert outputs.dtype == forces.dtype == ms.float64
+    values = outputs.asnumpy()[:3]
+    assert np.isfinite(values).all() and len(np.unique(values)) == 3
+
+
+def test_permutation_of_atoms(bench):
+    outputs, forces = bench.run(molecules())
+    random = np.random.default_rng(0)
+    orders = [random.permutation(len(structure.numbers)) for structure in molecules()]
+    shuffled = [Structure(s.numbers[o], s.positions[o]) for s, o in zip(molecules(), orders, strict=True)]
+    new_outputs, new_forces = bench.run(shuffled)
+    assert_close(new_outputs, outputs, "symmetry")
+    starts = np.cumsum([0] + [len(order) for order in orders[:-1]])
+    places = np.concatenate([start + order for start, order in zip(starts, orders, strict=True)])
+    assert_close(new_forces, forces[places], "symmetry")
+
+
+def test_translation(bench):
+    outputs, forces = bench.run(molecules())
+    new_outputs, new_forces = bench.run([moved(s, np.eye(3), np.array([1.7, -20.3, 4.1])) for s in molecules()])
+    assert_close(new_outputs, outputs, "symmetry")
+    assert_close(new_forces, forces, "symmetry")
+    by_molecule = np.add.reduceat(forces, [0, 9, 12])
+    assert_close(by_molecule, np.zeros_like(by_molecule), "symmetry", scale=np.abs(forces).max())
+
+
+def test_rotation_and_inversion(bench):
+    outputs, forces = bench.run(molecules())
+    for matrix in rotations(4):
+        new_outputs, new_forces = bench.run([moved(s, matrix) for s in molecules()])
+        assert_close(new_outputs, outputs, "symmetry")
+        assert_close(new_forces, forces @ matrix.T, "symmetry")
+
+
+def test_padding_changes_nothing(bench):
+    """Outputs, forces and the parameter gradients of a loss on forces, whatever the number of ghosts."""
+    loose, tight = bench.run(molecules()), bench.run(molecules(), TIGHT)
+    assert_close(tight[0], loose[0], "padding")
+    assert_close(tight[1], loose[1], "padding")
+    (_, loose), (_, tight) = bench.loss(molecules()), bench.loss(molecules(), TIGHT)
+    largest = max(np.abs(gradient).max() for gradient in loose.values())
+    for name, gradient in loose.items():
+        assert_close(tight[name], gradient, "gradients", scale=max(np.abs(gradient).max(), 1e-3 * largest))
+        assert np.abs(gradient).max() > 0, f"{name} has no gradient: a second derivative is lost"
+
+
+def test_gradients_of_a_force_loss_are_its_differences(bench):
+    """Against central differences of the loss along one random direction in parameter space."""
+    _, gradients = bench.loss(molecules())
+    random, step = np.random.default_rng(1), 1e-5
+    before = {p.name: p.asnumpy().copy() for p in bench.gradient.weights}
+    direction = {name: random.normal(size=values.shape) for name, values in before.items()}
+    losses = []
+    try:
+        for sign in (1, -1):
+            for p in bench.gradient.weights:
+                p.set_data(ms.Tensor(before[p.name] + sign * step * direction[p.name]))
+            losses.append(bench.loss(molecules())[0])
+    finally:
+        for p in bench.gradient.weights:
+            p.set_data(ms.Tensor(before[p.name]))
+    slope = (losses[0] - losses[1]) / (2 * step)
+    expected = sum(float((gradients[name] * direction[name]).sum()) for name in gradients)
+    assert_close(np.array(slope), np.array(expected), "differences")
+
+
+def test_batch_equals_single(bench):
+    outputs, forces = bench.run(molecules())
+    singles = [bench.run([structure]) for structure in molecules()]
+    assert_close(np.concatenate([single[0] for single in singles]), outputs, "symmetry")
+    assert_close(np.concatenate([single[1] for single in singles]), forces, "symmetry")
+
+
+def test_two_far_molecules(bench):
+    """As one structure they have the sum of their values, or for a mean over atoms the weighted mean."""
+    skip_if_exempt(bench.case, "extensivity")
+    first, second = molecule("CH3CH2OH", 4), molecule("NH3", 5)
+    numbers = np.concatenate((first.numbers, second.numbers))
+    together = Structure(numbers, np.concatenate((first.positions, second.positions + 100.0)))
+    outputs, forces = bench.run([first, second])
+    (value,), joint_forces = bench.run([together])
+    sizes = np.array([len(first.numbers), len(second.numbers)])
+    mean = bench.case.hyperparameters.get("readout") == "mean"
+    weights = sizes / sizes.sum() if mean else np.ones(2)
+    assert_close(value, outputs @ weights, "symmetry")
+    assert_close(joint_forces, forces * np.repeat(weights, sizes)[:, None], "symmetry")
+
+
+def test_nothing_jumps_at_the_cutoff(bench):
+    """Energy and forces while an oxygen atom leaves the sphere of a nitrogen atom; its hydrogen atoms are behind."""
+    skip_if_exempt(bench.case, "cutoff continuity")
+    ammonia, cutoff = molecule("NH3", rattle=0.0), bench.case.cutoff
+
+    def at(distance):
+        place = ammonia.positions[0] + np.array([0.0, 0.0, distance])
+        return Structure(np.append(ammonia.numbers, 8), np.vstack((ammonia.positions, place)))
+
+    structures = [at(0.7 * cutoff), at(cutoff - 1e-6), at(cutoff + 1e-6)]
+    edges = [len(build_graph(structure, cutoff).senders) for structure in structures]
+    assert edges[1] == edges[2] + 2, "the atom must cross the cutoff of one neighbour"
+    outputs, forces = bench.run(structures)
+    near, inside, outside = forces.reshape(3, 5, 3)
+    assert abs(outputs[0] - outputs[1]) > 1e-3 and np.abs(near - inside).max() > 1e-3, "the atom must matter"
+    assert_close(outputs[1], outputs[2], "continuity", scale=abs(outputs[0] - outputs[1]))
+    assert_close(inside, outside, "continuity", scale=np.abs(near - inside).max())
+
+
+def test_linear_molecules_have_finite_derivatives(bench):
+    """Angles of 180 degrees, dipoles of exactly zero, and an atom without neighbours."""
+    structures = [molecule(name, rattle=0.0) for name in LINEAR[:4]]
+    for group in (structures, [molecule(LINEAR[4], rattle=0.0), Structure(np.array([18]), np.zeros((1, 3)))]):
+        outputs, forces = bench.run(group)
+        assert np.isfinite(outputs).all() and np.isfinite(forces).all()
+        _, gradients = bench.loss(group)
+        assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def test_save_and_load(bench, tmp_path):
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile
+    saved = checkpoint.parameters_of(bench.model)
+    checkpoint.save(tmp_path / "model.safetensors", checkpoint.Checkpoint(saved))
+    other = build(bench.case, seed=1)
+    inputs = to_tensors(bench.case.batch(molecules()).inputs)
+    expected = bench.model(*inputs).asnumpy()
+    assert not np.array_equal(other(*inputs).asnumpy(), expected)
+    checkpoint.assign(other, checkpoint.load(tmp_path / "model.safetensors").weights)
+    assert np.array_equal(other(*inputs).asnumpy(), expected)
+
+
+def test_one_compilation_for_each_shape(case):
+    model = build(case)
+    counts = []
+    for structures, budget in (
+        (molecules(), BUDGET),
+        (molecules()[:2], BUDGET),
+        (molecules(), TIGHT),
+        (molecules()[::-1], BUDGET),
+    ):
+        model(*to_tensors(case.batch(structures, budget).inputs))
+        counts.append(compile_count(model))
+    assert counts == [1, 1, 2, 2]
+
+
+def test_the_two_modes_agree(bench):
+    outputs, forces = bench.run(molecules())
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    eager = EnergyAndForces(bench.model)(*to_tensors(bench.case.batch(molecules()).inputs))
+    assert_close(eager[0].asnumpy()[:3], outputs, "modes")
+    assert_close(eager[1].asnumpy()[: len(forces)], forces, "modes")
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_evaluation_gives_outputs_forces_and_embeddings(bench, mode):
+    inputs = to_tensors(bench.case.batch(molecules()).inputs)
+    expected = (*bench.physics(*inputs), bench.model.embed(*inputs)[1])
+    ms.set_context(mode=mode)
+    found = EvaluationStep(bench.model, forces=True)(*inputs)
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one.asnumpy(), other.asnumpy(), "modes")
+    output, embedding = EvaluationStep(bench.model)(*inputs)
+    assert_close(output.asnumpy(), expected[0].asnumpy(), "modes")
+    assert_close(embedding.asnumpy(), expected[2].asnumpy(), "modes")
+
+
+def test_float32_agrees_with_float64(bench):
+    outputs, forces = bench.run(molecules())
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    single = EnergyAndForces(build(bench.case, "float32"))
+    found = single(*to_tensors(bench.case.batch(molecules(), BUDGET, np.float32).inputs))
+    assert found[0].dtype == found[1].dtype == ms.float32
+    assert_close(found[0].asnumpy()[:3], outputs, "precision")
+    assert_close(found[1].asnumpy()[: len(forces)], forces, "precision")
+
+
+def test_the_seed_decides_the_weights(case):
+    def weights(seed):
+        ms.set_seed(seed)
+        model = build_model(case.model, cutoff=case.cutoff, **case.hyperparameters)
+        return checkpoint.parameters_of(model)
+
+    first, again, other = weights(3), weights(3), weights(4)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    trained = [name for name in first if name.endswith("weight")]
+    assert trained and not any(np.array_equal(first[name], other[name]) for name in trained)

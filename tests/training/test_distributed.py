@@ -1,0 +1,181 @@
+"""Several processes train what one process trains, survive each other, and end together."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import MINI, REPOSITORY, column, light, options, read_rows, small_run
+
+import train
+from data_tools.formats.md17 import SAMPLE_TRAIN
+from training import checkpoint as checkpoints
+from training.distributed import Ranks, SumOverRanks
+
+pytestmark = pytest.mark.usefixtures("every_core")
+
+LAUNCHER = REPOSITORY / "scripts" / "run_distribute_train.sh"
+STEPS = Path(__file__).parents[1] / "rank_steps.py"
+#: relative to the norm of each parameter; float32 sums of a batch in another order differ in the last digit
+TOLERANCE = {"float32": 1e-6, "float64": 1e-13}
+ENVIRONMENT = {
+    **os.environ,
+    "GLOG_v": "3",
+    "PYTHON": sys.executable,
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+}
+
+
+def steps_of(processes, folder, *arguments):
+    """What 20 steps in so many processes leave: one archive of arrays each."""
+    words = [str(STEPS), str(folder), *arguments]
+    if processes > 1:
+        launcher = [
+            "-m", "mindspore.parallel.cluster.run", f"--worker_num={processes}", f"--local_worker_num={processes}",
+            f"--master_port={8200 + os.getpid() % 1000}", "--join=True", f"--log_dir={folder}",
+        ]  # fmt: skip
+        words = [*launcher, *words]
+    done = subprocess.run(
+        [sys.executable, *words], check=False, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, cwd=folder
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return [dict(np.load(folder / f"rank{rank}_of_{processes}.npz")) for rank in range(processes)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode", "counts"),
+    [("float32", "GRAPH", (2, 4)), ("float64", "GRAPH", (4,)), ("float32", "PYNATIVE", (2,))],
+)
+def test_several_processes_train_what_one_trains(dtype, mode, counts, molecules, tmp_path):
+    """The last batch of an epoch has 2 molecules: two of four processes then hold none."""
+    arguments = (dtype, mode, "16", str(molecules), "1e-8")
+    (alone,) = steps_of(1, tmp_path, *arguments)
+    for count in counts:
+        ranks = steps_of(count, tmp_path, *arguments)
+        for name, expected in alone.items():
+            for found in ranks[1:]:
+                np.testing.assert_array_equal(found[name], ranks[0][name], err_msg=f"{name} differs between processes")
+            difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
+            assert difference < TOLERANCE[dtype], (name, difference)
+
+
+def test_several_processes_learn_forces(tmp_path):
+    """As above; the components of the forces in the whole batch divide the sum over all processes."""
+    arguments = ("float64", "GRAPH", "16", str(SAMPLE_TRAIN), "1e-8")
+    (alone,) = steps_of(1, tmp_path, *arguments)
+    ranks = steps_of(2, tmp_path, *arguments)
+    assert alone["results"].shape[1] == 4  # loss, two errors, finite
+    for name, expected in alone.items():
+        np.testing.assert_array_equal(ranks[1][name], ranks[0][name])
+        difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
+        assert difference < TOLERANCE["float64"], (name, difference)
+
+
+def start(processes, log_folder, *words):
+    """The launcher in a session of its own, as a platform starts it."""
+    return subprocess.Popen(
+        ["bash", str(LAUNCHER), str(processes), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**ENVIRONMENT, "LOG_DIR": str(log_folder)}, cwd=REPOSITORY, start_new_session=True,
+    )  # fmt: skip
+
+
+def process_ids(log_folder, processes):
+    """The process id of each rank, once each has said it and the first has made a step."""
+    for _ in range(1200):
+        texts = [path.read_text() for path in sorted(log_folder.glob("worker_*.log"))]
+        found = [re.search(r"process id (\d+)", text) for text in texts]
+        if len(found) == processes and all(found) and "epoch 1/" in texts[0]:
+            return [int(match[1]) for match in found]
+        time.sleep(0.1)
+    raise AssertionError(texts)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(molecules, tmp_path):
+    """An epoch of two processes, one of one and one of two: as three of one."""
+    settings = light(run__log_every=1, optimizer__ema_decay=0.9)
+    whole = small_run(molecules, tmp_path / "whole", **settings, training__epochs=3)
+    folder = tmp_path / "run"
+    for epochs, processes in ((1, 2), (2, 1), (3, 2)):
+        words = ["--resume", str(folder), "--epochs", str(epochs)]
+        if epochs == 1:
+            words = [str(MINI), *options(molecules, folder, **settings)]
+        if processes == 1:
+            assert train.main(words) == 0
+        else:
+            process = start(processes, tmp_path / "logs", *words)
+            _, error = process.communicate(timeout=200)
+            assert process.returncode == 0, error
+    first, second = (read_rows(path / "metrics.csv") for path in (whole, folder))
+    for name in first[0]:
+        np.testing.assert_allclose(column(first, name), column(second, name), rtol=1e-5)
+    first, second = (checkpoints.load(path / checkpoints.LAST) for path in (whole, folder))
+    for group in checkpoints.GROUPS:
+        for name, expected in getattr(first, group).items():
+            assert np.linalg.norm(getattr(second, group)[name] - expected) <= 1e-4 * np.linalg.norm(expected), name
+    predictions = [column(read_rows(path / "predictions.csv"), "predicted gap [eV]") for path in (whole, folder)]
+    np.testing.assert_allclose(*predictions, rtol=1e-5)
+    assert not list(folder.glob("worker*")) and {path.name for path in folder.iterdir()} == {
+        path.name for path in whole.iterdir()
+    }
+
+
+def test_a_signal_saves_and_ends_all_processes(molecules, tmp_path):
+    folder, logs = tmp_path / "run", tmp_path / "logs"
+    process = start(2, logs, str(MINI), *options(molecules, folder, **light(training__epochs=5000, run__log_every=1)))
+    process_ids(logs, 2)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 143, words
+    assert "--resume continues it" in words
+    progress = checkpoints.load(folder / checkpoints.LAST).information["progress"]
+    assert progress["step"] == 2 * progress["epoch"] + progress["position"] > 0
+    assert train.main(["--resume", str(folder), "--epochs", str(progress["epoch"] + 1)]) == 0
+
+
+def test_a_process_that_dies_ends_the_run_and_is_named(molecules, tmp_path):
+    logs = tmp_path / "logs"
+    process = start(
+        2, logs, str(MINI), *options(molecules, tmp_path / "run", **light(training__epochs=5000, run__log_every=1))
+    )
+    began = time.monotonic()
+    victim = process_ids(logs, 2)[1]
+    os.kill(victim, signal.SIGKILL)
+    _, words = process.communicate(timeout=180)
+    assert process.returncode == 137
+    assert f"process {victim} failed with exit code 137" in words and "worker_1.log" in words
+    assert time.monotonic() - began < 180
+
+
+def test_a_mistake_is_one_line(molecules, tmp_path):
+    process = start(2, tmp_path / "logs", str(MINI), *options(molecules, tmp_path / "run", data__train_size=1))
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert len(words.strip().splitlines()) == 1 and "expected at least one for each of 2 processes" in words
+
+
+def test_bad_usage_of_the_launcher():
+    for words, expected in (
+        ([], "number of processes"),
+        (["two", "x.yaml"], "got 'two'"),
+        (["2", "no.yaml"], "no.yaml"),
+    ):
+        done = subprocess.run(
+            ["bash", str(LAUNCHER), *words], check=False, capture_output=True, text=True, env=ENVIRONMENT
+        )
+        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and expected in done.stderr
+
+
+def test_one_process_needs_no_other():
+    ranks = Ranks()
+    values = np.arange(3.0)
+    assert ranks.sum(values) is values and ranks.any(True) and not ranks.any(False) and ranks.is_main
+    assert ranks.share({"a": values})["a"] is values
+    ranks.agree(5, "nothing")
+    assert SumOverRanks(1).construct(values) is values

@@ -1,0 +1,106 @@
+"""Where a run stands, and what its loop asks of the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from data_tools.graph import GraphBatch
+
+
+class Batch(Protocol):
+    """One training batch (``data_tools.graphs.loader.Batch``)."""
+
+    @property
+    def part(self) -> GraphBatch:
+        """What this process gets of it."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows of all its molecules."""
+
+    @property
+    def known(self) -> dict[str, int]:
+        """How many numbers of each target are known."""
+
+
+class Batches(Protocol):
+    """What the loop needs of the training data (``data_tools.graphs.loader.TrainingBatches``)."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on, in its order."""
+
+    def names(self, rows: np.ndarray) -> str:
+        """What a person calls the molecules of some rows."""
+
+    def ghost_batches(self) -> Iterator[GraphBatch]:
+        """One batch without real graphs per shape."""
+
+
+class Quantity(NamedTuple):
+    """Something whose mean absolute error is watched.
+
+    Attributes:
+        name: what the log puts before MAE, empty or ``force ``.
+        key: what the columns of metrics.csv are called: ``mae`` or ``force_mae``, in eV and eV/Angstrom.
+        unit: that the log shows.
+        factor: so many of them in the project's unit.
+    """
+
+    name: str
+    key: str
+    unit: str
+    factor: float = 1.0
+
+
+class Score(NamedTuple):
+    """How good a model is on the validation molecules.
+
+    Attributes:
+        value: what the best model has least of: the MAE, with forces the sum of both weighted as in the loss.
+        errors: MAE of each quantity in its unit.
+    """
+
+    value: float
+    errors: tuple[float, ...]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; JSON-able, so that a resumed run continues from it.
+
+    Attributes:
+        epoch: finished epochs.
+        step: updates made.
+        position: batches of the current epoch that are done; with ``epoch`` and the seed this is all that the order of
+            molecules depends on.
+        sums: of the current epoch's ``Meter``; empty at its start.
+        seconds: spent in the current epoch.
+        best_epoch, best_score: of the best model on the validation molecules; see ``Score``.
+        reductions: how often the plateau schedule has lowered the rate.
+        epochs_since_better: for the plateau and the early stop.
+        loss_scale: fields of the ``LossScale``; empty without one.
+        history: one row an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    position: int = 0
+    sums: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    best_epoch: int = -1
+    best_score: float = float("inf")
+    reductions: int = 0
+    epochs_since_better: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def begin_epoch(self) -> None:
+        """Nothing of the current epoch is done yet."""
+        self.position, self.sums, self.seconds = 0, [], 0.0
