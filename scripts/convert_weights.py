@@ -131,7 +131,7 @@ def task_of(config: Config, normalizer: Normalizer) -> Task:
     return resolve_task(settings.name, settings.readout, "total" if total else settings.reference)
 
 
-def build(config: Config, task: Task, parameters: State, source: Path) -> nn.Cell:
+def converted_model(config: Config, task: Task, parameters: State, source: Path) -> nn.Cell:
     """The configured model with the converted parameters.
 
     Raises:
@@ -175,7 +175,7 @@ def check(
     try:
         for bits, dtype in BITS.items():
             at_precision = dataclasses.replace(config, run=dataclasses.replace(config.run, dtype=f"float{bits}"))
-            model = build(at_precision, task_of(config, normalizer), parameters, path)
+            model = converted_model(at_precision, task_of(config, normalizer), parameters, path)
             for mode in modes:
                 ms.set_context(mode=MODES[mode])
                 found = evaluate(model, golden, normalizer, source, dtype)
@@ -197,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
     parameters = convert(args.source, state)
     normalizer = normalizer_of(source, state, config, args.mean, args.std)
     task = task_of(config, normalizer)
-    model = build(config, task, parameters, args.weights)
+    model = converted_model(config, task, parameters, args.weights)
     count = sum(parameter.size for parameter in model.trainable_params())
     said = "" if len(source.readouts(state)) == 1 else " (from the configuration: the weights do not say)"
     print(f"{args.weights}: {args.source}, {count:,} parameters, readout {task.readout}{said}")
