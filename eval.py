@@ -35,9 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from cloud.options import enter_job, parse_options, use_for_evaluation
 from configs.loading import ConfigError, names_of
-from configs.options import help_of
 from data_tools import dataset as data
 from data_tools.coverage.outside import compare
 from data_tools.formats.label_keys import NO_KEYS
@@ -52,9 +50,10 @@ from data_tools.labels.statistics import element_counts
 from data_tools.labels.targets import atom_references, label_values
 from data_tools.source_files import same_content, sha256_of
 from data_tools.tables import name_of_row, row_of_atom
-from experiment.command_line import BAD_INPUT, CommandLine, exit_code
+from experiment.command_line import BAD_INPUT, CommandLine, exit_code, help_of
 from experiment.data import for_model, open_dataset, split_of
 from experiment.evaluation.evaluator import Evaluator, Predictions
+from experiment.job_options import enter_job, parse_options, use_for_evaluation
 from experiment.measures import baseline_predictions, measure_forces, metrics_of
 from experiment.prediction_files import (
     Place,

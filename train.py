@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from cloud.job import Job
-from cloud.options import enter_job, use_for_training
 from configs.loading import ConfigError, config_to_yaml
 from configs.schema import Config
 from data_tools.labels.splits import Split, save_split
@@ -32,6 +31,7 @@ from experiment import provenance
 from experiment.command_line import exit_code
 from experiment.data import resolve_task
 from experiment.evaluation.evaluator import Evaluator
+from experiment.job_options import enter_job, use_for_training
 from experiment.model import build_single
 from experiment.provenance import Command, command_of
 from experiment.report import describe, report

@@ -21,7 +21,7 @@ MAY_CHANGE = {
     "schedule.warmup_fraction",
     "training.epochs", "training.batch_size", "training.eval_batch_size", "training.loss_scale",
     "training.early_stop", "training.pretrained",
-    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.keep_bn_fp32", "run.output",
+    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.output",
     "run.log_every", "run.save_minutes", "run.keep", "run.plots",
 }  # fmt: skip
 

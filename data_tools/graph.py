@@ -107,6 +107,8 @@ class GraphBatch:
 class DataError(ValueError):
     """Bad input at a boundary of this room: one line that says what was expected, what came and what to do."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class StructureTable:

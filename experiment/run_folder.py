@@ -32,6 +32,8 @@ BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 class FolderError(ValueError):
     """A run folder that may not be used as asked: one line with what is there and what to do."""
 
+    exit_code = 2
+
 
 def files_of_run(folder: Path) -> list[Path]:
     """The files in a folder that have the name of something that a run writes; its log alone is no run."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud.options import NO, YES, is_yes, parse_options
-from configs.loading import ConfigError, load_config, override_of
-from configs.options import help_of
+from cloud.options import NO, YES, is_yes
+from configs.loading import ConfigError, config_from_dict, config_to_dict, load_config, override_of
 from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
 from data_tools.labels.split_sizes import SIZES
-from experiment.command_line import CommandLine
+from experiment.command_line import CommandLine, help_of
+from experiment.job_options import parse_options
 from experiment.run_folder import CONFIG, RunFolder
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
@@ -82,8 +82,9 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
         if not (folder / CONFIG).is_file():
             found = "a file" if folder.is_file() else f"none with {CONFIG}" if folder.is_dir() else "nothing there"
             raise ConfigError(f"--resume {folder}: expected the folder of a run, found {found}; check the path")
-        check_resume_model(load_config(folder / CONFIG), changes, str(folder))
-        config = load_config(folder / CONFIG, changes)
+        before = load_config(folder / CONFIG)
+        check_resume_model(before, changes, str(folder))
+        config = config_from_dict(config_to_dict(before), str(folder / CONFIG), changes)
         place = RunFolder(folder, resume=True)
     else:
         config = load_config(options.config, changes)

@@ -52,7 +52,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "train.py": (ANYTHING, ANYTHING),
     "eval.py": (ANYTHING, ANYTHING),
     "experiment": (EVERY_ROOM, ANYTHING),
-    "cloud": ({"cloud", "data_tools", "configs", "training", "experiment"}, ANYTHING),
+    "cloud": ({"cloud", "data_tools", "configs"}, set()),
 }
 
 #: The other framework and what is built on it: for the side-by-side runs, and where a .pt file is read.
