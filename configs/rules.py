@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
@@ -48,6 +48,16 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+
+
+def check_force_precision(config: Config, quantities: Collection[str]) -> None:
+    """Refuse float16 where a program that evaluates computes forces.
+
+    Raises:
+        ConfigError: ``forces`` is among the quantities, and run.amp_level is not O0.
+    """
+    if "forces" in quantities and config.run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"--amp_level {config.run.amp_level}: expected O0 where forces are computed")
 
 
 def check_outputs(config: Config) -> None:

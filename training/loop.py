@@ -34,7 +34,7 @@ from training.step import TrainStep, step_arguments
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
-TIMES = ("epoch", "seconds", "molecules_per_second")
+TIMES = ("epoch", "seconds", "structures_per_second")
 AGREE_EVERY = 10  # steps between two moments at which several processes tell each other of a signal to stop
 
 
@@ -110,7 +110,7 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
-                log.info("early stop: nothing better on the validation molecules for %d epochs", recipe.early_stop)
+                log.info("early stop: nothing better on the validation structures for %d epochs", recipe.early_stop)
                 break
             try:
                 self._train_epoch(stop)
@@ -231,7 +231,7 @@ class Trainer:
         since = self.meter.since_last_line(progress.step)
         bar.clear()
         log.info(
-            "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
+            "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f structures/s  ETA %s%s",
             progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss,
             self._errors("train", since.errors), lr, since.seconds_per_step, since.molecules_per_second,
             clock(since.seconds_per_step * (self.total_steps - progress.step)), self._skipped(),
@@ -274,7 +274,7 @@ class Trainer:
             **self._columns("train", meter.errors),
             "lr": lr,
             "seconds": seconds,
-            "molecules_per_second": meter.molecules / seconds,
+            "structures_per_second": meter.molecules / seconds,
             **self._columns("valid", score.errors),
         }
         progress.history.append(row)
@@ -342,12 +342,12 @@ class Trainer:
                 f"{self.folder / LAST}: {len(wrong)} numbers of the optimiser are missing {wrong[:3]}; resume with "
                 "the settings of the run, its optimizer.ema_decay included"
             )
-        self.progress = Progress(**checkpoint.information["progress"])
+        self.progress = Progress.of(checkpoint.information["progress"])
         if self.loss_scale and self.progress.loss_scale:
             self.loss_scale = LossScale(**self.progress.loss_scale)
             self.loss_scale.value = max(self.loss_scale.value, 1.0)
         self.saved_step = self.progress.step
         then, now = (about["config"]["training"] for about in (checkpoint.information, self.information))
         if self.progress.position and then["batch_size"] != now["batch_size"]:  # data, split and seed are the same
-            log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
+            log.info("the order of structures has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
