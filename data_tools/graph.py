@@ -3,59 +3,59 @@
 Letters: a batch has G graphs with N nodes, E edges and T triplets; a data set has M structures with A atoms.  A
 structure has n of the atoms, and p of them in its primitive cell; B is the sum of p n over the structures.
 
-| type           | field                   | shape, dtype         | meaning                                              |
-|----------------|-------------------------|----------------------|------------------------------------------------------|
-| Structure      | numbers                 | (n,) int32           | atomic numbers, 1 or larger                          |
-|                | positions               | (n, 3) float64       | Angstrom                                             |
-|                | cell                    | (3, 3) float64       | lattice vectors as rows, Angstrom; None: a molecule  |
-|                | name                    | str                  | what the file calls it (``gdb 57``, ``mp-149``)      |
-| AtomGraph,     | numbers                 | (N,) int32           | atomic numbers, 0 = ghost                            |
-| GraphInputs    | positions               | (N, 3) float         | Angstrom                                             |
-|                | senders, receivers      | (E,) int32           | edge j -> i: neighbour j sends, centre i receives    |
-|                | shifts                  | (E, 3) float         | Angstrom, image offset S @ cell, zero for molecules  |
-|                | triplet_in, triplet_out | (T,) int32           | edge k -> j, edge j -> i                             |
-| GraphInputs    | node_graph              | (N,) int32           | the graph of each node                               |
-|                | node_mask, graph_mask   | (N,), (G,) float     | 1 real, 0 ghost                                      |
-| Budget         | nodes, ..., graphs      | int                  | N, E, T, G of padded batches, ghosts included        |
-| Labels         | of_graphs               | name: (G, ...)       | labels of real graphs; NaN: missing                  |
-|                | of_nodes                | name: (N, ...)       | labels of real nodes; NaN: missing                   |
-|                | probes                  | (N, 3) float         | factors of second derivatives; None: not needed      |
-| GraphBatch     | inputs                  | GraphInputs          | at the shapes of one Budget                          |
-|                | targets                 | name: (G or N, ...)  | labels of graphs, then of nodes; ghosts, missing: 0  |
-|                | masks                   | as targets           | 1 where the label counts                             |
-|                | probes                  | (N, 3) float         | ghosts: 0; None where the labels have none           |
-|                | ids                     | (real graphs,) int64 | their rows in the data set, in batch order           |
-| StructureTable | numbers                 | (A,) int32           | atomic numbers, one structure after the other        |
-|                | positions               | (A, 3) float64       | Angstrom                                             |
-|                | n_atoms                 | (M,) int64           | n of each structure; they add up to A                |
-|                | ids                     | (M,) int64           | number in the source; see origin                     |
-|                | of_structures           | name: (M, ...) f64   | labels of structures; NaN: missing                   |
-|                | of_atoms                | name: (A, ...) f64   | labels of atoms; NaN: missing                        |
-|                | force_constants         | ForceConstants       | None where no structure has them                     |
-|                | names                   | M str                | what the file calls them; empty: it has no names     |
-|                | cells                   | (M, 3, 3) float64    | as Structure.cell, 0 for molecules; None: no crystal |
-|                | split                   | (M,) str             | ``train``, ``valid``, ``test``; None: not labelled   |
-|                | source                  | str                  | file name and sha256 of what was read, on one line   |
-|                | origin                  | str                  | whose numbers ids are: ``qm9`` (gdb indices), or     |
-|                |                         |                      | empty: they mean nothing outside of the file         |
-|                | unread                  | str, ...             | values of the file that are no labels here           |
-| ForceConstants | blocks                  | (B, 3, 3) float64    | eV/Angstrom^2, d^2 E / dr_p2s[i] dr_j of structure   |
-|                |                         |                      | after structure: i of p, then j of n, which varies   |
-|                |                         |                      | fastest                                              |
-|                | n_primitive             | (M,) int64           | p; 0: a structure without force constants            |
-|                | p2s                     | (sum of p,) int64    | the atom, counted in its structure, that stands for  |
-|                |                         |                      | each primitive atom                                  |
-|                | masses                  | (A,) float64         | atomic mass units; may be NaN where p = 0            |
-| label of       | energy, U0, U, H, G     | (M,) float64         | eV, total                                            |
-| structures     | homo, lumo, gap, zpve   | (M,) float64         | eV                                                   |
-|                | stress                  | (M, 3, 3) float64    | eV/Angstrom^3, symmetric, positive in tension (ASE)  |
-|                | mu, alpha, r2, Cv       | (M,) float64         | D, a0^3, a0^2, cal/(mol K)                           |
-| label of atoms | forces                  | (A, 3) float64       | eV/Angstrom                                          |
+| type           | field                   | shape, dtype         | meaning                                            |
+|----------------|-------------------------|----------------------|----------------------------------------------------|
+| Structure      | numbers                 | (n,) int32           | atomic numbers, 1 or larger                        |
+|                | positions               | (n, 3) float64       | Angstrom                                           |
+|                | cell                    | (3, 3) float64       | lattice vectors as rows, Angstrom; None: molecule  |
+|                | name                    | str                  | what the file calls it (``gdb 57``, ``mp-149``)    |
+| AtomGraph,     | numbers                 | (N,) int32           | atomic numbers, 0 = ghost                          |
+| GraphInputs    | positions               | (N, 3) float         | Angstrom                                           |
+|                | senders, receivers      | (E,) int32           | j -> i: neighbour j sends, centre i receives       |
+|                | shifts                  | (E, 3) float         | Angstrom, image offset S @ cell, 0 for molecules   |
+|                | triplet_in, triplet_out | (T,) int32           | edge k -> j, edge j -> i                           |
+| GraphInputs    | node_graph              | (N,) int32           | the graph of each node                             |
+|                | node_mask, graph_mask   | (N,), (G,) float     | 1 real, 0 ghost                                    |
+| Budget         | nodes, ..., graphs      | int                  | N, E, T, G of a padded batch with its ghosts       |
+| Labels         | of_graphs               | name: (G, ...)       | labels of real graphs; NaN: missing                |
+|                | of_nodes                | name: (N, ...)       | labels of real nodes; NaN: missing                 |
+|                | probes                  | (N, 3) float         | factors of second derivatives; None: no need       |
+| GraphBatch     | inputs                  | GraphInputs          | at the shapes of one Budget                        |
+|                | targets                 | name: (G or N, ...)  | labels of graphs, then nodes; ghosts, missing: 0   |
+|                | masks                   | as targets           | 1 where the label counts                           |
+|                | probes                  | (N, 3) float         | ghosts: 0; None where the labels have none         |
+|                | ids                     | (real graphs,) int64 | their rows in the data set, in batch order         |
+| StructureTable | numbers                 | (A,) int32           | atomic numbers, one structure after the other      |
+|                | positions               | (A, 3) float64       | Angstrom                                           |
+|                | n_atoms                 | (M,) int64           | n of each structure; they add up to A              |
+|                | ids                     | (M,) int64           | number in the source; see origin                   |
+|                | of_structures           | name: (M, ...) f64   | labels of structures; NaN: missing                 |
+|                | of_atoms                | name: (A, ...) f64   | labels of atoms; NaN: missing                      |
+|                | force_constants         | ForceConstants       | None where no structure has them                   |
+|                | names                   | M str                | what the file calls them; empty: has no names      |
+|                | cells                   | (M, 3, 3) float64    | as Structure.cell; 0: a molecule; None: no crystal |
+|                | split                   | (M,) str             | ``train``, ``valid``, ``test``; None: unlabelled   |
+|                | source                  | str                  | file name and sha256 of what was read, one line    |
+|                | origin                  | str                  | whose numbers ids are: ``qm9`` (gdb indices), or   |
+|                |                         |                      | empty: they mean nothing outside of the file       |
+|                | unread                  | str, ...             | values of the file that are no labels here         |
+| ForceConstants | blocks                  | (B, 3, 3) float64    | eV/Angstrom^2, d^2 E / dr_p2s[i] dr_j, structure   |
+|                |                         |                      | after structure: i of p and j of n, which varies   |
+|                |                         |                      | fastest                                            |
+|                | n_primitive             | (M,) int64           | p; 0: a structure without force constants          |
+|                | p2s                     | (sum of p,) int64    | which atom, counted in its structure, stands for   |
+|                |                         |                      | each primitive atom                                |
+|                | masses                  | (A,) float64         | atomic mass units; may be NaN where p = 0          |
+| label of       | energy, U0, U, H, G     | (M,) float64         | eV, total                                          |
+| structures     | homo, lumo, gap, zpve   | (M,) float64         | eV                                                 |
+|                | stress                  | (M, 3, 3) float64    | eV/Angstrom^3, symmetric; tension positive (ASE)   |
+|                | mu, alpha, r2, Cv       | (M,) float64         | D, a0^3, a0^2, cal/(mol K)                         |
+| label of atoms | forces                  | (A, 3) float64       | eV/Angstrom                                        |
 
     r_ij = positions[senders] + shifts - positions[receivers]
 
-Other labels keep the name and the unit of their file.  A label belongs to the structures or to the atoms because the
-table says so: its shape tells nothing, for three one-atom crystals have as many atoms as structures.
+Other labels keep the name and the unit of their file.  A label belongs to the structures or to the atoms because it
+stands there: its shape tells nothing, for three crystals of one atom have as many atoms as structures.
 
 The law of pairs: E is even, and edge e + E/2 is the reverse of edge e (senders and receivers swapped, shifts negated).
 A neighbour list without a cap on neighbours is symmetric, so every graph can be stored this way; what depends on the
