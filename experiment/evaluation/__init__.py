@@ -22,7 +22,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {"scalar": Scalar, "energy_forces": E
 
 def kind_of(task: Task, table: StructureTable) -> str:
     """The kind of a task on some data: forces are computed where the target has them and the data publish some."""
-    return "energy_forces" if task.target.has_forces and "forces" in table.labels else "scalar"
+    return "energy_forces" if task.target.has_forces and "forces" in table.of_atoms else "scalar"
 
 
 def evaluation_of(

@@ -37,7 +37,7 @@ class EnergyForces:
 
     def published(self, rows: np.ndarray) -> np.ndarray:
         """(atoms of these rows, 3) forces in the target's unit per Angstrom, NaN where unknown."""
-        return self.packed.table.labels["forces"][self.packed.atoms_of(rows)]
+        return self.packed.table.of_atoms["forces"][self.packed.atoms_of(rows)]
 
     def baseline_errors(self, rows: np.ndarray) -> dict[str, dict[str, float]]:
         """MAE of the baselines, by the column of metrics.csv that they belong beside."""

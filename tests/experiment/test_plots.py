@@ -46,11 +46,10 @@ def figures(monkeypatch):
 
 def evaluation(labels, forces=None):
     """The evaluation of molecules of water with these labels, without a model."""
-    table = table_of_structures(Path("x"), [WATER] * len(labels), "", {} if forces is None else {"forces": forces})
-    labelled, target = (
-        Labelled(pack(table, 3.0), labels, [1, 8], None),
-        get_target("gap" if forces is None else "energy"),
-    )
+    of_atoms = {} if forces is None else {"forces": forces}
+    table = table_of_structures(Path("x"), [WATER] * len(labels), "", of_atoms=of_atoms)
+    labelled = Labelled(pack(table, 3.0), labels, [1, 8], None)
+    target = get_target("gap" if forces is None else "energy")
     return (Scalar if forces is None else EnergyForces)(Task(target, "sum", "none", "none"), labelled, None)
 
 
