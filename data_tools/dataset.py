@@ -15,9 +15,10 @@ from data_tools.formats import md17
 from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.formats.spelling import advice
-from data_tools.graph import DataError
-from data_tools.graphs import packed as cache
-from data_tools.graphs.packed import PackedGraphs
+from data_tools.graph import DataError, Provider
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import PackedGraphs, pack
+from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
@@ -81,7 +82,7 @@ def open_two_files(
         dataclasses.replace(table, split=np.full(len(table), part))
         for table, part in zip(tables, ("train", "test"), strict=True)
     ]
-    return cache.pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
+    return pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
 def open_graphs(
@@ -100,11 +101,11 @@ def open_graphs(
         DataError: the file cannot be used.
     """
     if file == SAMPLE:
-        return cache.pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
+        return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
     if holds_smiles(file):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
-    if cache.is_packed(file):
-        packed = cache.load(file)
+    if packed_folder.is_packed(file):
+        packed = packed_folder.load(file)
         if abs(packed.cutoff - cutoff) > 1e-9:
             raise DataError(
                 f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
@@ -114,7 +115,7 @@ def open_graphs(
     table = read_table(file, progress, keys)
     if table.origin == QM9:
         table, _ = qm9.exclude_uncharacterized(table)
-    return cache.pack(table, cutoff, progress)
+    return pack(table, cutoff, progress)
 
 
 @dataclass(frozen=True)
@@ -137,25 +138,26 @@ class Dataset:
     normalizer: Normalizer
     forces: np.ndarray | None = None
 
-    @property
-    def standardised(self) -> np.ndarray:
-        """(M,) what the network learns; NaN outside the training rows."""
+    def standardised(self, forces: bool = False) -> Provider:
+        """What the network learns, in every epoch the same: ``energy`` of graphs, and ``forces`` of nodes if asked for.
+
+        The energy is NaN outside the training rows.
+
+        Raises:
+            DataError: forces are asked for and no training row has them.
+        """
         values = np.full(len(self.labels), np.nan)
         rows = self.split.train
         values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
-        return values
+        of_atoms = {"forces": self._standardised_forces()} if forces else {}
+        return StoredLabels(self.packed, {"energy": values}, of_atoms)
 
-    @property
-    def standardised_forces(self) -> np.ndarray:
-        """(A, 3) the forces that belong to ``standardised``.
-
-        Raises:
-            DataError: no training row has forces.
-        """
+    def _standardised_forces(self) -> np.ndarray:
+        """(A, 3) the forces that belong to the standardised energies."""
         known = self.forces_of(self.split.train)
         if self.forces is None or known is None or not np.isfinite(known).any():
             table = self.packed.table
-            hint = "" if self.forces is not None else advice("forces", (*table.labels, *table.unread))
+            hint = "" if self.forces is not None else advice("forces", (*table.label_names, *table.unread))
             raise DataError(
                 f"{table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found none; "
                 f"{hint or 'give data with forces'}, or learn energies alone with training.force_weight=0"
@@ -186,7 +188,7 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
             row = int(rows[np.isnan(labels[rows])][0])
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
-    forces = packed.table.labels.get("forces") if task.target.has_forces else None
+    forces = packed.table.of_atoms.get("forces") if task.target.has_forces else None
     known = None if forces is None else forces[packed.atoms_of(split.train)]
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
     return Dataset(packed, split, labels, counts, normalizer, forces)
