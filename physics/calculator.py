@@ -44,7 +44,8 @@ log = logging.getLogger("geospore")
 SKIN = 0.4  # Angstrom
 ROOM = 1.1  # edges of a shape over the edges it was made for; triplets grow as the square of the neighbours
 ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 64, 256
-COMPILED = ("energy_and_forces", "with_virial", "product")  # what a pickled calculator leaves behind and makes again when it is used
+#: what a pickled calculator leaves behind and makes again when it is used
+COMPILED = ("energy_and_forces", "with_virial", "product")
 SHARED = frozenset({*COMPILED, "normalizer", "learned", "recipe"})  # by copies within the process
 #: what was compiled for calculators that were pickled together
 MADE: weakref.WeakKeyDictionary[Callable, dict[str, Any]] = weakref.WeakKeyDictionary()

@@ -20,16 +20,17 @@ from physics.derivatives import (
     EnergyAndForces,
     HessianProduct,
     hessian,
+    observables,
     replicate,
-    with_slope,
 )
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import convert
 from training import checkpoint
 from training.device import MODES
 from training.losses import LOSSES
+from training.objective import Term
 from training.optimizer import AdamW
-from training.step import Objective, TrainStep, compile_count, step_arguments, to_tensors
+from training.step import TrainStep, compile_count, to_tensors
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -69,13 +70,13 @@ def test_nothing_is_computed_where_compilation_is_switched_off(monkeypatch):
         EnergyAndForces(model)(*to_tensors(make_batch(molecules(), CASE.cutoff).inputs))
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
     with pytest.raises(DerivativeError, match="unset it"):
-        TrainStep(model, optimizer, Objective("mse", 1.0, 1.0))
+        TrainStep(model, optimizer, [Term("energy"), Term("forces")])
 
 
 def test_energies_of_a_compiled_slope_can_be_differentiated():
     """The has_aux outputs of value_and_grad would have no gradient, and a constant weight would make them zero."""
     model = build(CASE)
-    derive = with_slope(model)
+    derive = observables(model, ("energy", "forces"))
 
     def total(*inputs):
         return derive(*inputs)[0].sum()
@@ -289,10 +290,10 @@ def test_train_step_on_energies_and_forces(loss, mode):
     ms.set_context(mode=MODES[mode])
     model = build(CASE)
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
-    step = TrainStep(model, optimizer, Objective(loss, 0.7, 0.4))
+    step = TrainStep(model, optimizer, [Term("energy", 0.7, loss), Term("forces", 0.4, loss)])
     batch, labels, forces = batch_of_frames()
     known = {"energy": 2, "forces": int(np.isfinite(forces).sum())}
-    arguments = step_arguments(batch, known, 4.0, (0.0, 1.0, 0.0))
+    arguments = step.layout.arguments(batch, known, 4.0, (0.0, 1.0, 0.0))
     values, found_forces = EnergyAndForces(model)(*to_tensors(batch.inputs))
 
     def expected():
@@ -307,7 +308,7 @@ def test_train_step_on_energies_and_forces(loss, mode):
         return 0.7 * terms[0] + 0.4 * terms[1], [float(np.abs(part).mean()) for part in wrong]
 
     assert values.dtype == found_forces.dtype == mstype.float64
-    vector = Compiled(model, step.gradient_loss_errors)(*arguments[:-3]).asnumpy()
+    vector = Compiled(model, step.gradient_loss_errors)(*arguments[: step.layout.of_loss]).asnumpy()
     gradient, found_loss, errors = vector[: step.weights], vector[step.weights], vector[step.weights + 1 :]
     value, absolute = expected()
     assert_close(np.array([found_loss, *errors]), np.array([value, *absolute]), "modes")
