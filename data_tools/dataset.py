@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
-from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
+from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
+WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
+SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class Dataset:
         counts: (M, 119) atoms of each element.
         normalizer: standardisation fitted on the training rows.
         forces: (A, 3) float64 in the target's unit per Angstrom, NaN where unknown; None where the data have none.
+        stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, NaN where unknown; None where the data have none.
     """
 
     packed: PackedGraphs
@@ -137,32 +140,46 @@ class Dataset:
     counts: np.ndarray
     normalizer: Normalizer
     forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
 
-    def standardised(self, forces: bool = False) -> Provider:
-        """What the network learns, in every epoch the same: ``energy`` of graphs, and ``forces`` of nodes if asked for.
+    def standardised(self, quantities: Collection[str] = ("energy",)) -> Provider:
+        """What the network learns, in every epoch the same; energies are NaN outside the training rows.
 
-        The energy is NaN outside the training rows.
+        Args:
+            quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``, which brings the
+                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.
 
         Raises:
-            DataError: forces are asked for and no training row has them.
+            DataError: no training row has one of them, or no validation row.
         """
-        values = np.full(len(self.labels), np.nan)
         rows = self.split.train
-        values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
-        of_atoms = {"forces": self._standardised_forces()} if forces else {}
-        return StoredLabels(self.packed, {"energy": values}, of_atoms)
+        of_structures: dict[str, np.ndarray] = {}
+        if "energy" in quantities:
+            values = of_structures["energy"] = np.full(len(self.labels), np.nan)
+            values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
+        if "stress" in quantities:
+            of_structures["stress"] = self._known("stress", self.stress) / self.normalizer.scale
+            of_structures["volume"] = cell_volumes(self.packed.table)
+        of_atoms: dict[str, np.ndarray] = {}
+        if "forces" in quantities:
+            of_atoms["forces"] = self._known("forces", self.forces) / self.normalizer.scale
+        return StoredLabels(self.packed, of_structures, of_atoms)
 
-    def _standardised_forces(self) -> np.ndarray:
-        """(A, 3) the forces that belong to the standardised energies."""
-        known = self.forces_of(self.split.train)
-        if self.forces is None or known is None or not np.isfinite(known).any():
-            table = self.packed.table
-            hint = "" if self.forces is not None else advice("forces", (*table.label_names, *table.unread))
-            raise DataError(
-                f"{table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found none; "
-                f"{hint or 'give data with forces'}, or learn energies alone with training.force_weight=0"
-            )
-        return self.forces / self.normalizer.scale
+    def _known(self, name: str, values: np.ndarray | None) -> np.ndarray:
+        """The published values, if some are there to learn from and some to choose the best model by."""
+        table, shape = self.packed.table, SHAPES[name]
+        for part, rows in (("training", self.split.train), ("validation", self.split.valid)):
+            places = self.packed.atoms_of(rows) if name == "forces" else rows
+            if values is None or values.shape[1:] != shape or not np.isfinite(values[places]).any():
+                hint = "" if values is not None else advice(name, (*table.label_names, *table.unread))
+                if name == "stress" and table.cells is None:
+                    hint = "the data are molecules, which have none"
+                raise DataError(
+                    f"{table.source.partition(' sha256 ')[0]}: expected {name} in the {part} rows, found none; "
+                    f"{hint or f'give data with {name}'}, or learn without with training.{WEIGHTS[name]}=0"
+                )
+        assert values is not None
+        return values
 
     def forces_of(self, rows: np.ndarray) -> np.ndarray | None:
         """(atoms of these rows, 3) published forces, NaN where unknown; None where the data have none."""
@@ -191,7 +208,8 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
     forces = packed.table.of_atoms.get("forces") if task.target.has_forces else None
     known = None if forces is None else forces[packed.atoms_of(split.train)]
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
-    return Dataset(packed, split, labels, counts, normalizer, forces)
+    stress = packed.table.of_structures.get("stress") if task.target.has_forces else None
+    return Dataset(packed, split, labels, counts, normalizer, forces, stress)
 
 
 def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:

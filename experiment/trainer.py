@@ -83,7 +83,7 @@ def warn_of_schedule(trainer: Trainer) -> None:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
-    provider = dataset.standardised(config.training.force_weight > 0, config.training.stress_weight > 0)
+    provider = dataset.standardised([term.quantity for term in terms_of(config.training)])
     batches = training_batches(
         dataset.packed, dataset.split.train, provider, config.training.batch_size, config.run.seed,
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,

@@ -38,17 +38,9 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
     forces = "forces" in packed.table.of_atoms
     task = resolve_task("energy" if forces else "U0")
     dataset = make_dataset(packed, make_split("random", packed.table, train_size=66, valid_size=4, test_size=4), task)
+    provider = dataset.standardised(("energy", "forces") if forces else ("energy",))
     batches = training_batches(
-        packed,
-        dataset.split.train,
-        dataset.standardised(forces),
-        batch_size,
-        0,
-        STEPS,
-        2,
-        DTYPES[dtype],
-        ranks.rank,
-        ranks.size,
+        packed, dataset.split.train, provider, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
     )
     terms = [Term("energy", 0.5 if forces else 1.0, "mae"), *([Term("forces", 1.0, "mae")] if forces else [])]
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)

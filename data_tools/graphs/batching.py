@@ -234,7 +234,9 @@ def _padded_labels(
                     f"label {name}: expected one row for each {owner}, {count} in this batch, got {len(values)}{twice}"
                 )
             known = np.isfinite(values)
-            targets[name] = _filled(np.where(known, values, 0.0), length, 0, dtype)
+            target: np.ndarray = np.zeros((length, *values.shape[1:]), dtype)
+            np.copyto(target[:count], values, casting="same_kind", where=known)
+            targets[name] = target
             masks[name] = _filled(known, length, 0, dtype)
     if labels.probes is None:
         return targets, masks, None

@@ -208,7 +208,7 @@ def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
     parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
     dataset = make_dataset(packed, parts, resolve_task("energy"))
     with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
-        dataset.standardised(forces=True)
+        dataset.standardised(("forces",))
 
 
 @pytest.mark.parametrize(("label", "names"), [
