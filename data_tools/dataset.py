@@ -176,7 +176,7 @@ class Dataset:
                     hint = "the data are molecules, which have none"
                 raise DataError(
                     f"{table.source.partition(' sha256 ')[0]}: expected {name} in the {part} rows, found none; "
-                    f"{hint or f'give data with {name}'}, or learn without with training.{WEIGHTS[name]}=0"
+                    f"{hint or f'give data with {name}'}, or set training.{WEIGHTS[name]}=0"
                 )
         assert values is not None
         return values
