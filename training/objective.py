@@ -85,9 +85,8 @@ class Layout:
             scale: the loss scale.
             scalars: lr', eps' and wd' of the optimiser.
         """
-        arrays = dict(zip(GraphInputs._fields, batch.inputs, strict=True))
-        if VOLUME in self.place:
-            arrays[VOLUME] = batch.targets[VOLUME]
+        arrays: dict[str, Any] = dict(zip(GraphInputs._fields, batch.inputs, strict=True))
+        arrays |= {"probes": batch.probes, VOLUME: batch.targets.get(VOLUME)}
         for quantity, *_ in self.terms:
             arrays[quantity], arrays[f"{quantity} mask"] = batch.targets[quantity], batch.masks[quantity]
             arrays[f"{quantity} count"] = _number(max(1, known[quantity]))  # a batch without labels has no divisor
