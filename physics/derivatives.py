@@ -136,12 +136,10 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
         raise DerivativeError(f"{unknown[0]}: expected one of {', '.join(QUANTITIES)}")
     if wanted == ("energy",):
         return lambda *inputs: (model(*inputs),)
-    derive, product = _slopes(model), _product(model)
-    with_product = PRODUCT in wanted
+    derive = _slopes_and_product(model, wanted) if PRODUCT in wanted else _slopes(model)
 
     def function(*arguments):
-        inputs = arguments[:-1] if with_product else arguments
-        energy, slope, slope_of_shifts = derive(*inputs)
+        energy, slope, slope_of_shifts, *product = derive(*arguments)
         found: tuple = ()
         for name in wanted:
             if name == "energy":
@@ -149,9 +147,9 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
             elif name == "forces":
                 found = (*found, -slope)
             elif name == "virial":
-                found = (*found, _virial(inputs, slope, slope_of_shifts))
+                found = (*found, _virial(arguments, slope, slope_of_shifts))
             else:
-                found = (*found, product(*arguments))
+                found = (*found, *product)
         return found
 
     return function
@@ -189,14 +187,34 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     return (left.expand_dims(2) * right.expand_dims(1)).reshape(-1, 9)
 
 
-def _product(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Graph inputs and a probe field (N, 3) to equation (3), (N, 3)."""
-    derive = _slopes(model)
+def _slopes_and_product(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..., Any]:
+    """Graph inputs and a probe field v to what ``_slopes`` returns, as far as it is wanted, and equation (3).
+
+    All of it is one gradient: of p = v . dE/dr + u . E + z . dE/ds at u = 0 and z = 0, dp/dr is the product and dp/dv,
+    dp/du and dp/dz are the others.  A second gradient of the model beside the first would be computed twice, and
+    MindSpore 2.10 does not differentiate the two together.
+    """
+    derive, with_energy, with_shifts = _slopes(model), "energy" in wanted, "virial" in wanted
 
     def projected(*arguments):
-        return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
+        energy, slope, slope_of_shifts = derive(*arguments[:-3])
+        v, u, z = arguments[-3:]
+        result = (slope * v).sum()
+        if with_energy:
+            result = result + (energy * u).sum()
+        if with_shifts:
+            result = result + (slope_of_shifts * z).sum()
+        return result
 
-    return ms.grad(projected, POSITIONS)
+    gradient = ops.GradOperation(get_all=True)(projected)
+
+    def function(*arguments):
+        mask, shifts = arguments[GRAPH_MASK], arguments[SHIFTS]
+        u, z = ops.cast(mask < 0, mask.dtype), ops.cast(shifts * shifts < 0, shifts.dtype)  # zeros, but no constants
+        gradients = gradient(*arguments, u, z)
+        return gradients[-2], gradients[-3], gradients[-1], gradients[POSITIONS]
+
+    return function
 
 
 class EnergyAndForces(Compiled):
@@ -210,7 +228,12 @@ class HessianProduct(Compiled):
     """H v (N, 3) for graph inputs and a probe field v (N, 3), equation (3); one compilation for each shape."""
 
     def __init__(self, model: nn.Cell):
-        super().__init__(model, _product(model))
+        derive = _slopes(model)
+
+        def projected(*arguments):
+            return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
+
+        super().__init__(model, ms.grad(projected, POSITIONS))
 
 
 def replicate(inputs: GraphInputs, copies: int) -> GraphInputs:
