@@ -5,10 +5,10 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import ONE_BLOCK, Case, assert_close, build, molecule
+from helpers import ONE_BLOCK, Case, assert_close, build, crystals, molecule
 from mindspore import Tensor
 from mindspore import dtype as mstype
-from small_crystals import labelled, one_atom, skewed, volumes
+from strains import labelled, volumes
 
 from data_tools.graph import Budget, GraphInputs, Labels
 from data_tools.graphs.loader import training_batches
@@ -26,6 +26,7 @@ from training.step import TrainStep
 pytestmark = pytest.mark.usefixtures("same_mode")
 
 CASE = Case("small", "schnet", ONE_BLOCK, 3.0)
+BUDGET = Budget(24, 240, 0, 6)
 NOTHING = (0.0, 1.0, 0.0)  # lr', eps' and wd' of a step that only measures
 LAWS = {
     "mse": np.square,
@@ -36,7 +37,7 @@ LAWS = {
 
 def structures_and_labels():
     """Molecules and crystals; of each quantity some numbers are missing, of one structure all but a few."""
-    structures, random = [molecule("CH3CH2OH", 1), molecule("H2O"), one_atom(), skewed()], np.random.default_rng(0)
+    structures, random = [molecule("CH3CH2OH", 1), molecule("H2O"), *crystals()], np.random.default_rng(0)
     atoms = sum(len(one.numbers) for one in structures)
     energy, forces, product = random.normal(size=4), random.normal(size=(atoms, 3)), random.normal(size=(atoms, 3))
     stress = 0.1 * random.normal(size=(4, 3, 3))
@@ -63,7 +64,7 @@ def test_a_loss_is_the_sum_of_its_terms(terms, mode):
     model, (structures, labels) = build(CASE), structures_and_labels()
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
     step = TrainStep(model, optimizer, terms)
-    batch = labelled(CASE, structures, Budget(32, 700, 0, 6), labels)
+    batch = labelled(CASE, structures, BUDGET, labels)
     published = labels.of_graphs | labels.of_nodes
     known = {name: int(np.isfinite(values).sum()) for name, values in published.items()}
     arguments = step.layout.arguments(batch, known, 4.0, NOTHING)
@@ -104,7 +105,7 @@ def test_every_error_is_in_a_mixture():
 
 def test_where_the_tensors_of_a_step_stand():
     structures, labels = structures_and_labels()
-    batch = labelled(CASE, structures, Budget(32, 700, 0, 6), labels)
+    batch = labelled(CASE, structures, BUDGET, labels)
     for terms in MIXTURES.values():
         layout = Layout(terms)
         known = {term.quantity: place for place, term in enumerate(terms, 5)}
