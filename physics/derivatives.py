@@ -31,7 +31,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from data_tools.graph import GraphInputs
-from models.graph_ops import gather, segment_sum
+from models.graph_ops import segment_sum
 
 QUANTITIES = ("energy", "forces", "virial", "hessian_product")
 PRODUCT = "hessian_product"
@@ -174,12 +174,11 @@ def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _virial(inputs: tuple, slope: Tensor, slope_of_shifts: Tensor) -> Tensor:
     """Equation (2) from dE/dr (N, 3) and dE/ds (E, 3), (G, 3, 3)."""
-    of_nodes, graphs = inputs[NODE_GRAPH], inputs[GRAPH_MASK]
-    of_edges = gather(of_nodes, inputs[RECEIVERS])
-    by_nodes = segment_sum(_outer(slope, inputs[POSITIONS]), of_nodes, graphs)
-    by_edges = segment_sum(_outer(slope_of_shifts, inputs[SHIFTS]), of_edges, graphs)
+    graphs = inputs[GRAPH_MASK]
+    of_nodes = segment_sum(_outer(slope_of_shifts, inputs[SHIFTS]), inputs[RECEIVERS], slope)  # (N, 9)
+    of_graphs = segment_sum(of_nodes + _outer(slope, inputs[POSITIONS]), inputs[NODE_GRAPH], graphs)  # (G, 9)
     # what a ghost edge gives to the ghost graph is a rounded zero
-    return -((by_nodes + by_edges) * graphs.reshape(-1, 1)).reshape(-1, 3, 3)
+    return -(of_graphs * graphs.reshape(-1, 1)).reshape(-1, 3, 3)
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
-from tiny_runs import column, read_rows
+from tiny_runs import REPOSITORY, column, read_rows
 
 import eval as evaluation
 import train
@@ -18,10 +18,11 @@ from experiment.trained import load_calculator
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
+CONFIG = ("--config", str(REPOSITORY / "configs" / "schnet" / "rmd17.yaml"))
 SETTINGS = {
     "model.features": 12, "model.filters": 12, "model.blocks": 1, "model.gaussians": 12, "model.cutoff": 3.6,
-    "model.output_init": "zeros", "target.name": "energy", "data.split": "random", "data.train_size": 24,
-    "data.valid_size": 8, "data.test_size": 8, "data.shapes": 1, "training.batch_size": 8, "training.epochs": 12,
+    "data.split": "random", "data.train_size": 24, "data.valid_size": 8, "data.test_size": 8,
+    "training.batch_size": 8, "training.epochs": 12, "optimizer.ema_decay": 0,
     "training.loss": "mae", "training.energy_weight": 0.1, "training.force_weight": 1, "training.stress_weight": 100,
     "optimizer.lr": 0.01, "run.plots": "false", "run.log_every": 3,
 }  # fmt: skip
@@ -54,7 +55,7 @@ def start(file, folder, *more, **settings):
     """Exit code of a small run."""
     pairs = SETTINGS | {key.replace("__", "."): value for key, value in settings.items()}
     changes = [word for key, value in pairs.items() for word in ("--set", f"{key}={value}")]
-    return train.main(["--set", f"data.file={file}", "--output", str(folder), *changes, *more])
+    return train.main([*CONFIG, "--set", f"data.file={file}", "--output", str(folder), *changes, *more])
 
 
 @pytest.fixture(scope="module")
