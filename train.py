@@ -32,10 +32,10 @@ from experiment.job_options import enter_job, use_for_training
 from experiment.model import build, start_from
 from experiment.provenance import Command, command_of
 from experiment.report import report
-from experiment.run_folder import LOG, RunFolder
+from experiment.run_folder import LOG, RunFolder, write_start
 from experiment.run_log import log_to, set_up_log
 from experiment.summary import describe
-from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule, write_start
+from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
 from experiment.training_options import chosen_sizes, configure, parse_arguments, start_processes
 from training import checkpoint as checkpoints
 from training.device import set_up
@@ -81,7 +81,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     trainer.information["provenance"] = origin
     if previous is not None:
         resume(trainer, previous, damaged)
-    check_agreement(config, dataset, trainer)
+    check_agreement(dataset, trainer)
     warn_of_schedule(trainer)
     shapes, seconds = trainer.compile()
     log.info("compiled %d training shapes in %.1f s", shapes, seconds)
@@ -91,7 +91,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
         return
     evaluation.evaluator.compile()
     if ranks.is_main:
-        place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer))
+        place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer.save_start))
         log_to(place.path / LOG, fresh=not place.resume)
     trainer.run(after_save=job.upload)
     report(config, dataset, task, trainer, batches, evaluation, started)

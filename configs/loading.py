@@ -1,4 +1,4 @@
-"""YAML files and ``--set section.key=value`` to a checked ``Config``, and back to YAML."""
+"""YAML files and ``--set section.key=value`` to a checked ``Config``."""
 
 from __future__ import annotations
 
@@ -153,16 +153,6 @@ def _without_meaning(content: Mapping[str, Any]) -> list[str]:
 
 def _say_ignored(key: str) -> None:
     log.info("ignored %s: %s", key, WITHOUT_MEANING[key])
-
-
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain dictionary of a configuration, complete."""
-    return dataclasses.asdict(config)
-
-
-def config_to_yaml(config: Config) -> str:
-    """The complete configuration as YAML that ``load_config`` reads."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def _section_classes(sections: Mapping[str, Any], source: str) -> dict[str, type]:

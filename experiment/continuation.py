@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from configs.loading import config_from_dict, config_to_dict
+from configs.loading import config_from_dict
 from configs.rules import check_resume
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools import dataset as data
 from data_tools.graph import DataError
 from data_tools.labels.splits import digest, stored_digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from data_tools.tables import name_of_row, row_of_atom
 from experiment.command_line import BAD_INPUT
 from experiment.data import for_model
 from experiment.evaluation import evaluator_of
-from experiment.evaluation.evaluator import Predictions
+from experiment.evaluation.evaluator import ENERGY, FORCES, STRESS, Predictions
 from experiment.prediction_files import (
     Place,
     held_elements,
@@ -71,7 +72,7 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
     outside = compare(trained.learned, packed, np.arange(len(table)))
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         warn(words)
-    found = predict(trained, packed, "energy_forces" if place.frames else "scalar")
+    found = predict(trained, packed, wanted(place, table))
     found.values[outside.undetermined] = np.nan
     write(trained, molecules, table, found, outside.column(), place)
     return BAD_INPUT if molecules.refusals else 0
@@ -82,16 +83,22 @@ def warn(words: str) -> None:
     print(f"warning: {words}", file=sys.stderr)
 
 
-def predict(trained: Trained, packed: PackedGraphs, kind: str) -> Predictions:
-    """What a model says of every structure, as the evaluation of a kind of task asks for it.
+def wanted(place: Place, table: StructureTable) -> tuple[str, ...]:
+    """What is predicted: extended xyz holds forces too, and the stress of crystals."""
+    if not place.frames:
+        return (ENERGY,)
+    return (ENERGY, FORCES) if table.cells is None else (ENERGY, FORCES, STRESS)
+
+
+def predict(trained: Trained, packed: PackedGraphs, quantities: Collection[str]) -> Predictions:
+    """What a model says of every structure.
 
     Raises:
-        ConfigError: forces in float16.
+        ConfigError: forces or stress in float16.
     """
+    check_force_precision(trained.config, quantities)
     every = np.arange(len(packed))
-    evaluator = evaluator_of(trained.config, kind, trained.model, trained.normalizer, packed, [every])
-    check_force_precision(trained.config, evaluator.quantities)
-    return evaluator(every)
+    return evaluator_of(trained.config, quantities, trained.model, trained.normalizer, packed, [every])(every)
 
 
 def write(
@@ -115,7 +122,8 @@ def write(
     place.file.parent.mkdir(parents=True, exist_ok=True)
     write_geometries(place, molecules)
     if place.frames:
-        write_text(place.file, frames_text(table, found.values, found.forces, outside))
+        stress = found.stress if len(found.stress) else None
+        write_text(place.file, frames_text(table, found.values, found.forces, stress, outside))
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))
     left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""

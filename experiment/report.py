@@ -28,7 +28,7 @@ from training.step import compile_count
 
 log = logging.getLogger("geospore")
 #: what metrics.json of a training calls the tables of an evaluation
-OF_TEST = {"metrics": "test", "force_metrics": "test_forces"}
+OF_TEST = {"metrics": "test", "force_metrics": "test_forces", "stress_metrics": "test_stress"}
 
 
 def report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,28 @@ from typing import Any
 import numpy as np
 from mindspore import ParameterTuple
 
-from configs.loading import config_to_dict, config_to_yaml
-from configs.schema import Config
+from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.graphs.loader import TrainingBatches, training_batches
-from data_tools.labels.splits import Split, digest, save_split
+from data_tools.labels.splits import digest
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
-from experiment.evaluation.evaluator import ENERGY, FORCES
-from experiment.run_folder import CONFIG, SPLIT
 from training import checkpoint as checkpoints
 from training.device import versions
 from training.distributed import Ranks
-from training.files import write_text
 from training.loop import Recipe, Trainer
+from training.objective import Term
 from training.optimizer import AdamW
 from training.state import Quantity, Score
-from training.step import Objective, TrainStep
+from training.step import TrainStep
 
 log = logging.getLogger("geospore")
+#: how the terms of a loss on energies and their derivatives are called
+DERIVED = {
+    "energy": Quantity("energy ", "mae", "meV", 1000),
+    "forces": Quantity("force ", "force_mae", "meV/A", 1000),
+    "stress": Quantity("stress ", "stress_mae", "meV/A^3", 1000),
+}
 
 
 def warn_of_schedule(trainer: Trainer) -> None:
@@ -49,7 +52,7 @@ def warn_of_schedule(trainer: Trainer) -> None:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
-    provider = dataset.standardised(("energy", "forces") if config.training.force_weight else ("energy",))
+    provider = dataset.standardised([term.quantity for term in terms_of(config.training)])
     batches = training_batches(
         dataset.packed, dataset.split.train, provider, config.training.batch_size, config.run.seed,
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
@@ -57,6 +60,13 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))
     return batches
+
+
+def terms_of(training: TrainingConfig) -> tuple[Term, ...]:
+    """The loss of a configuration: the label, and what of its derivatives has a weight."""
+    weights = {"energy": training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
+    terms = (Term(quantity, weight, training.loss) for quantity, weight in weights.items())
+    return tuple(term for term in terms if term.weight or term.quantity == "energy")
 
 
 def make_trainer(
@@ -76,7 +86,7 @@ def make_trainer(
         settings.ema_decay, settings.amsgrad,
     )  # fmt: skip
     information = {
-        "config": config_to_dict(config),
+        "config": dataclasses.asdict(config),
         "task": task.to_dict(),
         "normalizer": dataset.normalizer.to_dict(),
         "elements": dataset.train_elements,
@@ -86,55 +96,38 @@ def make_trainer(
         "split_sha256": digest(dataset.split),
         "versions": versions(),
     }
-    forces = training.force_weight > 0
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    objective = Objective(training.loss, training.energy_weight, training.force_weight)
-    step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")
-    quantities, weights = [Quantity("", "mae", task.target.unit)], {ENERGY: 1.0}
-    if forces:
-        weights = {ENERGY: training.energy_weight, FORCES: training.force_weight}
-        quantities = [Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000)]
-    score = partial(validate, evaluation, dataset.split.valid, weights)
+    terms = terms_of(training)
+    step = TrainStep(model, optimizer, terms, ranks.size, goes_on=training.loss_scale == "dynamic")
+    quantities = [Quantity("", "mae", task.target.unit)]
+    if len(terms) > 1:
+        quantities = [DERIVED[term.quantity] for term in terms]
+    score = partial(validate, evaluation, dataset.split.valid, terms)
     return Trainer(
         model, optimizer, step, batches, score, recipe, quantities, dataset.normalizer.scale, folder, information, ranks
     )
 
 
-def validate(evaluation: Evaluation, rows: np.ndarray, weights: Mapping[str, float]) -> Score:
+def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term]) -> Score:
     """How good the weights are that the model holds, on the validation structures.
 
     Args:
         evaluation: of the task.
         rows: of the validation structures.
-        weights: of the errors of the quantities that are learned, as in the loss.
+        terms: of the loss, whose weights their errors have here too.
 
     Raises:
         LossError: a prediction is NaN or infinite.
     """
-    errors = evaluation.errors(rows, weights)
-    value = sum(weight * errors[name] for name, weight in weights.items())
-    return Score(value, tuple(errors[name] for name in weights))
+    errors = evaluation.errors(rows, [term.quantity for term in terms])
+    value = sum(term.weight * errors[term.quantity] for term in terms)
+    return Score(value, tuple(errors[term.quantity] for term in terms))
 
 
-def write_start(stage: Path, config: Config, split: Split, trainer: Trainer | None) -> None:
-    """The first files of a run; of a continued one those that may differ.
-
-    Args:
-        stage: where to write them.
-        config: of the run.
-        split: of the run.
-        trainer: of a new run, whose state before the first step is written; None for a continued one.
-    """
-    write_text(stage / CONFIG, config_to_yaml(config))
-    save_split(split, stage / SPLIT)
-    if trainer is not None:
-        trainer.save_start(stage)
-
-
-def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
+def check_agreement(dataset: data.Dataset, trainer: Trainer) -> None:
     """All processes of a run must start from the same: another file on one server would go unnoticed for hours.
 
     Raises:
@@ -143,7 +136,7 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     if trainer.ranks.size == 1:
         return
     split = dataset.split
-    about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
+    about = f"{trainer.information['config']} {trainer.information['source']} {trainer.progress}"
     rows = np.concatenate((split.train, split.valid, split.test))
     trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
     weights = checkpoints.parameters_of(trainer.model)

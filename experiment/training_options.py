@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from cloud.options import NO, YES, is_yes
-from configs.loading import ConfigError, config_from_dict, config_to_dict, load_config, override_of
+from configs.loading import ConfigError, config_from_dict, load_config, override_of
 from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import CommandLine, help_of
 from experiment.job_options import parse_options

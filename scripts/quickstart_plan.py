@@ -16,8 +16,9 @@ if __name__ == "__main__":
     begin()
 
 from cloud.options import is_yes
-from configs.loading import ConfigError, config_to_dict, load_config
+from configs.loading import ConfigError, load_config
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import exit_code
 from experiment.data import resolve_task

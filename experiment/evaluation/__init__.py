@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from mindspore import nn
 
@@ -21,8 +23,9 @@ EVALUATIONS: dict[str, type[Evaluation]] = {"scalar": Scalar, "energy_forces": E
 
 
 def kind_of(task: Task, table: StructureTable) -> str:
-    """The kind of a task on some data: forces are computed where the target has them and the data publish some."""
-    return "energy_forces" if task.target.has_forces and "forces" in table.of_atoms else "scalar"
+    """The kind of a task on some data: derivatives are computed where the target has them and the data publish some."""
+    derived = task.target.has_forces and EnergyForces.quantities(table) != Scalar.quantities(table)
+    return "energy_forces" if derived else "scalar"
 
 
 def evaluation_of(
@@ -45,28 +48,28 @@ def evaluation_of(
         sets: the rows it will be asked for, which share one static shape.
         ranks: processes that share the work.
     """
-    kind = kind_of(task, labelled.packed.table)
-    evaluator = evaluator_of(config, kind, model, normalizer, labelled.packed, sets, ranks)
-    return EVALUATIONS[kind](task, labelled, evaluator)
+    packed = labelled.packed
+    kind = EVALUATIONS[kind_of(task, packed.table)]
+    evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)
+    return kind(task, labelled, evaluator)
 
 
 def evaluator_of(
     config: Config,
-    kind: str,
+    quantities: Collection[str],
     model: nn.Cell,
     normalizer: Normalizer,
     packed: PackedGraphs,
     sets: list[np.ndarray],
     ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
 ) -> Evaluator:
-    """Predictions as the evaluation of a kind of task needs them, of structures that need no labels.
+    """Predictions of structures that need no labels.
 
     Args:
         config, model, normalizer, sets, ranks: as of ``evaluation_of``.
-        kind: of task, a key of ``EVALUATIONS``.
+        quantities: what is predicted.
         packed: graphs with the model's cutoff, and triplets if it uses them.
     """
-    quantities = EVALUATIONS[kind].QUANTITIES
     return Evaluator(
         model, packed, sets, normalizer, config.training.eval_batch_size, config.run.dtype, ranks, quantities
     )

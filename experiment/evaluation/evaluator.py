@@ -15,13 +15,15 @@ from data_tools.graphs.loader import evaluation_batches, evaluation_budget, fitt
 from data_tools.graphs.neighbors import ragged_range
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.statistics import Normalizer, element_counts
-from data_tools.tables import name_of_row
+from data_tools.tables import cell_volumes, name_of_row
 from experiment.data import DTYPES
 from training.distributed import Ranks
 from training.meter import LossError
+from training.objective import OBSERVED
 from training.step import EvaluationStep, predict, to_tensors
 
-ENERGY, FORCES = "energy", "forces"  # quantities; the value of a structure is called energy whatever the target is
+#: quantities; the value of a structure is called energy whatever the target is
+ENERGY, FORCES, STRESS = "energy", "forces", "stress"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ class Predictions(NamedTuple):
         values: (M,) float64 in the target's unit.
         embeddings: (M, F).
         forces: (A, 3) float64 in the target's unit per Angstrom; without rows where they were not asked for.
+        stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; without
+            rows where it was not asked for.
     """
 
     values: np.ndarray
     embeddings: np.ndarray
-    forces: np.ndarray
+    forces: np.ndarray = np.zeros((0, 3))
+    stress: np.ndarray = np.zeros((0, 3, 3))
 
 
 class Evaluator:
@@ -74,7 +79,7 @@ class Evaluator:
         batch_size: the most structures in a batch.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
-        quantities: ``ENERGY``, and ``FORCES`` where these are wanted too.
+        quantities: ``ENERGY``, and what is wanted besides: ``FORCES``, ``STRESS``.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Evaluator:
         ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
         quantities: Collection[str] = (ENERGY,),
     ):
-        self.step = EvaluationStep(model, FORCES in quantities)
+        self.step = EvaluationStep(model, [OBSERVED[quantity] for quantity in quantities if quantity != ENERGY])
         self.quantities = quantities
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
@@ -104,7 +109,7 @@ class Evaluator:
         batches = evaluation_batches(
             self.packed, rows, self.batch_size, self.dtype, self.budget, self.ranks.rank, self.ranks.size
         )
-        places, outputs, embeddings, forces = predict(self.step, batches)
+        places, outputs, embeddings, forces, virials = predict(self.step, batches)
         # the first process has a batch in any case, so it knows the size of an embedding
         features = int(self.ranks.sum(np.array([embeddings.shape[1] * self.ranks.is_main], np.float32))[0])
         values = np.zeros((len(rows), 1 + features))
@@ -117,6 +122,7 @@ class Evaluator:
             self.normalizer.invert(values[:, 0], counts),
             values[:, 1:].astype(embeddings.dtype),
             self._all_forces(rows, places, forces) if FORCES in self.quantities else forces,
+            self._all_stresses(rows, places, virials) if STRESS in self.quantities else virials,
         )
 
     def _all_forces(self, rows: np.ndarray, places: np.ndarray, forces: np.ndarray) -> np.ndarray:
@@ -126,6 +132,12 @@ class Evaluator:
         result = np.zeros((int(n_atoms.sum()), 3))
         result[ragged_range(starts[places], n_atoms[places])] = forces * self.normalizer.scale
         return self.ranks.sum(result)
+
+    def _all_stresses(self, rows: np.ndarray, places: np.ndarray, virials: np.ndarray) -> np.ndarray:
+        """(M, 3, 3) stress of all rows from the virials of this process's structures, which stand at ``places``."""
+        result = np.zeros((len(rows), 3, 3))
+        result[places] = -virials * self.normalizer.scale
+        return self.ranks.sum(result) / cell_volumes(self.packed.table)[rows, None, None]
 
 
 def refuse_not_finite(bad: np.ndarray, table: StructureTable, rows: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools import dataset as data
+from data_tools.graph import StructureTable
 from data_tools.labels.statistics import element_counts, linear_baseline, mean_baseline, regression_metrics
 from experiment.embedding_map import plot_tsne
 from experiment.evaluation.evaluator import ENERGY, Evaluator, Labelled, Predictions, refuse_not_finite
@@ -27,12 +28,15 @@ class Scalar:
         evaluator: predicts for them.
     """
 
-    QUANTITIES = (ENERGY,)
-
     def __init__(self, task: data.Task, labelled: Labelled, evaluator: Evaluator):
         self.target, self.labelled, self.evaluator = task.target, labelled, evaluator
         table = labelled.packed.table
         self.counts = element_counts(table.numbers, table.n_atoms)
+
+    @staticmethod
+    def quantities(table: StructureTable) -> tuple[str, ...]:
+        """What a model must predict to be compared with the labels of a table."""
+        return (ENERGY,)
 
     def predict(self, rows: np.ndarray) -> Predictions:
         """What the model says of the structures ``rows`` (K,)."""
@@ -56,7 +60,7 @@ class Scalar:
         labels = self.labelled.labels[rows]
         return {"mae": {name: float(np.abs(labels - values).mean()) for name, values in self.baselines(rows).items()}}
 
-    def errors(self, rows: np.ndarray, quantities: Collection[str] = QUANTITIES) -> dict[str, float]:
+    def errors(self, rows: np.ndarray, quantities: Collection[str]) -> dict[str, float]:
         """MAE of each quantity.
 
         Raises:

@@ -14,8 +14,9 @@ from tiny_runs import PROFILES
 
 from configs import foreign, schema
 from configs.foreign import WITHOUT_MEANING
-from configs.loading import BOUNDS, ConfigError, config_from_dict, config_to_dict, config_to_yaml, load_config
+from configs.loading import BOUNDS, ConfigError, config_from_dict, load_config
 from configs.schema import MODEL_CONFIGS, Config
+from configs.writing import config_to_dict, config_to_yaml
 
 SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if name != "model"}
 SECTIONS |= {f"model {name}": kind for name, kind in MODEL_CONFIGS.items()}

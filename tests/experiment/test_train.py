@@ -15,7 +15,8 @@ import pytest
 from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, small_run
 
 import train
-from configs.loading import config_to_yaml, load_config
+from configs.loading import load_config
+from configs.writing import config_to_yaml
 from data_tools.formats.readers import read_table
 from data_tools.labels.statistics import element_counts, regression_metrics
 from data_tools.labels.targets import TARGETS
