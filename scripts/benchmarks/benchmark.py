@@ -32,12 +32,13 @@ if __name__ == "__main__":
 import numpy as np
 from mindspore import ParameterTuple
 
+from configs.schema import DimeNetPlusPlusConfig, SchNetConfig
 from data_tools.dataset import open_graphs
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.graphs.batching import chunks
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
-from models import build_model
+from models import GraphModel, build_model
 from physics.derivatives import EnergyAndForces
 from scripts.benchmarks.timed_steps import Side, answer
 from scripts.help_defaults import Defaults
@@ -70,6 +71,15 @@ def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
     return chunks(order, batch_size)
 
 
+def model_of(profile: str, dtype: str = "float32") -> GraphModel:
+    """An untrained model of a profile, whose readout is the sum."""
+    if profile == DIMENETPP:
+        settings: SchNetConfig | DimeNetPlusPlusConfig = DimeNetPlusPlusConfig(cutoff=CUTOFF, output_init="orthogonal")
+    else:
+        settings = SchNetConfig(cutoff=CUTOFF, **PROFILES[profile])
+    return build_model(dtype=dtype, amp_level="O0", readout="sum", **dataclasses.asdict(settings))
+
+
 #: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
 TRIALS = 50
 
@@ -87,10 +97,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
         targets = {"label": values["gap"]}
     budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4, packed.triplets)
     padded = [fitted_batch(packed, rows, budgets, targets) for rows in batches]
-    if profile == DIMENETPP:
-        model = build_model("dimenetpp", cutoff=CUTOFF, output_init="orthogonal")
-    else:
-        model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    model = model_of(profile)
     if kind.endswith("infer"):
         arguments = [to_tensors(batch.inputs) for batch in padded]
         derive = EnergyAndForces(model)

@@ -30,9 +30,8 @@ import numpy as np
 from data_tools.dataset import open_graphs
 from data_tools.graph import Budget, GraphInputs, Structure
 from data_tools.graphs.batching import build_graph, join, pad
-from models import build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
-from scripts.benchmarks.benchmark import CUTOFF, PROFILES
+from scripts.benchmarks.benchmark import CUTOFF, PROFILES, model_of
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -56,7 +55,7 @@ def structure_of(atoms: int) -> Structure:
 
 def our_calls(inputs: GraphInputs, profile: str, dtype: str) -> dict[str, Callable[[], object]]:
     """One gradient, and one Hessian, as functions of nothing."""
-    model = build_model("schnet", cutoff=CUTOFF, dtype=dtype, **PROFILES[profile])
+    model = model_of(profile, dtype)
     derive, product = EnergyAndForces(model), HessianProduct(model)
     tensors = to_tensors(inputs)
 

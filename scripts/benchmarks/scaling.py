@@ -41,8 +41,7 @@ from mindspore import ParameterTuple
 
 from data_tools.dataset import open_graphs
 from data_tools.graphs.loader import TrainingBatches, training_batches
-from models import build_model
-from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES
+from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES, model_of
 from scripts.help_defaults import Defaults
 from training.device import set_up, versions
 from training.files import write_text
@@ -63,7 +62,7 @@ def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
     """Median over STEPS steps, after each shape has been seen."""
-    model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    model = model_of(profile)
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, Objective("mse"), ranks)
     for ghosts in batches.ghost_batches():
@@ -147,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         work(options)
         return 0
     one, two = measured(1, options), measured(2, options)
-    numbers = sum(p.size for p in build_model("schnet", cutoff=CUTOFF, **PROFILES[options.profile]).trainable_params())
+    numbers = sum(p.size for p in model_of(options.profile).trainable_params())
     lengths = np.array(LENGTHS, np.float64)
     slope, intercept = np.polyfit(lengths, [two["allreduce_ms"][str(n)] for n in LENGTHS], 1)
     latency, per_number = max(float(intercept), 0.0) / 2, float(slope)  # of a ring of two: 2 latency + n per_number

@@ -41,6 +41,7 @@ STEP = {"float64": 1e-3, "float32": 1e-2}  # Angstrom, of central differences of
 PARAMETER_STEP = 1e-2  # of the same along a random direction in the space of parameters, in float32
 #: hyperparameters that no operator depends on: each block would compile for half a minute again
 SMALLER = {"blocks": 1, "features": 32, "interaction_features": 16, "output_features": 32}
+DECIDED = {"dimenetpp": {"output_init": "zeros"}}  # what a run decides by its target
 #: relative errors of forces and Hessians
 LIMITS = {"float64": (1e-7, 1e-7), "float32": (1e-2, 1e-2)}
 GRADIENT_LIMIT = 1e-2  # of the gradient of a loss in float32
@@ -70,7 +71,7 @@ class Trial(NamedTuple):
 def model_of(name: str, dtype: str) -> nn.Cell:
     """A model at its default size, always with the same random parameters."""
     ms.set_seed(0)
-    model = build_model(name, dtype=dtype, readout="sum", **sizes(name))
+    model = build_model(name, dtype=dtype, amp_level="O0", readout="sum", **sizes(name))
     random = np.random.default_rng(0)
     for parameter in model.trainable_params():  # a bias of zero would hide mistakes
         noise = 0.05 * random.normal(size=parameter.shape)
@@ -79,12 +80,9 @@ def model_of(name: str, dtype: str) -> nn.Cell:
 
 
 def sizes(name: str) -> dict:
-    """Default hyperparameters of a model, smaller where that only saves time.
-
-    What a run would decide by its target stays the constructor's.
-    """
-    defaults = dataclasses.asdict(MODEL_CONFIGS[name]())
-    known = {key: value for key, value in defaults.items() if key != "name" and value != "auto"}
+    """Default hyperparameters of a model, smaller where that only saves time."""
+    known = {**dataclasses.asdict(MODEL_CONFIGS[name]()), **DECIDED.get(name, {})}
+    del known["name"]
     return known | {key: value for key, value in SMALLER.items() if key in known}
 
 

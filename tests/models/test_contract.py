@@ -23,7 +23,8 @@ from helpers import (
 
 from data_tools.graph import Budget, GraphInputs, Structure
 from data_tools.graphs.batching import build_graph
-from models import MODELS, build_model
+from models import MODELS, GraphModel
+from models.heads import Readout
 from physics.derivatives import EnergyAndForces
 from training import checkpoint
 from training.step import EvaluationStep, compile_count, to_tensors
@@ -54,6 +55,9 @@ def test_no_tolerance_is_large():
 def test_signature_of_construct(case):
     model = MODELS[case.model]
     assert tuple(inspect.signature(model.construct).parameters)[1:] == GraphInputs._fields
+    assert tuple(inspect.signature(Readout.construct).parameters)[2:] == GraphInputs._fields
+    _, graph = inspect.signature(GraphModel.construct).parameters.values()
+    assert graph.kind is inspect.Parameter.VAR_POSITIONAL
 
 
 def test_one_value_per_graph(bench):
@@ -237,8 +241,7 @@ def test_float32_agrees_with_float64(bench):
 def test_the_seed_decides_the_weights(case):
     def weights(seed):
         ms.set_seed(seed)
-        model = build_model(case.model, cutoff=case.cutoff, **case.hyperparameters)
-        return checkpoint.parameters_of(model)
+        return checkpoint.parameters_of(case.build())
 
     first, again, other = weights(3), weights(3), weights(4)
     assert all(np.array_equal(first[name], again[name]) for name in first)

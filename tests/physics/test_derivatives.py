@@ -7,13 +7,12 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import CASES, TOLERANCES, Bench, assert_close, build, make_batch, molecule, molecules
+from helpers import CASES, TOLERANCES, Bench, assert_close, build, make_batch, model_of, molecule, molecules
 from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
 from data_tools.graph import Budget, Structure
 from data_tools.graphs.batching import build_graph, join, pad
-from models import build_model
 from physics.derivatives import (
     Compiled,
     DerivativeError,
@@ -136,7 +135,7 @@ def test_hessian_equals_that_of_torch(mode):
     ms.set_context(mode=MODES[mode])
     with np.load(GOLDEN / "schnet_pyg_lite_hessian.npz") as golden:
         numbers, positions, expected = (golden[key] for key in ("z", "pos", "hessian64"))
-    model = build_model("schnet", features=64, filters=64, blocks=2, gaussians=25, cutoff=5.0, dtype="float64")
+    model = model_of("schnet", "float64", features=64, filters=64, blocks=2, gaussians=25, cutoff=5.0)
     parameters = convert("pyg-schnet", dict(read_weights(GOLDEN / "schnet_pyg_lite.npz")))
     checkpoint.assign(model, {name: np.asarray(value, np.float64) for name, value in parameters.items()})
     graph = build_graph(Structure(numbers.astype(np.int32), positions), 5.0)
