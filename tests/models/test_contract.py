@@ -13,7 +13,9 @@ import pytest
 from helpers import (
     BUDGET,
     CASES,
+    COSINE,
     TOLERANCES,
+    Bench,
     assert_close,
     build,
     molecule,
@@ -25,7 +27,7 @@ from data_tools.graph import Budget, GraphInputs, Structure
 from data_tools.graphs.batching import build_graph
 from models import MODELS, GraphModel
 from models.heads import Readout
-from physics.derivatives import EnergyAndForces
+from physics.derivatives import EnergyAndForces, HessianProduct
 from training import checkpoint
 from training.step import EvaluationStep, compile_count, to_tensors
 
@@ -152,23 +154,51 @@ def test_two_far_molecules(bench):
     assert_close(joint_forces, forces * np.repeat(weights, sizes)[:, None], "symmetry")
 
 
-def test_nothing_jumps_at_the_cutoff(bench):
-    """Energy and forces while an oxygen atom leaves the sphere of a nitrogen atom; its hydrogen atoms are behind."""
-    skip_if_exempt(bench.case, "cutoff continuity")
-    ammonia, cutoff = molecule("NH3", rattle=0.0), bench.case.cutoff
+def leaving(cutoff):
+    """An oxygen atom on its way out of the sphere of a nitrogen atom: near, just inside and just outside.
 
-    def at(distance):
+    The hydrogen atoms are behind the nitrogen.
+    """
+    ammonia, structures = molecule("NH3", rattle=0.0), []
+    for distance in (0.7 * cutoff, cutoff - 1e-7, cutoff + 1e-7):
         place = ammonia.positions[0] + np.array([0.0, 0.0, distance])
-        return Structure(np.append(ammonia.numbers, 8), np.vstack((ammonia.positions, place)))
-
-    structures = [at(0.7 * cutoff), at(cutoff - 1e-6), at(cutoff + 1e-6)]
+        structures.append(Structure(np.append(ammonia.numbers, 8), np.vstack((ammonia.positions, place))))
     edges = [len(build_graph(structure, cutoff).senders) for structure in structures]
     assert edges[1] == edges[2] + 2, "the atom must cross the cutoff of one neighbour"
+    return structures
+
+
+def test_nothing_jumps_at_the_cutoff(bench):
+    """Energy and forces."""
+    skip_if_exempt(bench.case, "cutoff continuity")
+    structures = leaving(bench.case.cutoff)
     outputs, forces = bench.run(structures)
     near, inside, outside = forces.reshape(3, 5, 3)
     assert abs(outputs[0] - outputs[1]) > 1e-3 and np.abs(near - inside).max() > 1e-3, "the atom must matter"
     assert_close(outputs[1], outputs[2], "continuity", scale=abs(outputs[0] - outputs[1]))
     assert_close(inside, outside, "continuity", scale=np.abs(near - inside).max())
+
+
+def curvature_jump(bench):
+    """Change of a Hessian product across the cutoff, relative to its change on the way there."""
+    inputs = bench.case.batch(leaving(bench.case.cutoff)).inputs
+    field = np.zeros_like(inputs.positions)
+    field[:15] = np.tile(np.random.default_rng(6).normal(size=(5, 3)), (3, 1))
+    products = HessianProduct(bench.model)(*to_tensors(inputs), ms.Tensor(field)).asnumpy()[:15].reshape(3, 5, 3)
+    near, inside, outside = products
+    return np.abs(inside - outside).max() / np.abs(near - inside).max()
+
+
+def test_second_derivatives_are_continuous_at_the_cutoff(bench):
+    """A Hessian along the path of an atom has no steps."""
+    skip_if_exempt(bench.case, "second derivatives")
+    assert curvature_jump(bench) <= TOLERANCES["continuity"]
+
+
+def test_the_curvature_of_the_cosine_jumps():
+    """The reason for the exemptions above is true."""
+    case = next(case for case in CASES if case.exempt == COSINE)
+    assert curvature_jump(Bench(case)) > 1e-2
 
 
 def test_linear_molecules_have_finite_derivatives(bench):
