@@ -35,6 +35,7 @@ from data_tools.graph import Budget
 from data_tools.graphs.batching import GHOST_EDGES, chunks, epoch_order
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
+from data_tools.labels.providers import StoredLabels
 from models import NEEDS_TRIPLETS
 from scripts.benchmarks.benchmark import DIMENETPP, model_of
 from scripts.help_defaults import Defaults
@@ -66,7 +67,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     sizes = batch_sizes(packed, batches)
     steps = options.steps_without_padding if way == "none" else options.steps
     budgets = budgets_of(way, sizes, options.batch_size, triplets)
-    label = packed.table.labels["gap"]
+    provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
     model = model_of(DIMENETPP if options.model == DIMENETPP else "full")
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, Objective("mae"))
@@ -75,7 +76,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     plain = []
     for k, rows in enumerate(batches[:steps]):
         allowed = [budgets[k]] if way == "none" else budgets
-        batch = fitted_batch(packed, rows, allowed, {"label": label})
+        batch = fitted_batch(packed, rows, allowed, provider(rows))
         known = {name: int(mask.sum()) for name, mask in batch.masks.items()}
         start = time.perf_counter()
         step(*step_arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
