@@ -76,7 +76,7 @@ def test_packed_structures_are_the_same_as_graphs(triplets):
     structures = [*molecules(), molecule("H2")]
     table = StructureTable(
         np.concatenate([one.numbers for one in structures]), np.concatenate([one.positions for one in structures]),
-        np.array([len(one.numbers) for one in structures]), {}, np.arange(4),
+        np.array([len(one.numbers) for one in structures]), np.arange(4),
     )  # fmt: skip
     packed = pack(table, 3.0)
     object.__setattr__(packed, "triplets", triplets)

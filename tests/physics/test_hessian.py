@@ -9,7 +9,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import CASES, assert_close, build, molecule, molecules
+from helpers import CASES, PATHS, assert_close, build, crystals, molecule, molecules, on_path, repeated
 from mindspore import Tensor, nn
 
 from data_tools import progress_bar
@@ -32,16 +32,7 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = {case.name: case for case in CASES if case.name in ("schnet", "dimenetpp")}
 CUTOFF = 3.0
-#: an atom with its own images alone, in a skewed cell shorter than the cutoff
-ONE_ATOM = Structure(
-    np.array([6], np.int32), np.zeros((1, 3)), np.array([[2.1, 0, 0], [0.7, 2.2, 0], [0.3, -0.5, 2.4]])
-)
-SKEWED = Structure(
-    np.array([12, 8, 8], np.int32),
-    np.array([[0.1, 0.0, 0.2], [1.6, 1.3, 1.1], [3.0, 0.4, 2.0]]),
-    np.array([[3.5, 0.0, 0.0], [1.2, 3.1, 0.0], [-0.9, 0.8, 3.3]]),
-    "MgO2",
-)
+ONE_ATOM, SKEWED = crystals()
 ALONE = Structure(np.array([8], np.int32), np.ones((1, 3)))
 
 
@@ -61,8 +52,9 @@ def alone(graph, stream) -> tuple[Tensor, ...]:
 
 
 @functools.cache
-def cells(name: str) -> tuple[HessianProduct, EnergyAndForces]:
-    model = build(MODELS[name])
+def cells(name: str, path: str = "kernels") -> tuple[HessianProduct, EnergyAndForces]:
+    with on_path(path):
+        model = build(MODELS[name])
     return HessianProduct(model), EnergyAndForces(model)
 
 
@@ -96,12 +88,13 @@ def laplacian(graph) -> np.ndarray:
 # --- right ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", MODELS)
-def test_rows_are_those_of_one_probe_at_a_time_and_the_differences_of_forces(name):
+def test_rows_are_those_of_one_probe_at_a_time_and_the_differences_of_forces(name, path):
     """For molecules and crystals in one stream; also the laws that every Hessian obeys."""
     ms.set_context(mode=ms.GRAPH_MODE)
     case, several = MODELS[name], structures()
-    (product, derive), graphs = cells(name), graphs_of(several, case)
+    (product, derive), graphs = cells(name, path), graphs_of(several, case)
     stream = exact_rows(product, graphs, CUTOFF, np.float64)
     hessians = stream.arrays()
     assert len(stream.batches) == compile_count(product) == 1, "they all fit into one batch"
@@ -150,21 +143,14 @@ def test_displaced_structures_have_the_neighbours_that_they_have():
 def test_a_supercell_moves_as_its_cells_do():
     """Displacing an atom of the cell with all its images: the sum over the images in the supercell."""
     ms.set_context(mode=ms.GRAPH_MODE)
-    assert SKEWED.cell is not None
-    shifts = [a * SKEWED.cell[0] + b * SKEWED.cell[1] for a in range(2) for b in range(2)]
-    large = Structure(
-        np.tile(SKEWED.numbers, 4),
-        np.concatenate([SKEWED.positions + shift for shift in shifts]),
-        SKEWED.cell * np.array([[2.0], [2.0], [1.0]]),
-    )
-    graphs = graphs_of([SKEWED, large], MODELS["schnet"])
+    graphs = graphs_of([SKEWED, repeated(SKEWED, (2, 2, 1))], MODELS["schnet"])
     one, four = exact_rows(cells("schnet")[0], graphs, CUTOFF, np.float64, atoms=[None, [0, 1, 2]]).arrays()
     assert four.shape == (3, 3, 12, 3)
     assert_close(four.reshape(3, 3, 4, 3, 3).sum(axis=2), one, "symmetry")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_hessian_equals_that_of_torch(mode):
+def test_hessian_equals_that_of_torch(mode, path):
     ms.set_context(mode=MODES[mode])
     with np.load(GOLDEN / "schnet_pyg_lite_hessian.npz") as golden:
         numbers, positions, expected = (golden[key] for key in ("z", "pos", "hessian64"))
@@ -222,7 +208,7 @@ def test_packed_structures_need_no_list_of_graphs():
     several = molecules()
     table = StructureTable(
         np.concatenate([one.numbers for one in several]), np.concatenate([one.positions for one in several]),
-        np.array([len(one.numbers) for one in several]), {}, np.arange(3),
+        np.array([len(one.numbers) for one in several]), np.arange(3),
     )  # fmt: skip
     graphs = [build_graph(structure, CUTOFF) for structure in several]
     found = exact_rows(Springs(), pack(table, CUTOFF), CUTOFF, np.float32).arrays()
