@@ -32,10 +32,11 @@ from mindspore import Tensor, nn
 from data_tools.coverage.learned_range import LearnedRange
 from data_tools.coverage.observed import Observed
 from data_tools.coverage.outside import findings
-from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
+from data_tools.graph import AtomGraph, Budget, DataError, Structure
 from data_tools.graphs.batching import GHOST_EDGES, join, pad
 from data_tools.labels.statistics import Normalizer, element_counts
-from physics.derivatives import EnergyAndForces, HessianProduct, hessian
+from physics.derivatives import EnergyAndForces, HessianProduct
+from physics.hessian import exact_rows
 from physics.skin_list import SkinList
 
 log = logging.getLogger("geospore")
@@ -191,8 +192,10 @@ class Calculator(AseCalculator):
 
     def _evaluate(self, atoms: Atoms, wants_hessian: bool) -> None:
         """Energy, forces and, where asked for, the Hessian."""
-        inputs, count = self._inputs(atoms), len(atoms)
+        graph, count = self._graph(atoms), len(atoms)
+        budget = self._budget(graph)
         if "forces" not in self.results:
+            inputs = pad(join([graph]), budget, self.cutoff, self.dtype).inputs
             with RUNNING:
                 outputs, forces = self.energy_and_forces(*(Tensor.from_numpy(array) for array in inputs))
             if "composition" not in self.outside:
@@ -201,9 +204,10 @@ class Calculator(AseCalculator):
                 self.results["energy"] = self.results["free_energy"] = energy
             self.results["forces"] = forces.asnumpy()[:count].astype(np.float64) * self.normalizer.scale  # (2)
         if wants_hessian:
+            sizes = np.array([[count, budget.edges, budget.triplets]])  # atoms may move without another shape
             with RUNNING:
-                rows = hessian(self.product, inputs).reshape(3 * count, 3 * count)
-            self.last_hessian = rows.astype(np.float64) * self.normalizer.scale  # (2)
+                (rows,) = exact_rows(self.product, [graph], self.cutoff, self.dtype, sizes=sizes).arrays()
+            self.last_hessian = rows.reshape(3 * count, 3 * count).astype(np.float64) * self.normalizer.scale  # (2)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As ASE has it, and ``hessian`` besides."""
@@ -250,8 +254,8 @@ class Calculator(AseCalculator):
                 outside = f"{atoms.symbols} is outside of what the model has learned: {words}"
                 warnings.warn(outside, OutsideWarning, stacklevel=2)
 
-    def _inputs(self, atoms: Atoms) -> GraphInputs:
-        """The padded graph of a structure.
+    def _graph(self, atoms: Atoms) -> AtomGraph:
+        """The graph of a structure.
 
         Raises:
             DataError: see ``calculate``.
@@ -259,8 +263,7 @@ class Calculator(AseCalculator):
         graph = self.neighbors(self._structure(atoms))
         self._compare(atoms, graph)
         # far from the origin float32 would lose digits, and energies do not depend on where a structure is
-        centred = dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
-        return pad(join([centred]), self._budget(graph), self.cutoff, self.dtype).inputs
+        return dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
 
     def _structure(self, atoms: Atoms) -> Structure:
         """The atoms as the rest of the project knows them.

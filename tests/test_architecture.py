@@ -31,7 +31,10 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "models/cpu_kernels": ({"models"}, {"mindspore", "numpy", "joblib"}),  # joblib knows how many cores may be used
     "models/e3/irreps.py": (set(), {"numpy"}),
     "models/e3/wigner.py": (set(), {"numpy"}),
-    "physics": ({"physics", "models.graph_ops", "data_tools.graph"}, {"mindspore", "numpy", "phonopy", "ase"}),
+    "physics": (
+        {"physics", "models.graph_ops", "data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"},
+        {"mindspore", "numpy", "phonopy", "ase"},
+    ),
     "physics/calculator.py": (
         {
             "physics",

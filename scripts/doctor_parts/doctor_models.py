@@ -22,10 +22,11 @@ from mindspore import ParameterTuple, Tensor, nn
 
 from configs.schema import MODEL_CONFIGS
 from data_tools.formats import md17
-from data_tools.graph import Budget, GraphBatch, Labels, Structure
+from data_tools.graph import AtomGraph, Budget, GraphBatch, Labels, Structure, StructureTable
 from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, build_model
-from physics.derivatives import EnergyAndForces, HessianProduct, hessian
+from physics.derivatives import EnergyAndForces, HessianProduct
+from physics.hessian import exact_rows
 from scripts.doctor_parts.doctor_checks import Row, below, guarded, judged, largest_difference
 from training.device import MODES
 from training.optimizer import AdamW, operator_scalars
@@ -86,16 +87,23 @@ def sizes(name: str) -> dict:
     return known | {key: value for key, value in SMALLER.items() if key in known}
 
 
-def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
-    """Frames of the shipped sample for a model: energies (eV, relative to their mean), perhaps forces (eV/Angstrom)."""
-    cutoff, triplets = sizes(name)["cutoff"], name in NEEDS_TRIPLETS
-    table = md17.read_frames(md17.SAMPLE_TRAIN, md17.RMD17)
+def ethanol_graphs(name: str, table: StructureTable, frames: int) -> list[AtomGraph]:
+    """The first frames of the shipped sample as graphs for a model."""
     atoms = int(table.n_atoms[0])
     graphs = []
     for k in range(frames):
         rows = slice(k * atoms, (k + 1) * atoms)
         frame = Structure(table.numbers[rows], table.positions[rows], name=table.names[k])
-        graphs.append(build_graph(frame, cutoff, triplets))
+        graphs.append(build_graph(frame, sizes(name)["cutoff"], name in NEEDS_TRIPLETS))
+    return graphs
+
+
+def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
+    """Frames of the shipped sample for a model: energies (eV, relative to their mean), perhaps forces (eV/Angstrom)."""
+    cutoff, triplets = sizes(name)["cutoff"], name in NEEDS_TRIPLETS
+    table = md17.read_frames(md17.SAMPLE_TRAIN, md17.RMD17)
+    atoms = int(table.n_atoms[0])
+    graphs = ethanol_graphs(name, table, frames)
     ragged = join(graphs)
     most = len(ragged.triplet_in) + 2 * triplets
     budget = Budget(frames * atoms + 3, 2 * len(ragged.senders) + 6, most, frames + 1)
@@ -192,9 +200,11 @@ def derivative_rows(name: str, mode: str, dtype: str) -> list[Row]:
     """Against central differences of energies for forces, of forces for the Hessian."""
     ms.set_context(mode=MODES[mode])
     model = model_of(name, dtype)
-    inputs = ethanol(name, dtype, 1, forces=False).inputs
-    atoms = int(inputs.node_mask.sum())
     physics, product = EnergyAndForces(model), HessianProduct(model)
+    graphs = ethanol_graphs(name, md17.read_frames(md17.SAMPLE_TRAIN, md17.RMD17), 1)
+    atoms, cutoff, kind = len(graphs[0].numbers), sizes(name)["cutoff"], np.dtype(dtype).type
+    stream = exact_rows(product, graphs, cutoff, kind, atoms=[[0, atoms - 1]])
+    inputs = pad(join(graphs), stream.batches.budgets[0], cutoff, kind).inputs  # one shape for both: one compilation
 
     def at(direction: np.ndarray) -> Callable[[float], np.ndarray]:
         """Energy and forces at a distance along a direction (N, 3), as one vector (1 + 3 N)."""
@@ -216,7 +226,7 @@ def derivative_rows(name: str, mode: str, dtype: str) -> list[Row]:
     probe[:atoms] = np.random.default_rng(3).normal(size=(atoms, 3))
     second = -differences[:, 1:]  # of the energy
     products = product(*to_tensors(inputs), Tensor(probe)).asnumpy()[:atoms].ravel()
-    rows = hessian(product, inputs, atoms=[0, atoms - 1], replicas=1).reshape(2, 3, -1)
+    rows = stream.arrays()[0].reshape(2, 3, -1)
     limit_forces, limit_hessian = LIMITS[dtype]
     return [
         below(f"{mode}: forces", largest_difference(forces.ravel(), -differences[:, 0]), limit_forces),
