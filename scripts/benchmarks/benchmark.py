@@ -1,6 +1,6 @@
 """Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
 
-    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/benchmark_schnet.json
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/system/benchmark_schnet.json
     python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles dimenetpp --rounds 3 --steps 8
 
 PARITY is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so

@@ -1,6 +1,6 @@
 """Does every shipped configuration run at its own size?  Trains, evaluates, saves and resumes each; says what it takes.
 
-    python scripts/benchmarks/check_configs.py --output results/configs.json
+    python scripts/benchmarks/check_configs.py --output results/system/configs.json
     python scripts/benchmarks/check_configs.py configs/schnet/qm9_mini.yaml --modes PYNATIVE
 
 Each configuration runs in a process of its own on the data it names: it compiles every training shape and makes a step
@@ -191,7 +191,8 @@ def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
         "# Every shipped configuration at its own size", "",
         "Each row is a process of its own: it compiles every training shape, makes a step with each, evaluates one",
         "batch at the shape of the whole run, saves and restores. Memory is the largest of the process.", "",
-        "```bash", "python scripts/benchmarks/check_configs.py --modes GRAPH PYNATIVE --output results/configs.json",
+        "```bash",
+        "python scripts/benchmarks/check_configs.py --modes GRAPH PYNATIVE --output results/system/configs.json",
         "```", "",
         f"| {' | '.join(columns)} |", "|---" * len(columns) + "|",
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Time of a train step on several devices: measured on one and two CPU cores, predicted for more.
 
-    python scripts/benchmarks/scaling.py --output results/scaling.json
+    python scripts/benchmarks/scaling.py --output results/system/scaling.json
 
 A device is one CPU core here: each process is bound to a core of its own.  Measured are the step of one process at each
 batch size that a device of n gets, alone and beside a second process; the all-reduce of vectors of several lengths
