@@ -5,13 +5,13 @@
 A device is one CPU core here: each process is bound to a core of its own.  Measured are the step of one process at each
 batch size that a device of n gets, alone and beside a second process; the all-reduce of vectors of several lengths
 between two processes; the waste of padding when all parts of a batch have the shape of the largest; and the step of
-two processes, which the model below predicts without having seen it:
+two processes, which the model below predicts from the others:
 
     step(n) = compute(batch / n) + allreduce(n, bytes)
     allreduce(n, bytes) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
 The second is that of a ring.  ``compute`` is measured at the padded shape that a process of n runs, waste included;
-``waste`` says which share of it that is.
+``waste`` is its share of it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ DEVICES = (1, 2, 8, 64)
 
 
 def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches:
-    """What one of several devices gets of each batch."""
+    """The part of each batch that one of several devices gets."""
     packed = open_graphs("sample", CUTOFF)
     provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
     return training_batches(packed, np.arange(MOLECULES), provider, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
 
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
-    """Median over STEPS steps, after each shape has been seen."""
+    """Median over STEPS steps, after one step of each shape."""
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, Objective("mse"), ranks)
@@ -130,7 +130,7 @@ def measured(processes: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def allreduce_milliseconds(devices: int, numbers: int, latency: float, per_number: float) -> float:
-    """A ring over so many devices."""
+    """Time of a ring over so many devices."""
     return 2 * (devices - 1) * latency + 2 * (devices - 1) / devices * numbers * per_number
 
 
