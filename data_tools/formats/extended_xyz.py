@@ -204,7 +204,7 @@ def _ase_read(frames: list[Frame]) -> list[Any]:
 
 
 def _parse_comment(comment: str) -> dict[str, Any]:
-    """Keys and values as ASE parses them; where it cannot, without those that it may fail at and no label needs."""
+    """Keys and values as ASE parses them; where it cannot, without those that it may fail at and nobody asks for."""
     from ase.io.extxyz import key_val_str_to_dict  # noqa: PLC0415  (heavy)
 
     try:
