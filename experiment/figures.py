@@ -1,4 +1,4 @@
-"""Pictures of a run: predictions against labels, the course of training, the map of the embeddings.
+"""Pictures of a run: predictions against labels, the course of training, the map of molecule embeddings.
 
 Each takes ``about``, the parts of its footer: which run, model, target and set of structures it shows.
 """
@@ -164,7 +164,7 @@ def plot_tsne(
     max_points: int = 1000,
     about: Sequence[str] = (),
 ) -> None:
-    """Map of the embeddings of structures in two dimensions (t-SNE from a PCA start), coloured by the target.
+    """Map of molecule embeddings in two dimensions (t-SNE from a PCA start), coloured by the target.
 
     The same seed gives the same picture.  Distances between far groups and the axes themselves mean nothing.
 

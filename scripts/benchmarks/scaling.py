@@ -56,7 +56,7 @@ DEVICES = (1, 2, 8, 64)
 
 
 def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches:
-    """The part of each batch that one of several devices gets."""
+    """What one of several devices gets of each batch."""
     packed = open_graphs("sample", CUTOFF)
     provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
     return training_batches(packed, np.arange(MOLECULES), provider, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
