@@ -63,7 +63,7 @@ def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches
 
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
-    """Median over STEPS steps, after one step of each shape."""
+    """Median over STEPS steps, after each shape has been seen."""
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, Objective("mse"), ranks)
