@@ -1,6 +1,6 @@
 """Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
 
-    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/benchmark_schnet.json
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/system/benchmark_schnet.json
     python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles dimenetpp --rounds 3 --steps 8
 
 PARITY is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
@@ -169,8 +169,8 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
     for _ in range(options.rounds):
         block = {}
         for name, run in (("ours", ours.run), ("peer", peer.run)):
-            time.sleep(0.3)  # let the other side's threads go to sleep
-            block[name] = run(options.steps)[2:]  # the first steps of a block wake threads and caches
+            time.sleep(0.3)  # until the other side's threads are idle
+            block[name] = run(options.steps)[2:]  # the first steps of a block warm up threads and caches
             seconds[name] += block[name]
         rounds.append(float(np.median(block["peer"]) / np.median(block["ours"])))
     memory = {"ours": ours.memory(), "peer": peer.memory()}

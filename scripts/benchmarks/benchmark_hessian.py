@@ -1,6 +1,6 @@
 """What a whole Hessian costs, as a multiple of one gradient, beside PyG's SchNet with torch.func.hessian.
 
-    python scripts/benchmarks/benchmark_hessian.py --peer_python PYTHON --output results/benchmark_hessian.json
+    python scripts/benchmarks/benchmark_hessian.py --peer_python PYTHON --output results/system/benchmark_hessian.json
 
 Three molecules: ethanol (9 atoms), one of the shipped QM9 with 21 atoms, and C60.  Both sides are timed in one run,
 in turns, with the same number of weights; the weights themselves do not matter.

@@ -1,6 +1,6 @@
 """Three ways to feed batches of different sizes to a compiled model, measured on the same molecules in the same order.
 
-    python scripts/benchmarks/compare_padding.py --output results/padding_dimenetpp.json
+    python scripts/benchmarks/compare_padding.py --output results/system/padding_dimenetpp.json
 
     none      every batch at its own shape: a compilation for each new shape
     worst     one shape that holds the largest batch of the epoch

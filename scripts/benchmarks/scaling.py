@@ -1,17 +1,17 @@
 """Time of a train step on several devices: measured on one and two CPU cores, predicted for more.
 
-    python scripts/benchmarks/scaling.py --output results/scaling.json
+    python scripts/benchmarks/scaling.py --output results/system/scaling.json
 
 A device is one CPU core here: each process is bound to a core of its own.  Measured are the step of one process at each
 batch size that a device of n gets, alone and beside a second process; the all-reduce of vectors of several lengths
 between two processes; the waste of padding when all parts of a batch have the shape of the largest; and the step of
-two processes, which the model below predicts without having seen it:
+two processes, which the model below predicts from the others:
 
     step(n) = compute(batch / n) + allreduce(n, bytes)
     allreduce(n, bytes) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
 The second is that of a ring.  ``compute`` is measured at the padded shape that a process of n runs, waste included;
-``waste`` says which share of it that is.
+``waste`` is its share of it.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def measured(processes: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def allreduce_milliseconds(devices: int, numbers: int, latency: float, per_number: float) -> float:
-    """A ring over so many devices."""
+    """Time of a ring over so many devices."""
     return 2 * (devices - 1) * latency + 2 * (devices - 1) / devices * numbers * per_number
 
 
