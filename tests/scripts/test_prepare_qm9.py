@@ -85,7 +85,9 @@ def test_a_folder_of_an_earlier_version_says_how_it_is_made_anew(main, tmp_path,
     with pytest.raises(DataError) as caught:
         packed_folder.load(folder)
     words, command = str(caught.value).split("; make it anew: ")
-    assert words == f"{folder}: expected format {packed_folder.FORMAT}, got geospore-packed-graphs-1 of an earlier version"
+    assert (
+        words == f"{folder}: expected format {packed_folder.FORMAT}, got geospore-packed-graphs-1 of an earlier version"
+    )
     python, script, *options = shlex.split(command)
     assert python == "python" and script == "scripts/prepare_qm9.py"
     monkeypatch.chdir(tmp_path)
