@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.filters import FrechetCellFilter
-from ase.optimize import LBFGS
+from ase.optimize import BFGSLineSearch
 from ase.stress import full_3x3_to_voigt_6_stress
 from helpers import DIMENETPP, ONE_BLOCK, Case, assert_close, build, crystals, molecule, moved, on_path, repeated
 from strains import labelled, strain_slope, volumes
@@ -261,7 +261,7 @@ def test_a_crystal_relaxes_with_its_cell(calculator, graph_mode):
     assert atoms.calc.with_virial is calculator.with_virial
     atoms.get_stress()
     start, shapes = atoms.get_potential_energy(), compile_count(calculator.with_virial)
-    volume, relaxation = atoms.get_volume(), LBFGS(FrechetCellFilter(atoms), maxstep=0.02, logfile=None)
-    relaxation.run(fmax=1e-6, steps=8)
-    assert atoms.get_potential_energy() < start - 1e-3 and atoms.get_volume() != volume
+    volume, relaxation = atoms.get_volume(), BFGSLineSearch(FrechetCellFilter(atoms), maxstep=0.02, logfile=None)
+    relaxation.run(fmax=1e-6, steps=5)
+    assert atoms.get_potential_energy() < start - 1e-3 and abs(atoms.get_volume() / volume - 1) > 1e-3
     assert compile_count(calculator.with_virial) <= shapes + 1  # more edges than the shape has room for
