@@ -97,7 +97,7 @@ def forecast(
     evaluated: int,
     on_host: bool,
 ) -> Forecast:
-    """Make a few steps of every shape and an evaluation at the shape of the run; the trainer is of no use afterwards.
+    """Make a few steps of every shape and an evaluation at the shape of the run, by a trainer that is not used again.
 
     Args:
         trainer: of the run, compiled.

@@ -23,6 +23,7 @@ SETTINGS = {
     "model.features": 12, "model.filters": 12, "model.blocks": 1, "model.gaussians": 12, "model.cutoff": 3.6,
     "data.split": "random", "data.train_size": 24, "data.valid_size": 8, "data.test_size": 8,
     "training.batch_size": 8, "training.epochs": 12, "optimizer.ema_decay": 0,
+    "schedule.name": "constant",
     "training.loss": "mae", "training.energy_weight": 0.1, "training.force_weight": 1, "training.stress_weight": 100,
     "optimizer.lr": 0.01, "run.plots": "false", "run.log_every": 3,
 }  # fmt: skip
@@ -187,7 +188,7 @@ def test_stress_of_training_rows_alone(file, tmp_path, capsys):
         frame.calc = SinglePointCalculator(frame, **results)
     ase.io.write(tmp_path / "a.xyz", frames, format="extxyz")
     index = tmp_path / "split.npz"
-    np.savez(index, train=np.arange(24), valid=np.arange(24, 32), test=np.arange(32, 40))
+    np.savez(index, train=np.arange(24), valid=np.arange(24, 32), test=np.arange(32, 40), name="own")
     split = {"data__split": "file", "data__split_file": index, "data__valid_size": 0, "data__test_size": 0}
     assert start(tmp_path / "a.xyz", tmp_path / "run", **split, data__train_size=0) == 2
     assert "expected stress in the validation rows, found none" in one_line(capsys)

@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.filters import FrechetCellFilter
-from ase.optimize import LBFGS
+from ase.optimize import BFGSLineSearch
 from ase.stress import full_3x3_to_voigt_6_stress
 from helpers import DIMENETPP, ONE_BLOCK, Case, assert_close, build, crystals, molecule, moved, on_path, repeated
 from strains import labelled, strain_slope, volumes
@@ -100,20 +100,17 @@ def test_what_is_wanted_comes_in_its_order():
         "energy": energies, "forces": forces, "hessian_product": HessianProduct(model)(*inputs, ms.Tensor(probe)),
     }  # fmt: skip
     wanted = ("hessian_product", "forces", "virial", "energy")
+    (expected["virial"],) = Compiled(model, observables(model, ("virial",)))(*inputs)
     for mode in MODES.values():
         ms.set_context(mode=mode)
         found = Compiled(model, observables(model, wanted))(*inputs, ms.Tensor(probe))
         for name, values in zip(wanted, found, strict=True):
-            if name != "virial":
-                assert_close(values.asnumpy(), expected[name].asnumpy(), "modes")
-        (alone,) = Compiled(model, observables(model, ("virial",)))(*inputs)
-        assert_close(alone.asnumpy(), found[2].asnumpy(), "modes")
+            assert_close(values.asnumpy(), expected[name].asnumpy(), "modes")
     with pytest.raises(DerivativeError, match="dipole: expected one of energy, forces, virial, hessian_product"):
         observables(model, ("energy", "dipole"))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("model", ["schnet", "dimenetpp"])
+@pytest.mark.parametrize(("model", "mode"), [("schnet", "PYNATIVE"), ("dimenetpp", "GRAPH")])
 def test_gradients_of_a_loss_on_stress_do_not_depend_on_the_budget(model, mode):
     """And are those that differences of the loss give."""
     ms.set_context(mode=MODES[mode])
@@ -182,23 +179,22 @@ def atoms_of(structure):
 
 
 @pytest.mark.parametrize("case", [SCHNET_CASE, DIMENETPP_CASE], ids=["schnet", "dimenetpp"])
-@pytest.mark.parametrize("structure", crystals(), ids=["one atom", "skewed"])
-def test_stress_is_the_slope_of_the_energy(case, structure, graph_mode):
+def test_stress_is_the_slope_of_the_energy(case, graph_mode):
     """ASE's order and sign, eV per cubic Angstrom, to 1e-8 of the largest component."""
     calculator = make_calculator(case)
-    atoms = atoms_of(structure)
-    atoms.calc = calculator
-    stress = atoms.get_stress()
+    for structure in crystals():
+        atoms = atoms_of(structure)
+        atoms.calc = calculator
+        stress = atoms.get_stress()
 
-    def energy(change):
-        strained = atoms_of(moved(structure, (change + change.T) / 2))
-        strained.calc = calculator
-        return np.array([strained.get_potential_energy()])
+        def energy(change, structure=structure):
+            strained = atoms_of(moved(structure, (change + change.T) / 2))
+            strained.calc = calculator
+            return np.array([strained.get_potential_energy()])
 
-    expected = full_3x3_to_voigt_6_stress(strain_slope(energy)[0]) / atoms.get_volume()
-    assert stress.shape == (6,) and np.abs(stress).max() > 1e-4
-    assert np.abs(stress - expected).max() <= 1e-8 * np.abs(expected).max()
-    np.testing.assert_allclose(atoms.get_stress(voigt=False), atoms.get_stress(voigt=False).T)
+        expected = full_3x3_to_voigt_6_stress(strain_slope(energy)[0]) / atoms.get_volume()
+        assert stress.shape == (6,) and np.abs(stress).max() > 1e-4
+        assert np.abs(stress - expected).max() <= 1e-8 * np.abs(expected).max()
 
 
 def test_positive_in_tension(calculator, graph_mode):
@@ -261,7 +257,7 @@ def test_a_crystal_relaxes_with_its_cell(calculator, graph_mode):
     assert atoms.calc.with_virial is calculator.with_virial
     atoms.get_stress()
     start, shapes = atoms.get_potential_energy(), compile_count(calculator.with_virial)
-    volume, relaxation = atoms.get_volume(), LBFGS(FrechetCellFilter(atoms), maxstep=0.02, logfile=None)
-    relaxation.run(fmax=1e-6, steps=8)
-    assert atoms.get_potential_energy() < start - 1e-3 and atoms.get_volume() != volume
+    volume, relaxation = atoms.get_volume(), BFGSLineSearch(FrechetCellFilter(atoms), maxstep=0.02, logfile=None)
+    relaxation.run(fmax=1e-6, steps=5)
+    assert atoms.get_potential_energy() < start - 1e-3 and abs(atoms.get_volume() / volume - 1) > 1e-3
     assert compile_count(calculator.with_virial) <= shapes + 1  # more edges than the shape has room for
