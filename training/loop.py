@@ -344,8 +344,6 @@ class Trainer:
             log.info("the order of structures has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
         if self.progress.sums and len(self.progress.sums) != len(self.meter.sums):  # without counts
-            log.info(
-                "the checkpoint is of an older version: train errors and speed of epoch %d are those from here on",
-                self.progress.epoch + 1,
-            )
+            words = "the checkpoint is of an older version: train errors and speed of epoch %d are those from here on"
+            log.info(words, self.progress.epoch + 1)
             self.progress.sums, self.progress.seconds = [], 0.0
