@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
@@ -10,6 +10,7 @@ from configs.schema import Config, DataConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
+ENERGY = "energy"  # the target that has derivatives
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
 MAY_CHANGE = {
@@ -21,7 +22,7 @@ MAY_CHANGE = {
     "schedule.warmup_fraction",
     "training.epochs", "training.batch_size", "training.eval_batch_size", "training.loss_scale",
     "training.early_stop", "training.pretrained",
-    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.keep_bn_fp32", "run.output",
+    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.output",
     "run.log_every", "run.save_minutes", "run.keep", "run.plots",
 }  # fmt: skip
 
@@ -34,10 +35,19 @@ def check_rules(config: Config) -> None:
     """
     _check_data(config.data)
     training, run, schedule = config.training, config.run, config.schedule
-    if training.energy_weight != 1 and not training.force_weight:
-        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
-    if training.force_weight and run.amp_level in FLOAT16_LEVELS:
-        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.force_weight")
+    of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]
+    if training.energy_weight != 1 and not of_derivatives:
+        raise ConfigError(
+            f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight and "
+            "training.stress_weight"
+        )
+    if of_derivatives and run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.{of_derivatives[0]}")
+    if training.stress_weight and config.target.name.strip().lower() != ENERGY:
+        raise ConfigError(
+            f"training.stress_weight {training.stress_weight}: expected target.name={ENERGY}, of which stress is a "
+            f"derivative, got {config.target.name}"
+        )
     if run.amp_level in FLOAT16_LEVELS and run.dtype != "float32":
         raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")
     if schedule.warmup_steps and schedule.warmup_epochs:
@@ -48,6 +58,16 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+
+
+def check_force_precision(config: Config, quantities: Collection[str]) -> None:
+    """Refuse float16 where a program that evaluates computes derivatives of the energy.
+
+    Raises:
+        ConfigError: there are quantities besides ``energy``, and run.amp_level is not O0.
+    """
+    if set(quantities) - {ENERGY} and config.run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"--amp_level {config.run.amp_level}: expected O0 where forces are computed")
 
 
 def check_outputs(config: Config) -> None:

@@ -27,13 +27,12 @@ class FrameLabels(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-def refuse_text(path: Path, atoms: Any, line: int, names: set[str]) -> None:
+def refuse_text(path: Path, values: Mapping[str, Any], line: int, names: set[str]) -> None:
     """A label that is text with a digit in it is a number with something behind it; other text means none.
 
     Raises:
         DataError: such a text.
     """
-    values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
     for name in names & set(values):
         if isinstance(values[name], str) and any(map(str.isdigit, values[name])):
             raise DataError(

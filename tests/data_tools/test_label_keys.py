@@ -14,7 +14,8 @@ from published_files import RAW_FILES, write_gdb9, write_tar
 from tiny_runs import small_run, write_molecules
 
 import eval as evaluation
-from configs.loading import ConfigError, config_to_yaml, load_config, names_of, override_of
+from configs.loading import ConfigError, load_config, names_of, override_of
+from configs.writing import config_to_yaml
 from data_tools.dataset import make_dataset, open_graphs, open_two_files, resolve_task
 from data_tools.formats.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
@@ -207,7 +208,7 @@ def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
     packed.table.of_structures["energy"] += np.arange(6)
     parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
     dataset = make_dataset(packed, parts, resolve_task("energy"))
-    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
+    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or set training\.force_weight=0'):
         dataset.standardised(("forces",))
 
 

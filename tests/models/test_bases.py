@@ -285,7 +285,8 @@ def test_zonal_harmonics_are_exact_to_some_epsilon(precision, degrees, tolerance
     assert found.shape == expected.shape and found.dtype == numpy_type
     assert np.abs(found - expected).max() <= tolerance * np.finfo(numpy_type).eps
     repeated = ZonalHarmonics(degrees, 3, dtype)(Tensor(cosines[:, None])).asnumpy()
-    np.testing.assert_array_equal(repeated, np.repeat(found, 3, 1))
+    # not the same bits: a product of matrices may round otherwise where it is wider
+    assert np.abs(repeated - np.repeat(expected, 3, 1)).max() <= tolerance * np.finfo(numpy_type).eps
 
 
 def test_derivatives_of_the_zonal_harmonics():

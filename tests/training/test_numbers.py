@@ -10,11 +10,11 @@ from mindspore import Tensor
 from tiny_runs import MINI, light, options, read_rows, small_run
 
 import train
-from experiment.evaluation.evaluator import Predictions
+from experiment.evaluation.evaluator import Evaluator, Predictions
 from training import checkpoint as checkpoints
-from training import loop
 from training.loss_scale import LossScale
 from training.meter import EXPLOSION, FEWEST, LossError, Meter
+from training.objective import Layout
 
 MODES = ("GRAPH", "PYNATIVE")
 EPOCHS = 2  # of two steps each
@@ -22,16 +22,16 @@ EPOCHS = 2  # of two steps each
 
 def poison(monkeypatch, bad_step, last=None):
     """Let the labels of a step, or of all from it to the last, be NaN, as a fault of data or hardware would."""
-    whole = loop.step_arguments
+    whole = Layout.arguments
     steps = iter(range(1, 1000))
 
-    def poisoned(*given):
-        arguments = list(whole(*given))
+    def poisoned(layout, *given):
+        arguments, label = list(whole(layout, *given)), layout.place["energy"]
         if bad_step < next(steps) <= (last or bad_step) + 1:  # the first call compiles
-            arguments[-7] = Tensor(np.full(arguments[-7].shape, np.nan, np.float32))
+            arguments[label] = Tensor(np.full(arguments[label].shape, np.nan, np.float32))
         return tuple(arguments)
 
-    monkeypatch.setattr(loop, "step_arguments", poisoned)
+    monkeypatch.setattr(Layout, "arguments", poisoned)
 
 
 def state_of(file):
@@ -126,7 +126,7 @@ def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
     monkeypatch.setattr("training.meter.log.warning", lambda words, *values: said.append(words % values))
     meter = Meter(1.0, 1, lambda rows: f"rows {rows.tolist()}")
     for loss in (*np.linspace(1.0, 2.0, FEWEST), 1.4 * EXPLOSION, 1.6 * EXPLOSION):
-        meter.add(*results(loss), np.array([4, 7]))
+        meter.add(*results(loss), [2], np.array([4, 7]))
     meter.collect(FEWEST + 2)
     (line,) = said
     assert f"the loss of step {FEWEST + 2} is 32, 21 times" in line and "rows [4, 7]" in line
@@ -134,14 +134,14 @@ def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
 
 def test_a_loss_whose_gradient_is_not_finite_says_so():
     meter = Meter(1.0, 1, lambda rows: "gdb 1")
-    meter.add(*results(1.0), np.array([0]))
-    meter.add(*results(2.0, finite=0.0), np.array([1]))
-    meter.add(*results(2.0, finite=0.0), np.array([2]))
+    meter.add(*results(1.0), [1], np.array([0]))
+    meter.add(*results(2.0, finite=0.0), [1], np.array([1]))
+    meter.add(*results(2.0, finite=0.0), [1], np.array([2]))
     with pytest.raises(
         LossError, match=r"the loss of step 9 is 2 but its gradient is not finite; its batch: gdb 1"
     ) as raised:
         meter.collect(10)
-    assert raised.value.steps_back == 2 and meter.sums.tolist() == [1, 1, 1, 1]
+    assert raised.value.steps_back == 2 and meter.sums.tolist() == [1, 1, 1, 1, 1]
 
 
 def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_written(
@@ -150,10 +150,10 @@ def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_writte
     folder, settings = tmp_path / "run", light(training__epochs=EPOCHS)
     whole = small_run(molecules, tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
-        nothing = Predictions(np.full(12, np.nan), np.zeros((12, 0)), None)
-        patch.setattr(train.Evaluator, "__call__", lambda self, rows: nothing)
+        nothing = Predictions(np.full(12, np.nan), np.zeros((12, 0)), np.zeros((0, 3)))
+        patch.setattr(Evaluator, "__call__", lambda self, rows: nothing)
         assert train.main(options(molecules, folder, "--config", str(MINI), **settings)) == 3
-    assert "12 of 12 validation molecules: structure" in capsys.readouterr().err
+    assert "12 of 12 validation structures: structure" in capsys.readouterr().err
     assert not (folder / "metrics.csv").exists()
     assert train.main(["--resume", str(folder)]) == 0
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
@@ -167,19 +167,19 @@ def test_a_dry_run_says_what_the_run_will_take_and_writes_nothing(molecules, tmp
     assert not (tmp_path / "run").exists()
     found = re.search(
         r"about (\d+):(\d+):(\d+) \(epoch: 2 steps of ([\d.]+) s, validation ([\d.]+) s\), ([\d.]+) GiB of memory, "
-        r"([\d.]+) of them before an evaluation batch of 12 molecules", words
+        r"([\d.]+) of them before an evaluation batch of 12 structures", words
     )  # fmt: skip
     seconds = int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])
     assert seconds == pytest.approx(500 * (2 * float(found[4]) + float(found[5])), rel=0.5, abs=30)
     assert 0.1 < float(found[7]) <= float(found[6]) < 16
     for wanted in (
         "sha256",
-        "80 molecules",
+        "80 structures",
         "target gap [eV]",
         "parameters",
         "padding waste",
         "compiled 1 training shapes",
-        "if the program is killed here, an evaluation batch of 12 molecules is too large",
+        "if the program is killed here, an evaluation batch of 12 structures is too large",
         "warning: warm-up and cool-down take 2000 and 0 steps, the run has 1000: the learning rate reaches 5e-05 of ",
     ):
         assert wanted in words
