@@ -101,7 +101,7 @@ def make_trainer(
     settings, training = config.optimizer, config.training
     optimizer = AdamW(
         ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm,
-        settings.ema_decay, settings.amsgrad,
+        settings.ema_decay, settings.amsgrad, settings.decay_on,
     )  # fmt: skip
     information = {
         "config": config_to_dict(config),
@@ -117,7 +117,7 @@ def make_trainer(
     forces = training.force_weight > 0
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
-        dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
+        config.run.seed, dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
     objective = Objective(training.loss, training.energy_weight, training.force_weight)
     step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")

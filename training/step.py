@@ -21,6 +21,7 @@ from physics.derivatives import EnergyAndForces, Outermost, require_compilation,
 from training.distributed import SumOverRanks
 from training.losses import ERRORS, absolute_error, masked_sum
 from training.optimizer import AdamW, flatten
+from training.running_values import RunningValues, running_means
 
 
 class Objective(NamedTuple):
@@ -56,6 +57,8 @@ class TrainStep(Outermost):
         goes_on: whether steps after one that is not finite are made; the host must then watch every step.
     """
 
+    trains = True
+
     def __init__(self, model: nn.Cell, optimizer: AdamW, objective: Objective, ranks: int = 1, goes_on: bool = False):
         super().__init__()
         self.model = model
@@ -67,11 +70,14 @@ class TrainStep(Outermost):
         forward = _with_forces(model, objective, dtype) if objective.force_weight else _without_forces(model, objective)
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
         sum_over_ranks = SumOverRanks(ranks)
+        running = RunningValues(model, dtype, ranks) if running_means(model) else None
+        self.running, self.observed = running, running.size if running else 0
 
         def gradient_loss_errors(*arguments):
             (_, results), gradients = value_and_gradients(*arguments)
             gradient = flatten(gradients) * ops.reciprocal(arguments[-1])  # (K,)
-            return sum_over_ranks(ops.concat((gradient, results), 0))  # (K + 1 + errors,)
+            parts = (gradient, results) if running is None else (gradient, results, running.observed(results))
+            return sum_over_ranks(ops.concat(parts, 0))  # (K + 1 + errors + P,)
 
         self.compiled_whole = ms.get_context("mode") == ms.GRAPH_MODE
         if objective.force_weight and not self.compiled_whole:
@@ -94,8 +100,11 @@ class TrainStep(Outermost):
         if not self.goes_on:
             finite = finite * self.intact
             finite = ops.depend(finite, ops.assign(self.intact, finite))
+        end = vector.shape[0] - self.observed
         done = self.optimizer(vector[: self.weights], finite, arguments[-3], arguments[-2], arguments[-1])
-        return ops.depend(vector[self.weights], done), vector[self.weights + 1 :], finite
+        if self.running is not None:
+            done = (done, self.running(vector[end:], finite))
+        return ops.depend(vector[self.weights], done), vector[self.weights + 1 : end], finite
 
 
 def _without_forces(model: nn.Cell, objective: Objective) -> Callable[..., Any]:

@@ -1,0 +1,48 @@
+"""Running statistics: what a layer observes in training steps and uses in evaluation.
+
+A step that is not finite must change nothing, and the forward pass does not know yet whether it is.  It therefore only
+notes what it has observed, in a parameter of its own; the train step takes that into the running value together with
+the new weights (``training.running_values``), or leaves both alone.  Noting is right inside a gradient and a gradient
+of a gradient, where the forward pass may be computed more than once: the second time it notes the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from models.graph_ops import to_type
+
+#: end of the names of parameters that hold something of a single step: no checkpoint needs them
+OF_STEP = "_of_step"
+
+
+class RunningMean(nn.Cell):
+    """The running mean m of an observed statistic s, which batch normalisation uses in evaluation.
+
+        m <- m + share (s - m)        once for each training step that changes the weights
+
+    Several processes observe different parts of a batch; the mean of their s is taken.
+
+    Args:
+        start: m before the first step; its shape and precision are those of m.
+        share: the weight of a step, 0.1 for torch's ``momentum=0.1``.
+
+    Attributes:
+        value: m; part of every checkpoint.
+        observed: s of the last training step.
+    """
+
+    def __init__(self, start: np.ndarray, share: float):
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"share {share}: expected more than 0 and at most 1")
+        self.share = share
+        self.value = Parameter(Tensor(start), name="value", requires_grad=False)
+        self.observed = Parameter(Tensor(start), name=f"observed{OF_STEP}", requires_grad=False)
+
+    def construct(self, statistic: Tensor) -> Tensor:
+        """What to normalise with: the statistic itself in training, m in evaluation; of m's shape."""
+        if not self.training:
+            return to_type(self.value, statistic.dtype)
+        return ops.depend(statistic, ops.assign(self.observed, to_type(statistic, self.observed.dtype)))
