@@ -44,8 +44,7 @@ from data_tools.formats.label_keys import NO_KEYS
 from data_tools.formats.readers import GEOMETRY_WARNING
 from data_tools.formats.writers import frames_text
 from data_tools.graph import DataError, StructureTable
-from data_tools.graphs import packed as cache
-from data_tools.graphs.packed import PackedGraphs
+from data_tools.graphs.packed import PackedGraphs, pack
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.labels.splits import Split, digest, make_split
 from data_tools.labels.statistics import element_counts
@@ -280,7 +279,7 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Prediction
 
 def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | None:
     """(A, 3) in eV/Angstrom; None where the data have none or the model's target has no gradient."""
-    return packed.table.labels.get("forces") if trained.task.target.has_forces else None
+    return packed.table.of_atoms.get("forces") if trained.task.target.has_forces else None
 
 
 def forces_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions, energies: dict) -> dict:
@@ -372,7 +371,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     for words in unit_suspicions(table):
         print(f"warning: {words}", file=sys.stderr)
     check_elements(source, table, known)
-    packed = cache.pack(table, trained.config.model.cutoff, progress=True)
+    packed = pack(table, trained.config.model.cutoff, progress=True)
     every = np.arange(len(table))
     outside = compare(trained.learned, packed, every)
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:

@@ -14,7 +14,7 @@ from data_tools.formats.npz_format import STRUCTURE_KEYS
 from data_tools.formats.qm9_formats import CSV_NAME, RAW_NAME, SDF_NAME
 from data_tools.formats.readers import COMPRESSED, KINDS, SUPPORTED, kind_of, kind_of_name
 from data_tools.graph import DataError
-from data_tools.graphs.packed import is_packed
+from data_tools.graphs.packed_folder import is_packed
 from data_tools.source_files import open_tar
 
 #: archives in archives are opened so often

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from data_tools.formats import md17
 from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.formats.spelling import advice
-from data_tools.graph import DataError
-from data_tools.graphs import packed as cache
-from data_tools.graphs.packed import PackedGraphs
+from data_tools.graph import DataError, Provider
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import PackedGraphs, pack
+from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
 from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
+WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def open_two_files(
         dataclasses.replace(table, split=np.full(len(table), part))
         for table, part in zip(tables, ("train", "test"), strict=True)
     ]
-    return cache.pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
+    return pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
 def open_graphs(
@@ -100,11 +102,11 @@ def open_graphs(
         DataError: the file cannot be used.
     """
     if file == SAMPLE:
-        return cache.pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
+        return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
     if holds_smiles(file):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
-    if cache.is_packed(file):
-        packed = cache.load(file)
+    if packed_folder.is_packed(file):
+        packed = packed_folder.load(file)
         if abs(packed.cutoff - cutoff) > 1e-9:
             raise DataError(
                 f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
@@ -114,7 +116,7 @@ def open_graphs(
     table = read_table(file, progress, keys)
     if table.origin == QM9:
         table, _ = qm9.exclude_uncharacterized(table)
-    return cache.pack(table, cutoff, progress)
+    return pack(table, cutoff, progress)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Dataset:
         counts: (M, 119) atoms of each element.
         normalizer: standardisation fitted on the training rows.
         forces: (A, 3) float64 in the target's unit per Angstrom, NaN where unknown; None where the data have none.
+        stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, NaN where unknown; None where the data have none.
     """
 
     packed: PackedGraphs
@@ -136,31 +139,40 @@ class Dataset:
     counts: np.ndarray
     normalizer: Normalizer
     forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
 
-    @property
-    def standardised(self) -> np.ndarray:
-        """(M,) what the network learns; NaN outside the training rows."""
-        values = np.full(len(self.labels), np.nan)
-        rows = self.split.train
-        values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
-        return values
+    def standardised(self, quantities: Collection[str] = ("energy",)) -> Provider:
+        """What the network learns, in every epoch the same; energies are NaN outside the training rows.
 
-    @property
-    def standardised_forces(self) -> np.ndarray:
-        """(A, 3) the forces that belong to ``standardised``.
+        Args:
+            quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``; of nodes, ``forces``.
 
         Raises:
-            DataError: no training row has forces.
+            DataError: no training row has one of them.
         """
-        known = self.forces_of(self.split.train)
-        if self.forces is None or known is None or not np.isfinite(known).any():
-            table = self.packed.table
-            hint = "" if self.forces is not None else advice("forces", (*table.labels, *table.unread))
-            raise DataError(
-                f"{table.source.partition(' sha256 ')[0]}: expected forces in the training rows, found none; "
-                f"{hint or 'give data with forces'}, or learn energies alone with training.force_weight=0"
-            )
-        return self.forces / self.normalizer.scale
+        rows = self.split.train
+        of_structures: dict[str, np.ndarray] = {}
+        if "energy" in quantities:
+            values = of_structures["energy"] = np.full(len(self.labels), np.nan)
+            values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
+        if "stress" in quantities:
+            of_structures["stress"] = self._known("stress", self.stress, rows, (3, 3)) / self.normalizer.scale
+        of_atoms: dict[str, np.ndarray] = {}
+        if "forces" in quantities:
+            atoms = self.packed.atoms_of(rows)
+            of_atoms["forces"] = self._known("forces", self.forces, atoms, (3,)) / self.normalizer.scale
+        return StoredLabels(self.packed, of_structures, of_atoms)
+
+    def _known(self, name: str, values: np.ndarray | None, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The published values, if those of some training row are there."""
+        if values is not None and values.shape[1:] == shape and np.isfinite(values[rows]).any():
+            return values
+        table = self.packed.table
+        hint = "" if values is not None else advice(name, (*table.label_names, *table.unread))
+        raise DataError(
+            f"{table.source.partition(' sha256 ')[0]}: expected {name} in the training rows, found none; "
+            f"{hint or f'give data with {name}'}, or learn energies alone with training.{WEIGHTS[name]}=0"
+        )
 
     def forces_of(self, rows: np.ndarray) -> np.ndarray | None:
         """(atoms of these rows, 3) published forces, NaN where unknown; None where the data have none."""
@@ -186,10 +198,11 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
             row = int(rows[np.isnan(labels[rows])][0])
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
-    forces = packed.table.labels.get("forces") if task.target.has_forces else None
+    forces = packed.table.of_atoms.get("forces") if task.target.has_forces else None
     known = None if forces is None else forces[packed.atoms_of(split.train)]
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
-    return Dataset(packed, split, labels, counts, normalizer, forces)
+    stress = packed.table.of_structures.get("stress") if task.target.has_forces else None
+    return Dataset(packed, split, labels, counts, normalizer, forces, stress)
 
 
 def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:

@@ -9,6 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.graph import DataError, Structure, StructureTable
+from data_tools.graphs.neighbors import ragged_range
+from data_tools.labels.compact_force_constants import (
+    check_force_constants,
+    join_force_constants,
+    select_force_constants,
+)
 
 ELEMENTS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -60,10 +66,29 @@ def check_table(path: Path, table: StructureTable) -> StructureTable:
         raise DataError(
             f"{path}: expected finite lattice vectors up to {LARGEST_CELL:g} Angstrom, found others; correct them"
         )
-    for label, values in table.labels.items():
-        if np.isinf(values).any():
-            raise DataError(f"{path}: expected finite values of {label}, found an infinite one; correct that structure")
+    _check_labels(path, table)
     return table
+
+
+def _check_labels(path: Path, table: StructureTable) -> None:
+    """Every label has one owner, as many rows as its owner has, and no infinite value."""
+    twice = sorted(table.of_structures.keys() & table.of_atoms.keys())
+    if twice:
+        raise DataError(f"{path}: expected {twice[0]} to be a label of structures or of atoms, found both; rename one")
+    owners = (table.of_structures, len(table), "structure"), (table.of_atoms, len(table.numbers), "atom")
+    for labels, count, owner in owners:
+        for name, values in labels.items():
+            if values.ndim == 0 or len(values) != count:
+                raise DataError(
+                    f"{path}: expected one row of {name} for each {owner}, {count} in all, found an array of shape "
+                    f"{values.shape}; the file is inconsistent"
+                )
+            if np.isinf(values).any():
+                raise DataError(
+                    f"{path}: expected finite values of {name}, found an infinite one; correct that structure"
+                )
+    if table.force_constants is not None:
+        check_force_constants(path, table.force_constants, table.n_atoms)
 
 
 def row_of_atom(table: StructureTable, atom: int) -> int:
@@ -77,9 +102,20 @@ def name_of_row(table: StructureTable, row: int) -> str:
 
 
 def table_of_structures(
-    path: Path, structures: Sequence[Structure], source: str, labels: dict[str, np.ndarray] | None = None
+    path: Path,
+    structures: Sequence[Structure],
+    source: str,
+    of_structures: dict[str, np.ndarray] | None = None,
+    of_atoms: dict[str, np.ndarray] | None = None,
 ) -> StructureTable:
     """Join structures into one table with ids 0, 1, 2, ...; molecules among crystals get a zero cell.
+
+    Args:
+        path: the file, for messages.
+        structures: M structures with A atoms in all.
+        source: of the table.
+        of_structures: labels with leading dimension M.
+        of_atoms: labels with leading dimension A.
 
     Raises:
         DataError: as ``check_table``; ``path`` names the file.
@@ -93,8 +129,9 @@ def table_of_structures(
         numbers=np.concatenate([structure.numbers for structure in structures]).astype(np.int32),
         positions=np.concatenate([structure.positions for structure in structures]).astype(np.float64),
         n_atoms=np.array([len(structure.numbers) for structure in structures], np.int64),
-        labels=labels or {},
         ids=np.arange(len(structures)),
+        of_structures=of_structures or {},
+        of_atoms=of_atoms or {},
         names=tuple(structure.name for structure in structures),
         cells=cells,
         source=source,
@@ -105,18 +142,17 @@ def table_of_structures(
 def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> StructureTable:
     """Several tables as one; a label that only some of them have is NaN in the others.
 
+    A label whose shape or owner is not the same in all tables is left out and named in ``unread``.
+
     Args:
         tables: with structures of any kind; their rows are labelled in ``split``, or those of none are; the origin
             stays where it is the same.
         names: per table, what the names of its structures begin with.
     """
-    labels = {}
-    for name in dict.fromkeys(name for table in tables for name in table.labels):
-        like = next(table.labels[name] for table in tables if name in table.labels)
-        of_atoms = any(len(t.labels[name]) != len(t) for t in tables if name in t.labels)
-        sizes = [len(table.numbers) if of_atoms else len(table) for table in tables]
-        missing = [np.full((size, *like.shape[1:]), np.nan) for size in sizes]
-        labels[name] = np.concatenate([t.labels.get(name, gap) for t, gap in zip(tables, missing, strict=True)])
+    of_structures, left = _joined([t.of_structures for t in tables], [len(t) for t in tables])
+    of_atoms, left_of_atoms = _joined([t.of_atoms for t in tables], [len(t.numbers) for t in tables])
+    twice = of_structures.keys() & of_atoms.keys()
+    left_out = dict.fromkeys((*left, *left_of_atoms, *sorted(twice)))
     labelled = any(table.split is not None for table in tables)
     cells = None
     if any(table.cells is not None for table in tables):
@@ -125,8 +161,10 @@ def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> Struc
         numbers=np.concatenate([table.numbers for table in tables]),
         positions=np.concatenate([table.positions for table in tables]),
         n_atoms=np.concatenate([table.n_atoms for table in tables]),
-        labels=labels,
         ids=np.concatenate([table.ids for table in tables]),
+        of_structures={name: values for name, values in of_structures.items() if name not in twice},
+        of_atoms={name: values for name, values in of_atoms.items() if name not in twice},
+        force_constants=join_force_constants([t.force_constants for t in tables], [t.n_atoms for t in tables]),
         names=tuple(
             f"{name} {name_of_row(table, row)}"
             for table, name in zip(tables, names, strict=True)
@@ -136,8 +174,27 @@ def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> Struc
         split=np.concatenate([table.split for table in tables if table.split is not None]) if labelled else None,
         source=", ".join(table.source for table in tables),
         origin=tables[0].origin if len({table.origin for table in tables}) == 1 else "",
-        unread=tuple(dict.fromkeys(name for table in tables for name in table.unread)),
+        unread=tuple(dict.fromkeys((*(name for table in tables for name in table.unread), *left_out))),
     )
+
+
+def _joined(labels: Sequence[dict[str, np.ndarray]], counts: Sequence[int]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels of one owner over several tables, NaN where a table lacks one, and the names of those of several shapes.
+
+    Args:
+        labels: per table its labels.
+        counts: per table the rows of their owner.
+    """
+    joined, left = {}, []
+    for name in dict.fromkeys(name for one in labels for name in one):
+        shapes = {one[name].shape[1:] for one in labels if name in one}
+        if len(shapes) > 1:
+            left.append(name)
+            continue
+        shape = shapes.pop()
+        parts = (one.get(name, np.full((count, *shape), np.nan)) for one, count in zip(labels, counts, strict=True))
+        joined[name] = np.concatenate(list(parts))
+    return joined, left
 
 
 def select_rows(table: StructureTable, rows: np.ndarray) -> StructureTable:
@@ -150,19 +207,17 @@ def select_rows(table: StructureTable, rows: np.ndarray) -> StructureTable:
     rows = np.flatnonzero(rows) if rows.dtype == bool else rows
     starts = np.cumsum(table.n_atoms) - table.n_atoms
     counts = table.n_atoms[rows]
-    new_starts = np.cumsum(counts) - counts
-    atoms = np.arange(counts.sum()) + np.repeat(starts[rows] - new_starts, counts)
-    # Per structure unless the length says otherwise; where every structure is one atom the two are the same thing.
-    labels = {
-        name: values[rows] if len(values) == len(table) else values[atoms] for name, values in table.labels.items()
-    }
+    atoms = ragged_range(starts[rows], counts)
+    constants = table.force_constants
     return dataclasses.replace(
         table,
         numbers=table.numbers[atoms],
         positions=table.positions[atoms],
         n_atoms=counts,
-        labels=labels,
         ids=table.ids[rows],
+        of_structures={name: values[rows] for name, values in table.of_structures.items()},
+        of_atoms={name: values[atoms] for name, values in table.of_atoms.items()},
+        force_constants=None if constants is None else select_force_constants(constants, table.n_atoms, rows, atoms),
         names=tuple(table.names[row] for row in rows) if table.names else (),
         cells=None if table.cells is None else table.cells[rows],
         split=None if table.split is None else table.split[rows],

@@ -68,6 +68,9 @@ The files give the eV columns in Hartree (Ramakrishnan et al., Scientific Data 1
 
 QM9_PROPERTIES = tuple(QM9_UNITS)
 
+LABEL_UNITS = QM9_UNITS | {"energy": "eV", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
+"""The unit of every label that the project gives one; labels of other names keep whatever unit their file has."""
+
 
 def factor_to(unit: str, name: str) -> float:
     """What turns values in a unit that a file names into a unit of the project.

@@ -75,11 +75,9 @@ def warn_of_schedule(trainer: Trainer) -> None:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
-    targets = {"label": dataset.standardised}
-    if config.training.force_weight:
-        targets["forces"] = dataset.standardised_forces
+    provider = dataset.standardised(("energy", "forces") if config.training.force_weight else ("energy",))
     batches = training_batches(
-        dataset.packed, dataset.split.train, targets, config.training.batch_size, config.run.seed,
+        dataset.packed, dataset.split.train, provider, config.training.batch_size, config.run.seed,
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))

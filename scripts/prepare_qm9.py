@@ -23,7 +23,8 @@ if __name__ == "__main__":
 from data_tools import qm9
 from data_tools.formats.readers import SUPPORTED, read_table
 from data_tools.graph import DataError
-from data_tools.graphs.packed import is_packed, load, pack
+from data_tools.graphs.packed import pack
+from data_tools.graphs.packed_folder import is_packed, load, save
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.source_files import one_line
 from data_tools.tables import QM9
@@ -89,11 +90,11 @@ def prepare(source: Path | None, output: Path, cutoff: float, download: bool) ->
     kept, counts = qm9.exclude_uncharacterized(table, complete=download)
     part = "" if counts.read == qm9.MOLECULES else f" (a part of QM9: the whole data set has {qm9.MOLECULES:,})"
     print(f"{counts.read:,} read, {counts.excluded:,} excluded, {counts.kept:,} kept{part}")
-    print(f"labels: {', '.join(kept.labels) or 'none, geometries only'}")
+    print(f"labels: {', '.join(kept.label_names) or 'none, geometries only'}")
     for words in unit_suspicions(kept):
         print(f"warning: {words}", file=sys.stderr)
     packed = dataclasses.replace(pack(kept, cutoff, progress=True), notes=counts._asdict())
-    packed.save(output)
+    save(packed, output)
     written = load(output)
     print(
         f"wrote {output}: {len(written):,} molecules, {int(written.n_pairs.sum()):,} pairs within {cutoff:g} Angstrom, "

@@ -9,7 +9,7 @@ os.environ.setdefault("GLOG_v", "3")  # as the programs have it, whichever test 
 import mindspore as ms
 import pytest
 from cloud_jobs import server
-from helpers import CASES, Bench
+from helpers import CASES, PATHS, Bench, on_path
 from tiny_runs import write_molecules
 
 CORES = os.sched_getaffinity(0)
@@ -52,10 +52,17 @@ def case(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
-def bench(case):
-    """The model of a line with its compiled functions, kept for all laws."""
-    return Bench(case)
+@pytest.fixture(scope="session", params=PATHS)
+def bench(case, request):
+    """The model of a line on one path with its compiled functions, kept for all laws."""
+    return Bench(case, request.param)
+
+
+@pytest.fixture(params=PATHS)
+def path(request):
+    """What a test builds computes with the kernels, and then with MindSpore's operators."""
+    with on_path(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import ase.build
@@ -12,7 +13,7 @@ from mindspore import Tensor, nn
 
 from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.graphs.batching import build_graph, join, pad
-from models import NEEDS_TRIPLETS, build_model
+from models import NEEDS_TRIPLETS, build_model, cpu_kernels
 from physics.derivatives import Compiled, EnergyAndForces, with_slope
 from training.step import to_tensors
 
@@ -26,6 +27,8 @@ TOLERANCES = {
     "precision": 2e-4,  # float32 against float64
     "continuity": 1e-5,  # jump within 1e-6 Angstrom, relative to the change over the last 0.3 cutoffs
 }
+#: the C++ kernels of CPUs, and MindSpore's operators, which Ascend and GPU run
+PATHS = ("kernels", "operators")
 SMALLEST_SCALE = 1e-3  # below it a difference is absolute: values that vanish by symmetry have no relative error
 
 
@@ -63,8 +66,14 @@ DIMENETPP = {
     "features": 6, "blocks": 1, "interaction_features": 5, "basis_features": 3, "output_features": 7, "spherical": 4,
     "radial": 3, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1, "output_init": "orthogonal",
 }  # fmt: skip
-NO_ENVELOPE = {"cutoff continuity": "the first paper's filters have no envelope: the cutoff must exceed every distance"}
-NOT_ADDITIVE = {"extensivity": "depends on the distance of the molecules from their common centre of mass"}
+NO_ENVELOPE = {
+    "cutoff continuity": "the first paper's filters have no envelope: the cutoff must exceed every distance",
+    "crystals": "without an envelope a crystal has no end",
+}
+NOT_ADDITIVE = {
+    "extensivity": "depends on the distance of the molecules from their common centre of mass",
+    "crystals": "a crystal has no centre of mass",
+}
 CASES = (
     Case("schnet", "schnet", SCHNET, 3.0),
     Case("schnet-schnetpack", "schnet", SCHNET | {"convention": "schnetpack"}, 3.0),
@@ -89,6 +98,45 @@ def molecule(name: str, seed: int = 0, rattle: float = 0.05) -> Structure:
 def molecules() -> list[Structure]:
     """Three molecules; benzene and ethanol are larger than the small cutoffs of the table."""
     return [molecule("CH3CH2OH", 1), molecule("H2O", 2), molecule("C6H6", 3)]
+
+
+def crystals() -> list[Structure]:
+    """One atom that interacts with its own images only, and a skewed cell of three elements."""
+    copper = ase.build.bulk("Cu", a=3.61)
+    cell = np.array([[2.8, 0.0, 0.0], [0.9, 3.4, 0.0], [-0.5, 0.7, 3.7]])
+    places = np.array([[0.02, 0.05, 0.0], [0.55, 0.48, 0.06], [0.10, 0.52, 0.56]])
+    return [
+        Structure(copper.numbers.astype(np.int32), copper.positions, copper.cell.array, "Cu"),
+        Structure(np.array([14, 8, 12], np.int32), places @ cell, cell, "skewed"),
+    ]
+
+
+def repeated(structure: Structure, times: tuple[int, int, int]) -> Structure:
+    """A supercell; the atoms of each copy of the cell stay together and in order."""
+    assert structure.cell is not None
+    images = np.array(list(np.ndindex(*times))) @ structure.cell
+    positions = (structure.positions[None] + images[:, None]).reshape(-1, 3)
+    cell = structure.cell * np.array(times)[:, None]
+    return Structure(np.tile(structure.numbers, len(images)), positions, cell, structure.name)
+
+
+def moved(structure: Structure, matrix: np.ndarray, offset: np.ndarray | float = 0.0) -> Structure:
+    """A structure under a linear map of space, its cell too, and then displaced."""
+    cell = None if structure.cell is None else structure.cell @ matrix.T
+    return Structure(structure.numbers, structure.positions @ matrix.T + offset, cell, structure.name)
+
+
+@contextmanager
+def on_path(path: str) -> Iterator[None]:
+    """Models that are built in this block compute with the kernels, or with MindSpore's operators."""
+    before = cpu_kernels.library
+    if path == "operators":
+        cpu_kernels.library = lambda: ""  # type: ignore[assignment]
+    try:
+        assert bool(cpu_kernels.load()) == (path == "kernels")
+        yield
+    finally:
+        cpu_kernels.library = before
 
 
 def build(case: Case, dtype: str = "float64", seed: int = 0) -> nn.Cell:
@@ -132,9 +180,10 @@ class ForceLossGradient(Compiled):
 class Bench:
     """A model of the table with its compiled functions; arrays in, arrays of the real graphs out."""
 
-    def __init__(self, case: Case):
-        self.case = case
-        self.model = build(case)
+    def __init__(self, case: Case, path: str = "kernels"):
+        self.case, self.path = case, path
+        with on_path(path):
+            self.model = build(case)
         self.physics = EnergyAndForces(self.model)
         self.gradient = ForceLossGradient(self.model)
 

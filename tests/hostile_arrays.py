@@ -261,6 +261,6 @@ def write_npy_folder(random: Random, folder: Path) -> str:
     array = change(random, np.load(file))
     file.write_bytes(npy(array))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["arrays"][file.stem] = list(array.shape)  # or the shape alone would give it away
+    manifest["arrays"][file.stem]["shape"] = list(array.shape)  # or the shape alone would give it away
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return f"{file.name} {change.__name__}"

@@ -20,7 +20,9 @@ from hostile_texts import PLACES, comment_lines, geometries, odd_name, one_of, s
 
 from configs.loading import load_config
 from data_tools.formats.readers import read_table
-from data_tools.graphs import packed as cache
+from data_tools.graph import StructureTable
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import PackedGraphs, pack
 from data_tools.labels.splits import make_split
 from experiment.trained import load_trained
 from scripts.weights.weight_files import read_weights
@@ -50,14 +52,14 @@ class Format(NamedTuple):
     read: Read
 
 
-def read_graphs(path: Path) -> cache.PackedGraphs:
+def read_graphs(path: Path) -> PackedGraphs:
     """As every program does: the table and then its neighbour pairs."""
-    return cache.pack(read_table(path), CUTOFF)
+    return pack(read_table(path), CUTOFF)
 
 
 def read_split(path: Path) -> Any:
     rows = np.arange(MOLECULES)
-    table = cache.StructureTable(np.ones(MOLECULES, int), np.zeros((MOLECULES, 3)), np.ones(MOLECULES, int), {}, rows)
+    table = StructureTable(np.ones(MOLECULES, int), np.zeros((MOLECULES, 3)), np.ones(MOLECULES, int), rows)
     return make_split("file", table, file=path)
 
 
@@ -139,14 +141,14 @@ def folder_formats(good: Seeds) -> dict[str, Format]:
         victim_of(random, copy_packed(good, path.parent), "*.npy", BYTES)
 
     def manifest(random: Random, path: Path) -> None:
-        file = copy_packed(good, path.parent) / cache.MANIFEST
+        file = copy_packed(good, path.parent) / packed_folder.MANIFEST
         file.write_bytes(JSON[random.integers(len(JSON))](random, file.read_bytes()))
 
     return {
         "raw QM9 folder": Format("raw", (raw,), read_graphs),
         "gdb9.sdf + csv": Format("gdb9.sdf", (beside,), read_graphs),
-        "packed arrays": Format("packed", (arrays, arrays, files), cache.load),
-        "packed manifest": Format("packed", (manifest,), cache.load),
+        "packed arrays": Format("packed", (arrays, arrays, files), packed_folder.load),
+        "packed manifest": Format("packed", (manifest,), packed_folder.load),
     }
 
 

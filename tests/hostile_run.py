@@ -82,7 +82,9 @@ def _of_graphs(packed: PackedGraphs) -> str:
         return "unknown elements"
     if not np.isfinite(table.positions).all() or not 0 < packed.cutoff < np.inf:
         return "not finite"
-    if any(len(value) not in (rows, atoms) or np.isinf(value).any() for value in table.labels.values()):
+    labels = [(rows, value) for value in table.of_structures.values()]
+    labels += [(atoms, value) for value in table.of_atoms.values()]
+    if any(len(value) != count or np.isinf(value).any() for count, value in labels):
         return "labels are not sound"
     largest = np.repeat(table.n_atoms, packed.n_pairs)
     if (packed.pair_receivers >= largest).any() or (packed.pair_senders >= largest).any():

@@ -20,6 +20,7 @@ from configs.loading import config_to_dict, load_config
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
 from data_tools.graphs.packed import pack
+from data_tools.graphs.packed_folder import save as save_packed
 from data_tools.labels.statistics import Normalizer
 from data_tools.tables import ELEMENTS
 from experiment.data import resolve_task
@@ -59,7 +60,7 @@ def seeds(folder: Path) -> Seeds:
     molecules = write_molecules(folder / "molecules.npz", range(0, 1200, 100))
     sdf, labels = write_gdb9(folder, RAW_FILES)
     table = read_table(molecules)
-    pack(table, 5.0).save(folder / "packed")
+    save_packed(pack(table, 5.0), folder / "packed")
     raw = {path.name: path.read_bytes() for path in RAW_FILES}
     plain, extended = xyz_of(table)
     state = {key[3:]: value for key, value in np.load(GOLDEN).items() if key.startswith("sd/")}

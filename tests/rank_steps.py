@@ -34,12 +34,12 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
     ranks = set_up(mode, "CPU", 0, seed=3)
     model = build_model("schnet", features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0, dtype=dtype)
     packed = open_graphs(molecules, 5.0)
-    forces = "forces" in packed.table.labels
+    forces = "forces" in packed.table.of_atoms
     task = resolve_task("energy" if forces else "U0")
     dataset = make_dataset(packed, make_split("random", packed.table, train_size=66, valid_size=4, test_size=4), task)
-    targets = {"label": dataset.standardised} | ({"forces": dataset.standardised_forces} if forces else {})
+    provider = dataset.standardised(("energy", "forces") if forces else ("energy",))
     batches = training_batches(
-        packed, dataset.split.train, targets, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
+        packed, dataset.split.train, provider, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
     )
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)
     step = TrainStep(model, optimizer, Objective("mae", 0.5, float(forces)), ranks.size)

@@ -147,7 +147,7 @@ def step_arguments(
     """What ``TrainStep`` takes: graph inputs; values and mask of each target; their counts, loss scale, lr', eps', wd'.
 
     Args:
-        batch: this process's part, with the target ``label`` (G,) and, for a loss on forces, ``forces`` (N, 3).
+        batch: this process's part, with the target ``energy`` (G,) and, for a loss on forces, ``forces`` (N, 3).
         known: how many numbers of each target the whole batch has.
         scale: the loss scale.
         scalars: lr', eps' and wd' of the optimiser.

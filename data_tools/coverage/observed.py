@@ -113,11 +113,11 @@ def observe(packed: PackedGraphs, rows: np.ndarray) -> Iterator[Observed]:
 def charges_of(table: StructureTable) -> np.ndarray:
     """(M,) total charges that the file tells, for a structure or as ``initial_charges`` of its atoms; else NaN."""
     for name in CHARGES:
-        values = table.labels.get(name)
-        if values is not None and values.shape == (len(table),):
+        values = table.of_structures.get(name)
+        if values is not None and values.ndim == 1:
             return values
-    of_atoms = table.labels.get("initial_charges")
-    if of_atoms is not None and of_atoms.shape == (len(table.numbers),):
+    of_atoms = table.of_atoms.get("initial_charges")
+    if of_atoms is not None and of_atoms.ndim == 1:
         owner = np.repeat(np.arange(len(table)), table.n_atoms)
         return np.bincount(owner, weights=of_atoms, minlength=len(table))
     return np.full(len(table), np.nan)
@@ -126,7 +126,7 @@ def charges_of(table: StructureTable) -> np.ndarray:
 def unpaired_of(table: StructureTable) -> np.ndarray:
     """(M,) unpaired electrons that the file tells; else NaN."""
     for name, added in UNPAIRED:
-        values = table.labels.get(name)
-        if values is not None and values.shape == (len(table),):
+        values = table.of_structures.get(name)
+        if values is not None and values.ndim == 1:
             return values + added
     return np.full(len(table), np.nan)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.formats.label_keys import FORCES, NO_KEYS, rename, shape_of_label
+from data_tools.formats.label_keys import FORCES, NO_KEYS, label_of, rename
 from data_tools.formats.xyz_format import Frame, element_of, isotope_note, plain_structure
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.qm9 import origin_of
@@ -91,20 +91,21 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
         _refuse_text(path, atoms, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *keys.values()})
         indices.append(atoms.info.get("gdb_index"))
     sizes = [len(structure.numbers) for structure in structures]
-    merged, ragged = _merge_all(path, frames, labels, sizes, keys)
+    of_structures, of_atoms, ragged = _merge_all(path, frames, labels, sizes, keys)
     columns = (_species_column(frame) for frame, one in zip(frames, extended, strict=True) if one)
     notes = isotope_note(frames, next((column for column in columns if column is not None), 0))
     notes += f"; labels whose shape changes, not read: {', '.join(map(shown, ragged))}" if ragged else ""
-    table = table_of_structures(path, structures, describe_source(path) + notes, merged)
+    table = table_of_structures(path, structures, describe_source(path) + notes, of_structures, of_atoms)
     others = dict.fromkeys(name for one in labels for name in one.others)
-    table = dataclasses.replace(table, unread=(*ragged, *(name for name in others if name not in merged)))
+    table = dataclasses.replace(table, unread=(*ragged, *(name for name in others if name not in table.label_names)))
     known = [int(index) for index in indices if isinstance(index, int | np.integer) and not isinstance(index, bool)]
     if len(known) == len(table) and max(map(abs, known)) < 2**63:
         origin = origin_of(table.numbers, table.n_atoms)
         table = dataclasses.replace(table, ids=np.array(known, np.int64), origin=origin)
     table = rename(path, table, keys)
-    for name in {ENERGY, FORCES} & set(table.labels):
-        table.labels[name] = shape_of_label(path, table, name, table.labels[name])
+    for name in {ENERGY, FORCES} & set(table.label_names):
+        owner = table.of_atoms if name == FORCES else table.of_structures
+        owner[name] = label_of(path, table, name, name)
     return table
 
 
@@ -299,8 +300,8 @@ def _rename(labels: dict[str, np.ndarray], spellings: tuple[str, ...], name: str
 
 def _merge_all(
     path: Path, frames: list[Frame], labels: list[Labels], sizes: list[int], keys: Mapping[str, str]
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Labels over all frames, and the names of those that have several shapes.
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
+    """Labels of structures and of atoms over all frames, and the names of those that have several shapes.
 
     Raises:
         DataError: such a one is the energy, the forces or what ``keys`` names.
@@ -317,7 +318,11 @@ def _merge_all(
             f"{frames[row].line}; correct the file"
         )
     left_out = sorted({*ragged, *twice})
-    return {name: values for name, values in (per_frame | per_atom).items() if name not in left_out}, left_out
+    return (
+        {name: values for name, values in per_frame.items() if name not in left_out},
+        {name: values for name, values in per_atom.items() if name not in left_out},
+        left_out,
+    )
 
 
 def _merge(

@@ -55,14 +55,35 @@ def rename(path: Path, table: StructureTable, keys: Mapping[str, str]) -> Struct
     if not keys:
         return table
     for label, name in keys.items():
-        if name not in table.labels:
-            raise DataError(absent(path, label, name, (*table.labels, *table.unread)))
-    taken = {label: table.labels[name] for label, name in keys.items()}
-    others = {name: values for name, values in table.labels.items() if name not in {*keys, *keys.values()}}
-    left = tuple(name for name in keys if name in table.labels and name not in keys.values())
+        if name not in table.label_names:
+            raise DataError(absent(path, label, name, (*table.label_names, *table.unread)))
+    taken = {label: label_of(path, table, label, name) for label, name in keys.items()}
+    moved = {*keys, *keys.values()}
+    left = tuple(name for name in keys if name in table.label_names and name not in keys.values())
     note = f"; labels not read: {', '.join(left)}" if left else ""
-    shaped = {label: shape_of_label(path, table, label, values) for label, values in taken.items()}
-    return dataclasses.replace(table, labels=others | shaped, source=table.source + note)
+    of_structures = {name: values for name, values in table.of_structures.items() if name not in moved}
+    of_atoms = {name: values for name, values in table.of_atoms.items() if name not in moved}
+    return dataclasses.replace(
+        table,
+        of_structures=of_structures | {label: values for label, values in taken.items() if label != FORCES},
+        of_atoms=of_atoms | {label: values for label, values in taken.items() if label == FORCES},
+        source=table.source + note,
+    )
+
+
+def label_of(path: Path, table: StructureTable, label: str, name: str) -> np.ndarray:
+    """Values that a table has under ``name``, in the shape of the label.
+
+    Raises:
+        DataError: they belong to structures where the label belongs to atoms or the other way round, or another shape.
+    """
+    values = table.of_atoms[name] if name in table.of_atoms else table.of_structures[name]
+    if (name in table.of_atoms) != (label == FORCES):
+        owner = "atoms" if name in table.of_atoms else "structures"
+        raise DataError(
+            f"{path}: expected {_expected(label)} as {label}, found an array of shape {values.shape} of the {owner}"
+        )
+    return shape_of_label(path, table, label, values)
 
 
 def shape_of_label(path: Path, table: StructureTable, label: str, values: np.ndarray) -> np.ndarray:
@@ -73,13 +94,17 @@ def shape_of_label(path: Path, table: StructureTable, label: str, values: np.nda
     """
     atoms, rows = len(table.numbers), len(table)
     if label == FORCES:
-        right, expected = values.shape == (atoms, 3), "three numbers per atom"
+        right = values.shape == (atoms, 3)
     else:
-        right, expected = values.size == rows == len(values), "one number per structure"
+        right = values.size == rows == len(values)
         values = values.reshape(rows) if right else values
     if not right:
-        raise DataError(f"{path}: expected {expected} as {label}, found an array of shape {values.shape}")
+        raise DataError(f"{path}: expected {_expected(label)} as {label}, found an array of shape {values.shape}")
     return values
+
+
+def _expected(label: str) -> str:
+    return "three numbers per atom" if label == FORCES else "one number per structure"
 
 
 def absent(path: Path, label: str, name: str, found: Iterable[str]) -> str:

@@ -99,8 +99,9 @@ def read_frames(path: Path, layout: Layout, keys: Mapping[str, str] = NO_KEYS) -
         numbers=np.tile(np.clip(numbers, -1, 2**31 - 1).astype(np.int32), frames),  # out of range must stay so
         positions=positions,
         n_atoms=np.full(frames, atoms, np.int64),
-        labels=labels,
         ids=np.arange(frames),
+        of_structures={name: values for name, values in labels.items() if name != FORCES},
+        of_atoms={name: values for name, values in labels.items() if name == FORCES},
         names=tuple(f"frame {row}" for row in range(frames)),
         source=describe_source(path) + (f"; arrays not read: {', '.join(map(shown, unread))}" if unread else ""),
         unread=tuple(unread),

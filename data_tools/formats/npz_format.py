@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.formats.label_keys import NO_KEYS, absent, shape_of_label
+from data_tools.formats.label_keys import FORCES, NO_KEYS, absent, shape_of_label
 from data_tools.graph import DataError, StructureTable
 from data_tools.qm9 import origin_of
 from data_tools.source_files import describe_source, read_arrays
@@ -56,15 +56,15 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
         numbers=np.clip(numbers, -1, 2**31 - 1).astype(np.int32),  # out of range must stay out of range
         positions=positions,
         n_atoms=n_atoms,
-        labels=_labels(path, arrays, names, len(n_atoms), keys),
         ids=ids,
         split=_split(path, arrays, len(n_atoms)) if "split" in arrays else None,
         source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
         origin=origin_of(numbers, n_atoms) if "gdb_index" in arrays and n_atoms.min(initial=1) > 0 else "",
         unread=tuple(unread),
     )
-    for label in keys:
-        table.labels[label] = shape_of_label(path, table, label, table.labels[label])
+    for label, values in _labels(path, arrays, names, len(n_atoms), keys).items():
+        owner = table.of_atoms if label == FORCES else table.of_structures
+        owner[label] = shape_of_label(path, table, label, values) if label in keys else values
     return check_table(path, table)
 
 

@@ -55,7 +55,8 @@ def read_xyz(path: str | Path) -> tuple[Structure, dict[str, float]]:
     if len(table) != 1:
         raise DataError(f"{path}: expected one molecule, found {len(table)}; read it with read_table")
     name = f"gdb {table.ids[0]}"
-    return Structure(table.numbers, table.positions, None, name), {k: float(v[0]) for k, v in table.labels.items()}
+    properties = {label: float(values[0]) for label, values in table.of_structures.items()}
+    return Structure(table.numbers, table.positions, None, name), properties
 
 
 def read_raw_folder(folder: Path, progress: bool = False) -> StructureTable:
@@ -100,8 +101,8 @@ def table_of_records(path: Path, records: Iterable[tuple[str, bytes]], source: s
         numbers=np.array(numbers, np.int32),
         positions=_rows_of_coordinates(np.array(coordinates), counts),
         n_atoms=counts,
-        labels=from_qm9_units(dict(zip(QM9_PROPERTIES, columns, strict=True))),
         ids=np.array(indices, np.int64),
+        of_structures=from_qm9_units(dict(zip(QM9_PROPERTIES, columns, strict=True))),
         source=source,
         origin=QM9,
     )
@@ -157,7 +158,7 @@ def read_sdf_and_csv(sdf: Path, table_of_labels: Path, progress: bool = False) -
         )
     flat = np.concatenate(positions)
     table = StructureTable(
-        np.array(numbers, np.int32), flat, np.array(n_atoms, np.int64), labels, ids, source=source, origin=QM9
+        np.array(numbers, np.int32), flat, np.array(n_atoms, np.int64), ids, labels, source=source, origin=QM9
     )
     return _ordered_by_index(sdf, check_table(sdf, table))
 

@@ -25,7 +25,7 @@ def geometries_text(table: StructureTable, smiles: Sequence[str]) -> str:
     for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
         frame = Atoms(table.numbers[start : start + size], table.positions[start : start + size])
         frame.info = {"name": as_text(name_of_row(table, row)), "smiles": as_text(smiles[row]), key: value}
-        frame.info |= {name: int(values[row]) for name, values in table.labels.items() if len(values) == len(table)}
+        frame.info |= {name: int(values[row]) for name, values in table.of_structures.items()}
         write_extxyz(text, [frame])
     return text.getvalue()
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_tools.graph import AtomGraph, Budget, DataError, GraphBatch, GraphInputs, Structure
+from data_tools.graph import AtomGraph, Budget, DataError, GraphBatch, GraphInputs, Labels, Structure
 from data_tools.graphs.neighbors import molecule_pairs, periodic_pairs, ragged_range
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.graphs.triplets import pair_triplets
@@ -132,7 +132,7 @@ def pad(
     budget: Budget,
     cutoff: float,
     dtype: type = np.float32,
-    targets: dict[str, np.ndarray] | None = None,
+    labels: Labels | None = None,
     ids: np.ndarray | None = None,
 ) -> GraphBatch:
     """Fill a batch up to its budget with ghosts; the only maker of ``GraphBatch``.
@@ -146,12 +146,12 @@ def pad(
         batch: real graphs.
         budget: static shapes, ghosts included; edges even.
         cutoff: Angstrom, length of the ghost edges.
-        dtype: of positions, shifts and masks.
-        targets: per name an array with leading dimension G or N of the real graphs; NaN marks a missing label.
+        dtype: of floating arrays.
+        labels: of the real graphs and nodes; they become ``targets``, ``masks`` and ``probes``.
         ids: positions of the graphs in their data set, kept for error messages.
 
     Raises:
-        DataError: the batch does not fit; the message states the differences.
+        DataError: the batch does not fit, with the differences; or the labels are not those of its graphs or nodes.
     """
     nodes, pairs, graphs, triplets = len(batch.numbers), len(batch.senders), len(batch.n_atoms), len(batch.triplet_in)
     _check_fits(Budget(nodes, 2 * pairs, triplets, graphs), budget)
@@ -185,8 +185,9 @@ def pad(
         node_mask=_filled(np.ones(nodes), budget.nodes, 0, dtype),
         graph_mask=_filled(np.ones(graphs), budget.graphs, 0, dtype),
     )
-    padded, masks = _padded_targets(targets or {}, batch, budget, dtype)
-    return GraphBatch(inputs, padded, masks, np.zeros(0, np.int64) if ids is None else np.asarray(ids, np.int64))
+    targets, masks, probes = _padded_labels(labels or Labels({}, {}), batch, budget, dtype)
+    order = np.zeros(0, np.int64) if ids is None else np.asarray(ids, np.int64)
+    return GraphBatch(inputs, targets, masks, probes, order)
 
 
 def _check_fits(needed: Budget, budget: Budget) -> None:
@@ -217,20 +218,31 @@ def _moved(edges: np.ndarray, pairs: int, half: int) -> np.ndarray:
     return np.where(edges < pairs, edges, edges - pairs + half)
 
 
-def _padded_targets(
-    targets: dict[str, np.ndarray], batch: RaggedBatch, budget: Budget, dtype: type
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    padded, masks = {}, {}
-    for name, values in targets.items():
-        if len(values) not in (len(batch.n_atoms), len(batch.numbers)):
-            raise DataError(f"target {name}: expected one row per graph or per atom, got {len(values)} rows")
-        # where every structure is one atom the numbers of rows are the same, and vectors belong to atoms
-        of_graphs = len(values) == len(batch.n_atoms) and (values.ndim == 1 or len(values) != len(batch.numbers))
-        length = budget.graphs if of_graphs else budget.nodes
-        known = np.isfinite(values)
-        padded[name] = _filled(np.where(known, values, 0.0), length, 0, dtype)
-        masks[name] = _filled(known, length, 0, dtype)
-    return padded, masks
+def _padded_labels(
+    labels: Labels, batch: RaggedBatch, budget: Budget, dtype: type
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray | None]:
+    """Targets, masks and probes of a batch; each label is padded to the graphs or the nodes, by its owner."""
+    graphs, nodes = len(batch.n_atoms), len(batch.numbers)
+    owners = (labels.of_graphs, graphs, budget.graphs, "graph"), (labels.of_nodes, nodes, budget.nodes, "node")
+    targets: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
+    for arrays, count, length, owner in owners:
+        for name, values in arrays.items():
+            if len(values) != count or name in targets:
+                twice = " and one of the graphs of the same name" if name in targets else ""
+                raise DataError(
+                    f"label {name}: expected one row for each {owner}, {count} in this batch, got {len(values)}{twice}"
+                )
+            known = np.isfinite(values)
+            target: np.ndarray = np.zeros((length, *values.shape[1:]), dtype)
+            np.copyto(target[:count], values, casting="same_kind", where=known)
+            targets[name] = target
+            masks[name] = _filled(known, length, 0, dtype)
+    if labels.probes is None:
+        return targets, masks, None
+    if labels.probes.shape != (nodes, 3):
+        raise DataError(f"probes: expected shape {(nodes, 3)}, got {labels.probes.shape}")
+    return targets, masks, _filled(labels.probes, budget.nodes, 0, dtype)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:

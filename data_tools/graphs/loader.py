@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from data_tools.graph import Budget, DataError, GraphBatch
+from data_tools.graph import Budget, DataError, GraphBatch, Labels, Provider
 from data_tools.graphs.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
 from data_tools.graphs.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.graphs.packed import PackedGraphs
@@ -28,8 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         part: its molecules, padded, with their ``targets``.
         rows: all molecules of the batch, over all processes.
-        known: per target how many numbers of the whole batch are known; molecules for labels of molecules, components
-            for forces.
+        known: per target how many finite numbers the whole batch has, over all processes; components for forces.
     """
 
     part: GraphBatch
@@ -47,7 +46,7 @@ class TrainingBatches:
     Attributes:
         packed: the data set.
         rows: (M,) training rows.
-        targets: standardised labels of the data set, per name: (M,) of molecules or (A, 3) of atoms, NaN where unknown.
+        provider: gives the labels of rows in an epoch.
         batch_size: graphs in a whole batch; the last of an epoch may hold fewer.
         seed: of the order.
         rank, size: this process, and how many share a batch.
@@ -59,7 +58,7 @@ class TrainingBatches:
 
     packed: PackedGraphs
     rows: np.ndarray
-    targets: dict[str, np.ndarray]
+    provider: Provider
     batch_size: int
     seed: int
     rank: int
@@ -75,20 +74,22 @@ class TrainingBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number ``start`` on, made ahead by a thread."""
         order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
-        return prefetch(self._batch(rows) for rows in chunks(order, self.batch_size)[start:])
+        return prefetch(self._batch(rows, epoch) for rows in chunks(order, self.batch_size)[start:])
 
-    def _batch(self, rows: np.ndarray) -> Batch:
+    def _batch(self, rows: np.ndarray, epoch: int) -> Batch:
         parts = shards(rows, self.packed.costs[rows], self.size)
         # the shape must hold the largest part: all processes run the same graph
         budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
-        part = fitted_batch(self.packed, parts[self.rank], [budget], self.targets, self.dtype)
-        values = targets_of(self.packed, rows, self.targets)
-        return Batch(part, rows, {name: int(np.isfinite(array).sum()) for name, array in values.items()})
+        labels = self.provider(rows, epoch)
+        own = labels if self.size == 1 else self.provider(parts[self.rank], epoch)
+        part = fitted_batch(self.packed, parts[self.rank], [budget], own, self.dtype)
+        return Batch(part, rows, known_of(labels))
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
+        nothing = np.zeros(0, np.int64)
         for budget in self.budgets:
-            yield fitted_batch(self.packed, np.zeros(0, np.int64), [budget], self.targets, self.dtype)
+            yield fitted_batch(self.packed, nothing, [budget], self.provider(nothing, 0), self.dtype)
 
     def names(self, rows: np.ndarray) -> str:
         """What a person calls the molecules of some rows."""
@@ -98,7 +99,7 @@ class TrainingBatches:
 def training_batches(
     packed: PackedGraphs,
     rows: np.ndarray,
-    targets: dict[str, np.ndarray],
+    provider: Provider,
     batch_size: int,
     seed: int,
     epochs: int,
@@ -124,7 +125,7 @@ def training_batches(
     shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
     used = [shapes_used.count(budget) for budget in budgets]
     wasted = waste(sizes[:per_epoch], budgets)
-    return TrainingBatches(packed, rows, targets, batch_size, seed, rank, size, budgets, used, wasted, dtype)
+    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype)
 
 
 def evaluation_batches(
@@ -163,19 +164,18 @@ def fitted_batch(
     packed: PackedGraphs,
     rows: np.ndarray,
     budgets: list[Budget],
-    targets: dict[str, np.ndarray] | None = None,
+    labels: Labels | None = None,
     dtype: type = np.float32,
 ) -> GraphBatch:
-    """The given rows, with their targets, at the smallest of the budgets that holds them."""
+    """The given rows, with their labels, at the smallest of the budgets that holds them."""
     batch = take(packed, rows)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
-    return pad(batch, budget, packed.cutoff, dtype, targets_of(packed, rows, targets or {}), rows)
+    return pad(batch, budget, packed.cutoff, dtype, labels, rows)
 
 
-def targets_of(packed: PackedGraphs, rows: np.ndarray, targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The targets of some rows: (M,) arrays belong to structures, (A, 3) arrays to their atoms."""
-    atoms = packed.atoms_of(rows) if any(values.ndim > 1 for values in targets.values()) else rows
-    return {name: values[rows if values.ndim == 1 else atoms] for name, values in targets.items()}
+def known_of(labels: Labels) -> dict[str, int]:
+    """How many finite numbers each label has."""
+    return {name: int(np.isfinite(values).sum()) for name, values in (labels.of_graphs | labels.of_nodes).items()}
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:

@@ -1,18 +1,14 @@
-"""Packed graph files: every structure of a data set with its pairs, as flat memory-mapped arrays in one folder.
+"""Packed graphs: every structure of a data set with its pairs, as flat arrays.
 
-A folder holds one ``.npy`` per array and ``manifest.json`` (format version, cutoff, source with sha256, shapes).  Only
-one half of the edges is stored, with atom numbers local to the structure: see the law of pairs in ``data_tools.graph``.
+Only one half of the edges is kept, with atom numbers local to the structure: see the law of pairs in
+``data_tools.graph``.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -20,26 +16,7 @@ from tqdm import tqdm
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.neighbors import index_dtype, molecule_pairs, periodic_pairs, ragged_range
 from data_tools.graphs.triplets import count_triplets
-from data_tools.source_files import one_line, shown
-from data_tools.tables import QM9, check_table, name_of_row
-
-FORMAT = "geospore-packed-graphs-1"
-MANIFEST = "manifest.json"
-#: kinds of number and dimensions of each array; labels are float of any shape
-KINDS = {
-    "numbers": ("iu", 1),
-    "positions": ("f", 2),
-    "n_atoms": ("iu", 1),
-    "ids": ("iu", 1),
-    "n_pairs": ("iu", 1),
-    "pair_receivers": ("u", 1),
-    "pair_senders": ("u", 1),
-    "pair_shifts": ("f", 2),
-    "cells": ("f", 3),
-    "split": ("U", 1),
-    "names": ("U", 1),
-}
-REQUIRED = ("numbers", "positions", "n_atoms", "ids", "n_pairs", "pair_receivers", "pair_senders")
+from data_tools.tables import name_of_row
 
 
 @dataclass(frozen=True)
@@ -94,54 +71,6 @@ class PackedGraphs:
         """(M,) int64 edges and triplets of each structure, nearly all of its work; batches are balanced by it."""
         return 2 * self.n_pairs + self.n_triplets
 
-    def save(self, folder: str | Path) -> None:
-        """Write the folder: first under a temporary name, then renamed, so that it is there whole or not at all.
-
-        Raises:
-            DataError: the folder exists and is not a packed graph folder.
-        """
-        folder = Path(folder)
-        if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-            raise DataError(f"{folder}: expected a new folder or packed graphs, found other files; choose another name")
-        temporary = folder.with_name(folder.name + f".partial-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            arrays = self._arrays()
-            for name, array in arrays.items():
-                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-            manifest = {
-                "format": FORMAT,
-                "cutoff_angstrom": self.cutoff,
-                "source": self.table.source,
-                "origin": self.table.origin,
-                "structures": len(self),
-                "arrays": {name: list(array.shape) for name, array in arrays.items()},
-                "notes": self.notes,
-            }
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        table = self.table
-        arrays = {
-            "numbers": table.numbers.astype(np.uint8),
-            "positions": table.positions,
-            "n_atoms": table.n_atoms,
-            "ids": table.ids,
-            "n_pairs": self.n_pairs,
-            "pair_receivers": self.pair_receivers,
-            "pair_senders": self.pair_senders,
-        }
-        optional = {"pair_shifts": self.pair_shifts, "cells": table.cells, "split": table.split}
-        arrays |= {name: array for name, array in optional.items() if array is not None}
-        if table.names:
-            arrays["names"] = np.array(table.names, dtype=np.str_)
-        return arrays | {f"label_{name}": values for name, values in table.labels.items()}
-
 
 def pack(table: StructureTable, cutoff: float, progress: bool = False) -> PackedGraphs:
     """Find the pairs of every structure of a table.
@@ -195,105 +124,3 @@ def _pack_periodic(
     n_pairs = np.array([len(r) for r in receivers], np.int64)
     pairs = (np.concatenate(receivers).astype(small), np.concatenate(senders).astype(small), n_pairs)
     return pairs, np.concatenate(shifts)
-
-
-def is_packed(path: str | Path) -> bool:
-    """Whether ``path`` is a packed graph folder."""
-    return (Path(path) / MANIFEST).is_file()
-
-
-def load(folder: str | Path) -> PackedGraphs:
-    """Open a packed graph folder; arrays stay on disk until they are used.
-
-    Raises:
-        DataError: not a packed graph folder, another format version, or files that are missing or damaged.
-    """
-    folder = Path(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, cutoff = manifest["format"], float(manifest["cutoff_angstrom"])
-        shapes = {name: tuple(shape) for name, shape in manifest["arrays"].items()}
-        notes = dict(manifest.get("notes", {}))
-        origin = manifest.get("origin")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(
-            f"{folder}: expected a packed graph folder with a readable {MANIFEST}, got {one_line(error)[:200]}; build "
-            "it again"
-        ) from None
-    if version != FORMAT:
-        raise DataError(f"{folder}: expected format {FORMAT}, got {shown(version)}; run scripts/prepare_qm9.py again")
-    if not 0 < cutoff < float("inf"):
-        raise DataError(f"{folder}: expected a positive cutoff in {MANIFEST}, got {cutoff}; build the folder again")
-    arrays = {name: _open_array(folder, name, shape) for name, shape in shapes.items()}
-    missing = [name for name in REQUIRED if name not in arrays]
-    if missing:
-        raise DataError(f"{folder}: the arrays {', '.join(missing)} are missing; build it again")
-    table = StructureTable(
-        numbers=arrays["numbers"],
-        positions=arrays["positions"],
-        n_atoms=np.asarray(arrays["n_atoms"]),
-        labels={name[6:]: array for name, array in arrays.items() if name.startswith("label_")},
-        ids=np.asarray(arrays["ids"]),
-        names=tuple(arrays["names"].tolist()) if "names" in arrays else (),
-        cells=arrays.get("cells"),
-        split=np.asarray(arrays["split"]) if "split" in arrays else None,
-        source=str(manifest.get("source", "")),
-        origin=_origin(origin, arrays),
-    )
-    _check_sizes(folder, table, arrays)
-    return PackedGraphs(
-        table,
-        cutoff,
-        np.asarray(arrays["n_pairs"]),
-        arrays["pair_receivers"],
-        arrays["pair_senders"],
-        arrays.get("pair_shifts"),
-        notes,
-    )
-
-
-def _origin(origin: object, arrays: dict[str, np.ndarray]) -> str:
-    """What the manifest says; folders of earlier versions say nothing, and those without names hold QM9."""
-    if origin is None:
-        return QM9 if "names" not in arrays and len(arrays["ids"]) and arrays["ids"].min() > 0 else ""
-    return QM9 if origin == QM9 else ""
-
-
-def _open_array(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if not (file := folder / f"{Path(name).name}.npy").is_file():
-        raise DataError(f"{folder / shown(name)}.npy: missing or damaged (no such file); build the folder again")
-    try:
-        # a plain array over the map: indexing the memmap class itself is several times slower
-        array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-    except Exception as error:  # a header can be wrong in a dozen ways, each with its own type
-        raise DataError(f"{file}: missing or damaged ({one_line(error)[:200]}); build the folder again") from None
-    if array.shape != shape:
-        raise DataError(f"{file}: expected shape {shown(shape)}, got {array.shape}; build the folder again")
-    kinds, dimensions = KINDS.get(name, ("f", None))
-    if array.dtype.kind not in kinds or (dimensions is not None and array.ndim != dimensions) or array.ndim == 0:
-        found = f"{array.dtype} of shape {array.shape}"
-        raise DataError(f"{file}: expected another type, got {found}; build the folder again")
-    return array
-
-
-def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarray]) -> None:
-    """The counts of a packed folder must add up and its values be sound, or every later index would be wrong."""
-    # not in 64 bits, where counts of 2^62 add up to nothing
-    rows, atoms, pairs = len(table), sum(table.n_atoms.tolist()), sum(arrays["n_pairs"].tolist())
-    expected = {name: rows for name in ("ids", "n_pairs", "names", "cells", "split")}
-    expected |= {"numbers": atoms, "positions": atoms}
-    expected |= {"pair_receivers": pairs, "pair_senders": pairs, "pair_shifts": pairs}
-    wrong = [name for name, length in expected.items() if name in arrays and len(arrays[name]) != length]
-    wrong += [f"label_{name}" for name, values in table.labels.items() if len(values) not in (rows, atoms)]
-    if wrong:
-        found = ", ".join(f"{len(arrays[name])} in {name}" for name in wrong)
-        raise DataError(
-            f"{folder}: expected {rows} structures, {atoms} atoms and {pairs} pairs as its counts say, found {found}; "
-            "build the folder again"
-        )
-    check_table(folder, table)
-    # compared in the small type of the pairs: there are a hundred times as many pairs as molecules
-    sizes: np.ndarray = table.n_atoms.astype(index_dtype(int(table.n_atoms.max())))
-    largest = np.repeat(sizes, arrays["n_pairs"]) if arrays["n_pairs"].min() >= 0 else np.zeros(1, np.uint8)
-    if (arrays["pair_senders"] >= largest).any() or (arrays["pair_receivers"] >= largest).any():
-        raise DataError(f"{folder}: expected pairs of atoms of one structure, found others; build the folder again")

@@ -31,8 +31,8 @@ def stiffness(table: StructureTable, forces: str) -> float | None:
     Returns:
         eV/Angstrom^2; None where the label is missing or fewer bonds than ``FEWEST_BONDS`` follow (1).
     """
-    values = table.labels.get(forces)
-    if values is None or values.shape != (len(table.numbers), 3):
+    values = table.of_atoms.get(forces)
+    if values is None or values.shape[1:] != (3,):
         return None
     ends = np.cumsum(table.n_atoms)
     groups: dict[bytes, list[int]] = {}

@@ -40,14 +40,14 @@ def agreement(table: StructureTable, energy: str, forces: str) -> Agreement | No
 
     Args:
         table: any structures; those without a cell, of the same elements in the same order, are taken for frames.
-        energy: name of a label.
-        forces: name of a label.
+        energy: name of a label of structures.
+        forces: name of a label of atoms.
 
     Returns:
         None where the labels are missing or fewer than ``FEWEST`` pairs are near.
     """
-    shapes = {name: table.labels[name].shape for name in (energy, forces) if name in table.labels}
-    if shapes != {energy: (len(table),), forces: (len(table.numbers), 3)}:
+    energies, vectors = table.of_structures.get(energy), table.of_atoms.get(forces)
+    if energies is None or vectors is None or energies.ndim != 1 or vectors.shape[1:] != (3,):
         return None
     starts = np.unique(np.linspace(0, len(table) - 1, min(len(table), STARTS)).astype(np.int64))
     rows = np.unique(np.concatenate([starts, np.minimum(starts + 1, len(table) - 1)]))
@@ -68,7 +68,7 @@ def _molecules(table: StructureTable, energy: str, forces: str) -> list[tuple[np
     groups: dict[bytes, list[int]] = {}
     for row, (start, end) in enumerate(zip(ends - table.n_atoms, ends, strict=True)):
         periodic = table.cells is not None and np.any(table.cells[row])
-        whole = np.isfinite(table.labels[energy][row]) and np.isfinite(table.labels[forces][start:end]).all()
+        whole = np.isfinite(table.of_structures[energy][row]) and np.isfinite(table.of_atoms[forces][start:end]).all()
         if whole and not periodic and end - start > 1:
             groups.setdefault(np.asarray(table.numbers[start:end]).tobytes(), []).append(row)
     molecules = []
@@ -78,7 +78,11 @@ def _molecules(table: StructureTable, energy: str, forces: str) -> list[tuple[np
             frames = select_rows(table, np.array(rows[:most]))
             shape = (len(frames), -1, 3)
             molecules.append(
-                (frames.positions.reshape(shape), frames.labels[forces].reshape(shape), frames.labels[energy])
+                (
+                    frames.positions.reshape(shape),
+                    frames.of_atoms[forces].reshape(shape),
+                    frames.of_structures[energy],
+                )
             )
     return molecules
 

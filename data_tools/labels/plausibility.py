@@ -117,8 +117,8 @@ class Organic(NamedTuple):
 
     def label(self, name: str) -> np.ndarray:
         """(K,) values of a label; NaN where it is missing or not one number per structure."""
-        values = self.table.labels.get(name)
-        if values is None or values.shape != (len(self.table),):
+        values = self.table.of_structures.get(name)
+        if values is None or values.ndim != 1:
             return np.full(len(self.rows), np.nan)
         return np.asarray(values, np.float64)[self.rows]
 
@@ -235,8 +235,8 @@ def _of_all_electrons(table: StructureTable) -> list[Suspicion]:
     most = np.bincount(owner, ALL_ELECTRONS * np.asarray(table.numbers, np.float64) ** (7 / 3), minlength=len(table))
     suspicions = []
     for name in TOTAL_ENERGIES:
-        values = table.labels.get(name)
-        if values is not None and values.shape == (len(table),) and _deciles(np.abs(values) / most)[1] > 1:
+        values = table.of_structures.get(name)
+        if values is not None and values.ndim == 1 and _deciles(np.abs(values) / most)[1] > 1:
             words = (
                 f"typically {_deciles(values / table.n_atoms)[1]:.4g} eV per atom, beyond the "
                 f"{-_deciles(most / table.n_atoms)[1]:.4g} of all electrons of such atoms"
@@ -273,8 +273,8 @@ def _of_forces(table: StructureTable, ratios: np.ndarray) -> list[Suspicion]:
     if not len(ratios) or np.quantile(ratios, 0.1) < BOND_DECILE:
         return suspicions
     for name in FORCE_LABELS:
-        forces = table.labels.get(name)
-        if forces is not None and forces.shape == (len(table.numbers), 3):
+        forces = table.of_atoms.get(name)
+        if forces is not None and forces.shape[1:] == (3,):
             typical = _deciles(np.linalg.norm(forces, axis=1))[1]
             words = f"typically {typical:.3g} eV/Angstrom at bonds of ordinary length, expected below {FORCE[1]:g}"
             units = _explanations(FORCES, typical, typical, FORCE)
@@ -289,7 +289,7 @@ def _of_stiffness(table: StructureTable) -> list[Suspicion]:
     """
     suspicions = []
     for name in FORCE_LABELS:
-        energies = [energy for energy in TOTAL_ENERGIES if energy in table.labels]
+        energies = [energy for energy in TOTAL_ENERGIES if energy in table.of_structures]
         compared = [agreement(table, energy, name) for energy in energies]
         belong = any(one is not None and WORK_RATIO[0] <= one.ratio <= WORK_RATIO[1] for one in compared)
         found = stiffness(table, name) if belong or not energies else None

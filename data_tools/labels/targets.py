@@ -57,7 +57,7 @@ class Target:
     """One property of a structure; in tuples of choices the first is the default.
 
     Attributes:
-        name: key of ``StructureTable.labels``.
+        name: key of ``StructureTable.of_structures``.
         unit: unit of the label, of predictions and of errors.
         extensive: True when two molecules far apart have the sum of their values.
         readouts: how atoms may be combined, of `READOUTS`.
@@ -232,15 +232,15 @@ def label_values(table: StructureTable, target: Target, reference: str) -> np.nd
         DataError: the table has no such label or not one number per structure, the definition does not fit, or an
             element has no reference energy.
     """
-    if target.name not in table.labels:
-        names = (*table.labels, *table.unread)
+    if target.name not in table.of_structures:
+        names = (*table.label_names, *table.unread)
         hint = "; ".join(filter(None, (f"they hold {listed(names)}", advice(target.name, names))))
         raise DataError(f"the data hold no label '{target.name}': {hint}")
     if reference not in target.references:
         raise DataError(
             f"reference '{reference}' does not fit target '{target.name}': allowed are {', '.join(target.references)}"
         )
-    published = np.asarray(table.labels[target.name], np.float64)
+    published = np.asarray(table.of_structures[target.name], np.float64)
     if published.shape != (len(table),):
         raise DataError(
             f"expected one number per structure as the label '{target.name}', found an array of shape {published.shape}"

@@ -37,6 +37,7 @@ from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.graphs.batching import chunks
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
+from data_tools.labels.providers import StoredLabels
 from models import build_model
 from physics.derivatives import EnergyAndForces
 from scripts.benchmarks.timed_steps import Side, answer
@@ -80,13 +81,14 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     with_forces = kind.startswith("forces_")
     packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", CUTOFF)
     packed = dataclasses.replace(packed, triplets=profile == DIMENETPP)
-    values = packed.table.labels
+    table = packed.table
     if with_forces:
-        targets = {"label": values["energy"] - values["energy"].mean(), "forces": values["forces"]}
+        energy = table.of_structures["energy"]
+        provider = StoredLabels(packed, {"energy": energy - energy.mean()}, {"forces": table.of_atoms["forces"]})
     else:
-        targets = {"label": values["gap"]}
+        provider = StoredLabels(packed, {"energy": table.of_structures["gap"]})
     budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4, packed.triplets)
-    padded = [fitted_batch(packed, rows, budgets, targets) for rows in batches]
+    padded = [fitted_batch(packed, rows, budgets, provider(rows)) for rows in batches]
     if profile == DIMENETPP:
         model = build_model("dimenetpp", cutoff=CUTOFF, output_init="orthogonal")
     else:

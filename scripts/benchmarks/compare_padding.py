@@ -35,6 +35,7 @@ from data_tools.graph import Budget
 from data_tools.graphs.batching import GHOST_EDGES, chunks, epoch_order
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
+from data_tools.labels.providers import StoredLabels
 from models import NEEDS_TRIPLETS, build_model
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
@@ -65,7 +66,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     sizes = batch_sizes(packed, batches)
     steps = options.steps_without_padding if way == "none" else options.steps
     budgets = budgets_of(way, sizes, options.batch_size, triplets)
-    label = packed.table.labels["gap"]
+    provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
     extra = {"output_init": "orthogonal"} if options.model == "dimenetpp" else {}
     model = build_model(options.model, cutoff=CUTOFF, **extra)
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
@@ -75,7 +76,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     plain = []
     for k, rows in enumerate(batches[:steps]):
         allowed = [budgets[k]] if way == "none" else budgets
-        batch = fitted_batch(packed, rows, allowed, {"label": label})
+        batch = fitted_batch(packed, rows, allowed, provider(rows))
         known = {name: int(mask.sum()) for name, mask in batch.masks.items()}
         start = time.perf_counter()
         step(*step_arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()

@@ -41,6 +41,7 @@ from mindspore import ParameterTuple
 
 from data_tools.dataset import open_graphs
 from data_tools.graphs.loader import TrainingBatches, training_batches
+from data_tools.labels.providers import StoredLabels
 from models import build_model
 from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES
 from scripts.help_defaults import Defaults
@@ -57,8 +58,8 @@ DEVICES = (1, 2, 8, 64)
 def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches:
     """What one of several devices gets of each batch."""
     packed = open_graphs("sample", CUTOFF)
-    rows, labels = np.arange(MOLECULES), packed.table.labels["gap"]
-    return training_batches(packed, rows, {"label": labels}, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
+    provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
+    return training_batches(packed, np.arange(MOLECULES), provider, batch_size, 0, 1, SHAPES, np.float32, rank, devices)
 
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
@@ -67,7 +68,7 @@ def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> flo
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, Objective("mse"), ranks)
     for ghosts in batches.ghost_batches():
-        step(*step_arguments(ghosts, {"label": 1}, 1.0, (0.0, 1.0, 0.0)))
+        step(*step_arguments(ghosts, {"energy": 1}, 1.0, (0.0, 1.0, 0.0)))
     seconds = []
     for number, batch in enumerate(batches.epoch(0)):
         arguments = step_arguments(batch.part, batch.known, 1.0, operator_scalars(number + 1, **LAW))

@@ -22,7 +22,7 @@ from mindspore import ParameterTuple, Tensor, nn
 
 from configs.schema import MODEL_CONFIGS
 from data_tools.formats import md17
-from data_tools.graph import Budget, GraphBatch, Structure
+from data_tools.graph import Budget, GraphBatch, Labels, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
@@ -101,10 +101,10 @@ def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
     ragged = join(graphs)
     most = len(ragged.triplet_in) + 2 * triplets
     budget = Budget(frames * atoms + 3, 2 * len(ragged.senders) + 6, most, frames + 1)
-    targets = {"label": table.labels["energy"][:frames] - table.labels["energy"].mean()}
-    if forces:
-        targets["forces"] = table.labels["forces"][: frames * atoms]
-    return pad(ragged, budget, cutoff, np.dtype(dtype).type, targets)
+    energy = table.of_structures["energy"]
+    of_nodes = {"forces": table.of_atoms["forces"][: frames * atoms]} if forces else {}
+    labels = Labels({"energy": energy[:frames] - energy.mean()}, of_nodes)
+    return pad(ragged, budget, cutoff, np.dtype(dtype).type, labels)
 
 
 def try_training(name: str, mode: str, objective: Objective) -> Trial:

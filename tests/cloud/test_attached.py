@@ -20,7 +20,8 @@ from cloud.unpacking import unpack
 from data_tools.dataset import open_graphs
 from data_tools.formats.readers import read_table
 from data_tools.graph import DataError
-from data_tools.graphs import packed as cache
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import pack
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def backslashes(folder, molecules):
 
 
 def packed_graphs(folder, molecules):
-    cache.pack(read_table(molecules), 5.0).save(folder / "deep" / "graphs")
+    packed_folder.save(pack(read_table(molecules), 5.0), folder / "deep" / "graphs")
 
 
 def raw_folder(folder, molecules):

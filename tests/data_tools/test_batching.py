@@ -4,7 +4,7 @@ import ase.build
 import numpy as np
 import pytest
 
-from data_tools.graph import Budget, DataError, GraphInputs, Structure, StructureTable
+from data_tools.graph import Budget, DataError, GraphInputs, Labels, Structure, StructureTable
 from data_tools.graphs.batching import balanced_chunks, build_graph, chunks, epoch_order, join, pad, take
 from data_tools.graphs.packed import pack
 
@@ -26,7 +26,6 @@ def table_of(molecules, **extra):
         numbers=np.concatenate([m.numbers for m in molecules]),
         positions=np.concatenate([m.positions for m in molecules]),
         n_atoms=np.array([len(m.numbers) for m in molecules]),
-        labels={},
         ids=np.arange(len(molecules)),
         **extra,
     )
@@ -161,7 +160,7 @@ def test_targets_of_graphs_and_atoms():
     batch = joined()
     values = np.array([1.5, np.nan, -2.0, 0.0])
     forces = np.random.default_rng(0).normal(size=(len(batch.numbers), 3))
-    padded = pad(batch, BUDGET, CUTOFF, np.float64, {"gap": values, "forces": forces}, np.array([7, 3, 9, 1]))
+    padded = pad(batch, BUDGET, CUTOFF, np.float64, Labels({"gap": values}, {"forces": forces}), np.array([7, 3, 9, 1]))
     assert padded.targets["gap"].tolist() == [1.5, 0, -2, 0, 0, 0] and padded.masks["gap"].tolist() == [
         1,
         0,
@@ -172,8 +171,8 @@ def test_targets_of_graphs_and_atoms():
     ]
     assert np.array_equal(padded.targets["forces"][: len(forces)], forces)
     assert padded.masks["forces"].sum() == forces.size and padded.ids.tolist() == [7, 3, 9, 1]
-    with pytest.raises(DataError, match="target gap: expected one row per graph or per atom, got 3 rows"):
-        pad(batch, BUDGET, CUTOFF, targets={"gap": values[:3]})
+    with pytest.raises(DataError, match="label gap: expected one row for each graph, 4 in this batch, got 3"):
+        pad(batch, BUDGET, CUTOFF, labels=Labels({"gap": values[:3]}, {}))
 
 
 def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch():

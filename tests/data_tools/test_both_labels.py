@@ -122,11 +122,11 @@ def test_crystals(tmp_path):
 def test_right_frames_of_any_level_of_theory(ethanol, rows):
     """Totals, relative energies, those of pseudopotentials and of atomisation, and forces alone."""
     table = select_rows(ethanol, np.arange(rows))
-    energy, forces = table.labels["energy"], table.labels["forces"]
-    shifted = energy - ethanol.labels["energy"].mean()
+    energy = table.of_structures["energy"]
+    shifted = energy - ethanol.of_structures["energy"].mean()
     for values in (energy, shifted, shifted - 33.0, shifted - 46.0, shifted - 750.0):
-        assert unit_suspicions(dataclasses.replace(table, labels={"energy": values, "forces": forces})) == []
-    assert unit_suspicions(dataclasses.replace(table, labels={"forces": forces})) == []
+        assert unit_suspicions(dataclasses.replace(table, of_structures={"energy": values})) == []
+    assert unit_suspicions(dataclasses.replace(table, of_structures={})) == []
 
 
 def test_stiffness_of_bonds_to_hydrogen(ethanol):
@@ -138,8 +138,8 @@ def test_stiffness_of_bonds_to_hydrogen(ethanol):
         assert found is not None and 0.8 * whole < found < 1.2 * whole
     assert stiffness(select_rows(ethanol, np.arange(19)), "forces") is None
     assert stiffness(select_rows(ethanol, np.zeros(50, int)), "forces") is None  # one frame many times
-    others = np.roll(ethanol.labels["forces"], 9 * 7, axis=0)
-    assert stiffness(dataclasses.replace(ethanol, labels={"forces": others}), "forces") is None
+    others = np.roll(ethanol.of_atoms["forces"], 9 * 7, axis=0)
+    assert stiffness(dataclasses.replace(ethanol, of_atoms={"forces": others}), "forces") is None
 
 
 def test_isotopes_are_said(tmp_path):

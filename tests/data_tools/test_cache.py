@@ -9,7 +9,8 @@ import pytest
 
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.graphs.batching import build_graph
-from data_tools.graphs.packed import MANIFEST, REQUIRED, is_packed, load, pack
+from data_tools.graphs.packed import pack
+from data_tools.graphs.packed_folder import MANIFEST, REQUIRED, is_packed, load, save
 
 CUTOFF = 4.0
 
@@ -20,8 +21,9 @@ def make_table(**changes):
         "numbers": np.concatenate([one.numbers for one in atoms]).astype(np.int32),
         "positions": np.concatenate([one.positions for one in atoms]),
         "n_atoms": np.array([len(one) for one in atoms]),
-        "labels": {"gap": np.array([1.0, np.nan, 3.0]), "forces": np.ones((24, 3))},
         "ids": np.array([12, 3, 7]),
+        "of_structures": {"gap": np.array([1.0, np.nan, 3.0])},
+        "of_atoms": {"forces": np.ones((24, 3))},
         "names": ("ethanol", "water", "benzene"),
         "split": np.array(["train", "test", "train"]),
         "source": "molecules.xyz sha256 0123",
@@ -31,7 +33,7 @@ def make_table(**changes):
 
 @pytest.fixture
 def folder(tmp_path):
-    pack(make_table(), CUTOFF).save(tmp_path / "packed")
+    save(pack(make_table(), CUTOFF), tmp_path / "packed")
     return tmp_path / "packed"
 
 
@@ -54,14 +56,14 @@ def test_what_comes_back_is_what_went_in(folder):
     for name in ("numbers", "positions", "n_atoms", "ids", "split"):
         assert np.array_equal(getattr(before.table, name), getattr(after.table, name))
     assert after.table.names == before.table.names and after.table.source == before.table.source
-    assert after.table.labels.keys() == before.table.labels.keys() and after.table.cells is None
-    for name, values in before.table.labels.items():
-        np.testing.assert_array_equal(values, after.table.labels[name])
+    assert after.table.label_names == before.table.label_names and after.table.cells is None
+    np.testing.assert_array_equal(before.table.of_structures["gap"], after.table.of_structures["gap"])
+    np.testing.assert_array_equal(before.table.of_atoms["forces"], after.table.of_atoms["forces"])
 
 
 def test_arrays_stay_on_disk(folder):
     packed = load(folder)
-    for array in (packed.table.positions, packed.pair_senders, packed.table.labels["gap"]):
+    for array in (packed.table.positions, packed.pair_senders, packed.table.of_structures["gap"]):
         base = array
         while base is not None and not isinstance(base, np.memmap):
             base = base.base
@@ -75,11 +77,10 @@ def test_crystals_and_molecules_together(tmp_path):
         numbers=np.concatenate((salt.numbers, water.numbers)).astype(np.int32),
         positions=np.concatenate((salt.positions, water.positions)),
         n_atoms=np.array([2, 3]),
-        labels={},
         ids=np.arange(2),
         cells=np.stack((np.array(salt.cell), np.zeros((3, 3)))),
     )
-    pack(table, CUTOFF).save(tmp_path / "crystals")
+    save(pack(table, CUTOFF), tmp_path / "crystals")
     packed = load(tmp_path / "crystals")
     graph = build_graph(Structure(salt.numbers, salt.positions, np.array(salt.cell)), CUTOFF)
     count = packed.n_pairs[0]
@@ -113,7 +114,7 @@ def test_errors_name_the_structure():
 
 
 def test_saving_again_replaces_the_folder(folder):
-    pack(make_table(), 2.0).save(folder)
+    save(pack(make_table(), 2.0), folder)
     assert load(folder).cutoff == 2.0
     assert [path.name for path in folder.parent.iterdir()] == ["packed"]  # no temporary folder is left
 
@@ -121,7 +122,7 @@ def test_saving_again_replaces_the_folder(folder):
 def test_foreign_folders_are_not_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="found other files; choose another name"):
-        pack(make_table(), CUTOFF).save(tmp_path)
+        save(pack(make_table(), CUTOFF), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -131,7 +132,7 @@ def test_a_failed_write_leaves_the_old_folder(folder, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        pack(make_table(), 2.0).save(folder)
+        save(pack(make_table(), 2.0), folder)
     monkeypatch.undo()
     assert load(folder).cutoff == CUTOFF
     assert [path.name for path in folder.parent.iterdir()] == ["packed"]
@@ -156,14 +157,14 @@ DAMAGES = {
     "manifest of a list": (lambda folder: (folder / MANIFEST).write_text("[1]"), "readable manifest.json"),
     "other format": (
         lambda folder: edit_manifest(folder, format="other-9"),
-        "expected format geospore-packed-graphs-1",
+        "expected format geospore-packed-graphs-2",
     ),
     "no cutoff": (lambda folder: edit_manifest(folder, cutoff_angstrom=None), "readable manifest.json"),
     "shapes are no lists": (lambda folder: edit_manifest(folder, arrays={"numbers": 5}), "readable manifest.json"),
     "array missing": (lambda folder: (folder / "positions.npy").unlink(), "positions.npy: missing or damaged"),
     "array cut": (lambda folder: cut(folder / "pair_senders.npy", 130), "pair_senders.npy: missing or damaged"),
     "array empty": (lambda folder: cut(folder / "numbers.npy", 0), "numbers.npy: missing or damaged"),
-    "array shorter": (lambda folder: shorten(folder / "label_gap.npy"), "label_gap.npy: expected shape"),
+    "array shorter": (lambda folder: shorten(folder / "structure_gap.npy"), "structure_gap.npy: expected shape"),
     "text instead": (lambda folder: (folder / "ids.npy").write_text("ids"), "ids.npy: missing or damaged"),
 }
 
@@ -192,7 +193,8 @@ def test_counts_that_do_not_add_up(folder, name):
     """An array and the manifest agree with each other but not with the rest."""
     shorten(folder / f"{name}.npy")
     arrays = json.loads((folder / MANIFEST).read_text())["arrays"]
-    edit_manifest(folder, arrays={**arrays, name: list(np.load(folder / f"{name}.npy").shape)})
+    shape = list(np.load(folder / f"{name}.npy").shape)
+    edit_manifest(folder, arrays={**arrays, name: {**arrays[name], "shape": shape}})
     with pytest.raises(DataError, match="build the folder again"):
         load(folder)
 

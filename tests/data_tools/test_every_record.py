@@ -142,30 +142,32 @@ WHOLE = [
 def test_as_many_structures_come_out_as_records_went_in(tmp_path, write, count):
     table = read_table(write(tmp_path))
     assert len(table) == len(table.n_atoms) == len(table.ids) == count
-    assert all(len(values) in (count, len(table.numbers)) for values in table.labels.values())
-    assert not any(np.isnan(table.labels[name]).all() for name in table.labels)
+    assert all(len(values) == count for values in table.of_structures.values())
+    assert all(len(values) == len(table.numbers) for values in table.of_atoms.values())
+    assert not any(np.isnan(values).all() for values in (table.of_structures | table.of_atoms).values())
 
 
 def test_the_frames_keep_their_labels_and_their_order(tmp_path):
     (tmp_path / "a.xyz").write_text("\n".join([*labelled(3), frame("a name"), *labelled(2)]))
     table = read_table(tmp_path / "a.xyz")
-    np.testing.assert_array_equal(table.labels["energy"], [0.5, 1.5, 2.5, np.nan, 0.5, 1.5])
+    np.testing.assert_array_equal(table.of_structures["energy"], [0.5, 1.5, 2.5, np.nan, 0.5, 1.5])
     assert table.names[3] == "a name"
     (tmp_path / "b.xyz").write_text(frame("energy=-3 charge=0"))
     table = read_table(tmp_path / "b.xyz")
-    assert table.labels["energy"] == [-3] and table.names == ("energy=-3 charge=0",)
+    assert table.of_structures["energy"] == [-3] and table.names == ("energy=-3 charge=0",)
 
 
 def test_joined_qm9_files_are_those_files(tmp_path):
     (tmp_path / "joined.xyz").write_bytes(b"".join(RAW[path.name] for path in reversed(RAW_FILES)))
     table, packed = read_table(tmp_path / "joined.xyz"), read_table(PACKED)
-    assert table.ids.tolist() == [1, 2, 90, 880] and table.origin == packed.origin == "qm9" and len(table.labels) == 15
+    assert table.ids.tolist() == [1, 2, 90, 880] and table.origin == packed.origin == "qm9"
+    assert len(table.of_structures) == 15
     for row, path in enumerate(RAW_FILES):
         alone = read_table(path)
         one = select_rows(table, np.array([row]))
         np.testing.assert_array_equal(one.positions, alone.positions)
-        assert all(one.labels[name] == alone.labels[name] for name in table.labels)
-        assert one.labels["alpha"][0] == published_values(path)[4]
+        assert all(one.of_structures[name] == alone.of_structures[name] for name in table.of_structures)
+        assert one.of_structures["alpha"][0] == published_values(path)[4]
 
 
 # ---- or one line says where it stopped -------------------------------------------------------------------------------
@@ -296,8 +298,8 @@ def test_numbers_isotopes_and_fortran(tmp_path):
     )  # fmt: skip
     table = read_table(tmp_path / "a.xyz")
     assert table.numbers.tolist() == [1, 8, 1, 6, 1, 17, 17, 1]
-    assert table.positions[[1, 3], 2].tolist() == [0.96, 1.1] and table.labels["energy"][0] == -15
-    assert table.labels["forces"][5].tolist() == [4, 5, 6] and f"{HYDROGEN_NOTE}: 2 atoms" in table.source
+    assert table.positions[[1, 3], 2].tolist() == [0.96, 1.1] and table.of_structures["energy"][0] == -15
+    assert table.of_atoms["forces"][5].tolist() == [4, 5, 6] and f"{HYDROGEN_NOTE}: 2 atoms" in table.source
 
 
 def test_keys_that_nobody_asked_for_may_change(tmp_path):
@@ -305,7 +307,7 @@ def test_keys_that_nobody_asked_for_may_change(tmp_path):
     frames = [frame(f"{COLUMNS} energy={-row} {words}") for row, words in enumerate(keys, 1)]
     (tmp_path / "a.xyz").write_text("".join(frames))
     table = read_table(tmp_path / "a.xyz")
-    assert table.labels["energy"].tolist() == [-1, -2, -3, -4] and set(table.labels) == {"energy", "n"}
+    assert table.of_structures["energy"].tolist() == [-1, -2, -3, -4] and set(table.label_names) == {"energy", "n"}
     assert table.source.endswith("; labels whose shape changes, not read: dipole")
     (tmp_path / "a.xyz").write_text(frame(f"{COLUMNS} energy=-1") + frame(f'{COLUMNS} energy="1 2"'))
     with pytest.raises(DataError, match=r"energy of one shape in every frame, found \(2,\) beside \(\) .* line 5"):

@@ -75,10 +75,13 @@ def write_folder(folder: Path, train: str = "1\n3\n4\n", valid: str = "2\n5\n") 
 
 
 def assert_holds(table, made: list[dict]) -> None:
-    assert table.numbers.reshape(-1, 19).tolist() == [ISOMER] * len(made) and set(table.labels) == {"energy", "forces"}
+    assert table.numbers.reshape(-1, 19).tolist() == [ISOMER] * len(made) and set(table.label_names) == {
+        "energy",
+        "forces",
+    }
     np.testing.assert_array_equal(table.positions, np.concatenate([one["positions"] for one in made]))
-    np.testing.assert_array_equal(table.labels["energy"], [one["total_energy"] for one in made])
-    np.testing.assert_array_equal(table.labels["forces"], np.concatenate([one["atomic_forces"] for one in made]))
+    np.testing.assert_array_equal(table.of_structures["energy"], [one["total_energy"] for one in made])
+    np.testing.assert_array_equal(table.of_atoms["forces"], np.concatenate([one["atomic_forces"] for one in made]))
 
 
 # ---- one database ----------------------------------------------------------------------------------------------------
@@ -129,11 +132,11 @@ def test_labels_of_a_calculator(tmp_path):
         database.write(water)
         database.write(ase.Atoms("He"), total_energy=-1)
     table = read_table(tmp_path / "any.db")
-    assert table.n_atoms.tolist() == [3, 1] and table.labels["energy"].tolist() == [-2, -1]
-    np.testing.assert_array_equal(table.labels["forces"], [[0, 1, 2], [3, 4, 5], [6, 7, 8], [np.nan] * 3])
+    assert table.n_atoms.tolist() == [3, 1] and table.of_structures["energy"].tolist() == [-2, -1]
+    np.testing.assert_array_equal(table.of_atoms["forces"], [[0, 1, 2], [3, 4, 5], [6, 7, 8], [np.nan] * 3])
     with connect(tmp_path / "bare.db") as database:
         database.write(ase.Atoms("He"))
-    assert read_table(tmp_path / "bare.db").labels == {}
+    assert read_table(tmp_path / "bare.db").label_names == ()
 
 
 def test_progress_is_reported(tmp_path, monkeypatch, capsys):

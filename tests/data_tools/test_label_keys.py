@@ -20,6 +20,7 @@ from data_tools.formats.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
 from data_tools.formats.spelling import nearest_names
 from data_tools.graph import DataError
+from data_tools.graphs.packed_folder import save
 from data_tools.labels.splits import Split
 from data_tools.labels.targets import get_target, label_values
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL
@@ -53,19 +54,19 @@ def write_database(path: Path, units: dict | None = None, distance: str | None =
 def test_extended_xyz(tmp_path):
     path = write_xyz(tmp_path / "a.xyz", "REF_energy=-1.5 energy=7 charge=0")
     table = read_table(path, keys=KEYS)
-    assert table.labels["energy"].tolist() == [-1.5, -1.5] and "REF_energy" not in table.labels
-    np.testing.assert_array_equal(table.labels["forces"], np.tile(FORCES, (2, 1)))
+    assert table.of_structures["energy"].tolist() == [-1.5, -1.5] and "REF_energy" not in table.label_names
+    np.testing.assert_array_equal(table.of_atoms["forces"], np.tile(FORCES, (2, 1)))
     assert table.source.endswith("; labels not read: energy")
-    assert read_table(path).labels["energy"].tolist() == [7, 7]
+    assert read_table(path).of_structures["energy"].tolist() == [7, 7]
     table = read_table(write_xyz(tmp_path / "b.xyz", "Energy=-2", "Force"), keys={"energy": "Energy"})
-    assert table.labels["energy"].tolist() == [-2, -2] and "forces" in table.labels  # the usual spelling
+    assert table.of_structures["energy"].tolist() == [-2, -2] and "forces" in table.label_names  # the usual spelling
 
 
 def test_npz_of_frames():
     table = read_table(SAMPLE_TRAIN, keys={"energy": "old_energies", "forces": "old_forces"})
     with np.load(SAMPLE_TRAIN) as file:
-        np.testing.assert_allclose(table.labels["energy"], file["old_energies"] * KCAL_PER_MOL)
-        np.testing.assert_allclose(table.labels["forces"], file["old_forces"].reshape(-1, 3) * KCAL_PER_MOL)
+        np.testing.assert_allclose(table.of_structures["energy"], file["old_energies"] * KCAL_PER_MOL)
+        np.testing.assert_allclose(table.of_atoms["forces"], file["old_forces"].reshape(-1, 3) * KCAL_PER_MOL)
     assert table.source.endswith("; arrays not read: energies, forces, old_indices")
     with pytest.raises(DataError, match="expected energy or forces of frames, found gap"):
         read_table(SAMPLE_TRAIN, keys={"gap": "energies"})
@@ -78,8 +79,9 @@ def test_packed_npz(tmp_path):
     more = {"my_gap": arrays["gap"] * 2, "E": np.arange(3.0), "F": arrays["R"] * 1.0}
     np.savez(path, **arrays, **more)
     table = read_table(path, keys={"gap": "my_gap", "energy": "E", "forces": "F"})
-    np.testing.assert_allclose(table.labels["gap"], arrays["gap"] * 2 * HARTREE)
-    assert table.labels["energy"].tolist() == [0, 1, 2] and table.labels["forces"].shape == (len(table.numbers), 3)
+    np.testing.assert_allclose(table.of_structures["gap"], arrays["gap"] * 2 * HARTREE)
+    assert table.of_structures["energy"].tolist() == [0, 1, 2]
+    assert table.of_atoms["forces"].shape == (len(table.numbers), 3)
     with pytest.raises(DataError, match=r"expected one number per structure as energy, found .* shape \(\d+, 3\)"):
         read_table(path, keys={"energy": "F"})
 
@@ -87,8 +89,8 @@ def test_packed_npz(tmp_path):
 def test_csv_beside_sdf(tmp_path):
     _, labels = write_gdb9(tmp_path, RAW_FILES)
     table = read_table(labels, keys={"U0": "U"})
-    np.testing.assert_array_equal(table.labels["U0"], read_table(labels).labels["U"])
-    assert len(table.labels) == 14 and table.source.endswith("; labels not read: U0")
+    np.testing.assert_array_equal(table.of_structures["U0"], read_table(labels).of_structures["U"])
+    assert len(table.label_names) == 14 and table.source.endswith("; labels not read: U0")
 
 
 def test_archives(tmp_path):
@@ -100,7 +102,7 @@ def test_archives(tmp_path):
     for files in (raw, pair, {"all.xyz": b"".join(raw.values())}, other):
         path, keys = write_tar(tmp_path / "a.tar", files, "w"), KEYS if files is other else {"U0": "U"}
         table = read_table(path, keys=keys)
-        assert set(keys) <= set(table.labels) and not set(keys.values()) & set(table.labels)
+        assert set(keys) <= set(table.label_names) and not set(keys.values()) & set(table.label_names)
         with pytest.raises(DataError, match="expected other, the U0"):
             read_table(path, keys={"U0": "other"})
 
@@ -108,13 +110,13 @@ def test_archives(tmp_path):
 def test_graphs_of_any_file(tmp_path):
     path = write_xyz(tmp_path / "a.xyz")
     graphs = open_graphs(path, 5.0, keys=KEYS)
-    assert set(graphs.table.labels) == {"energy", "forces"}
-    open_graphs(path, 5.0).save(tmp_path / "packed")
-    assert set(open_graphs(tmp_path / "packed", 5.0, keys=KEYS).table.labels) == {"energy", "forces"}
+    assert set(graphs.table.label_names) == {"energy", "forces"}
+    save(open_graphs(path, 5.0), tmp_path / "packed")
+    assert set(open_graphs(tmp_path / "packed", 5.0, keys=KEYS).table.label_names) == {"energy", "forces"}
     both = open_two_files(str(path), str(path), 5.0, keys=KEYS).table
-    assert set(both.labels) == {"energy", "forces"} and len(both) == 4
+    assert set(both.label_names) == {"energy", "forces"} and len(both) == 4
     frames = open_two_files(str(SAMPLE_TRAIN), str(SAMPLE_TEST), 3.0, keys={"energy": "old_energies"}).table
-    assert frames.labels["energy"].mean() < -4000
+    assert frames.of_structures["energy"].mean() < -4000
 
 
 # ---- databases of ASE ------------------------------------------------------------------------------------------------
@@ -122,15 +124,15 @@ def test_graphs_of_any_file(tmp_path):
 
 def test_labels_in_the_data_of_a_database(tmp_path):
     table = read_table(write_database(tmp_path / "a.db", energy=[-2.0], forces=FORCES, gap=[5.0], H="a word"))
-    assert table.labels["energy"].tolist() == [-2, -2] and table.labels["gap"].tolist() == [5, 5]
-    np.testing.assert_array_equal(table.labels["forces"], np.tile(FORCES, (2, 1)))
-    assert set(table.labels) == {"energy", "forces", "gap"} and table.unread == ("H",)
+    assert table.of_structures["energy"].tolist() == [-2, -2] and table.of_structures["gap"].tolist() == [5, 5]
+    np.testing.assert_array_equal(table.of_atoms["forces"], np.tile(FORCES, (2, 1)))
+    assert set(table.label_names) == {"energy", "forces", "gap"} and table.unread == ("H",)
     path = write_database(tmp_path / "b.db", dft_energy=-3.0, F=FORCES.astype(np.float32), energy=[1.0])
     table = read_table(path, keys={"energy": "dft_energy", "forces": "F"})
-    assert table.labels["energy"].tolist() == [-3, -3] and table.labels["forces"][5].tolist() == [6, 7, 8]
+    assert table.of_structures["energy"].tolist() == [-3, -3] and table.of_atoms["forces"][5].tolist() == [6, 7, 8]
     with connect(tmp_path / "c.db") as database:
         database.write(ase.Atoms("He"), ref=-4.0, data={"energy": [1.0]})
-    assert read_table(tmp_path / "c.db", keys={"energy": "ref"}).labels["energy"].tolist() == [-4]
+    assert read_table(tmp_path / "c.db", keys={"energy": "ref"}).of_structures["energy"].tolist() == [-4]
 
 
 def test_a_calculator_comes_before_the_data(tmp_path):
@@ -138,8 +140,8 @@ def test_a_calculator_comes_before_the_data(tmp_path):
     atoms.calc = SinglePointCalculator(atoms, energy=-2.0)
     with connect(tmp_path / "a.db") as database:
         database.write(atoms, data={"energy": [-9.0]})
-    assert read_table(tmp_path / "a.db").labels["energy"].tolist() == [-2]
-    assert read_table(tmp_path / "a.db", keys={"energy": "energy"}).labels["energy"].tolist() == [-9]
+    assert read_table(tmp_path / "a.db").of_structures["energy"].tolist() == [-2]
+    assert read_table(tmp_path / "a.db", keys={"energy": "energy"}).of_structures["energy"].tolist() == [-9]
 
 
 @pytest.mark.parametrize(("energy", "forces", "distance", "factors"), [
@@ -152,12 +154,12 @@ def test_units_of_a_database(tmp_path, energy, forces, distance, factors):
     values = {"energy": [-2.0], "forces": FORCES, "mu": [1.0], "gap": [0.2], "E": [-3.0]}
     path = write_database(tmp_path / "a.db", units, distance, **values)
     table = read_table(path)
-    np.testing.assert_allclose(table.labels["energy"], -2 * factors[0])
-    np.testing.assert_allclose(table.labels["forces"][:3], FORCES * factors[1])
+    np.testing.assert_allclose(table.of_structures["energy"], -2 * factors[0])
+    np.testing.assert_allclose(table.of_atoms["forces"][:3], FORCES * factors[1])
     np.testing.assert_allclose(table.positions[:3], np.array(WATER) * factors[2])
-    np.testing.assert_allclose(table.labels["gap"], 0.2 * HARTREE)
-    assert table.labels["mu"].tolist() == [1, 1]
-    np.testing.assert_allclose(read_table(path, keys={"energy": "E"}).labels["energy"], -0.003)
+    np.testing.assert_allclose(table.of_structures["gap"], 0.2 * HARTREE)
+    assert table.of_structures["mu"].tolist() == [1, 1]
+    np.testing.assert_allclose(read_table(path, keys={"energy": "E"}).of_structures["energy"], -0.003)
 
 
 @pytest.mark.parametrize(("units", "distance", "words"), [
@@ -202,11 +204,11 @@ def test_a_missing_label_is_refused_with_the_nearest_name(tmp_path):
 
 def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
     packed = open_graphs(write_xyz(tmp_path / "a.xyz", count=6), 5.0, keys={"energy": "REF_energy"})
-    packed.table.labels["energy"] += np.arange(6)
+    packed.table.of_structures["energy"] += np.arange(6)
     parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
     dataset = make_dataset(packed, parts, resolve_task("energy"))
     with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
-        _ = dataset.standardised_forces
+        dataset.standardised(("forces",))
 
 
 @pytest.mark.parametrize(("label", "names"), [

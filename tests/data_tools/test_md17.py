@@ -45,7 +45,7 @@ def aligned(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 def test_sample_is_ethanol(sample):
     table, file = sample
-    assert len(table) == FRAMES and set(table.labels) == {"energy", "forces"}
+    assert len(table) == FRAMES and set(table.label_names) == {"energy", "forces"}
     assert table.numbers.reshape(FRAMES, ATOMS).tolist() == [ETHANOL] * FRAMES
     assert table.n_atoms.tolist() == [ATOMS] * FRAMES and table.ids.tolist() == list(range(FRAMES))
     assert name_of_row(table, 12) == "frame 12" and table.split is None and table.cells is None
@@ -57,11 +57,11 @@ def test_sample_is_ethanol(sample):
 
 def test_each_unit_is_converted_once(sample):
     table, file = sample
-    assert table.labels["energy"].shape == (FRAMES,) and table.labels["forces"].shape == (FRAMES * ATOMS, 3)
-    assert table.labels["energy"].dtype == table.labels["forces"].dtype == np.float64
-    np.testing.assert_allclose(table.labels["energy"], file["energies"] * KCAL_PER_MOL, rtol=1e-15)
-    np.testing.assert_allclose(table.labels["forces"], file["forces"].reshape(-1, 3) * KCAL_PER_MOL, rtol=1e-15)
-    assert table.labels["energy"].mean() == pytest.approx(-154.7 * HARTREE, rel=1e-3)  # ethanol
+    assert table.of_structures["energy"].shape == (FRAMES,) and table.of_atoms["forces"].shape == (FRAMES * ATOMS, 3)
+    assert table.of_structures["energy"].dtype == table.of_atoms["forces"].dtype == np.float64
+    np.testing.assert_allclose(table.of_structures["energy"], file["energies"] * KCAL_PER_MOL, rtol=1e-15)
+    np.testing.assert_allclose(table.of_atoms["forces"], file["forces"].reshape(-1, 3) * KCAL_PER_MOL, rtol=1e-15)
+    assert table.of_structures["energy"].mean() == pytest.approx(-154.7 * HARTREE, rel=1e-3)  # ethanol
 
 
 def test_no_frame_is_in_both_samples():
@@ -71,9 +71,9 @@ def test_no_frame_is_in_both_samples():
 
 def test_forces_are_finite_and_neither_push_nor_turn_the_molecule(sample):
     table, _ = sample
-    forces = table.labels["forces"].reshape(FRAMES, ATOMS, 3)
+    forces = table.of_atoms["forces"].reshape(FRAMES, ATOMS, 3)
     torques = np.cross(table.positions.reshape(FRAMES, ATOMS, 3), forces).sum(axis=1)
-    assert np.isfinite(forces).all() and np.isfinite(table.labels["energy"]).all()
+    assert np.isfinite(forces).all() and np.isfinite(table.of_structures["energy"]).all()
     assert np.abs(forces.sum(axis=1)).max() < 1e-3 and np.abs(torques).max() < 1e-3  # eV/Angstrom, eV
 
 
@@ -82,7 +82,7 @@ def test_forces_are_the_negative_gradient(sample):
     table, _ = sample
     positions = table.positions.reshape(FRAMES, ATOMS, 3)
     positions = positions - positions.mean(axis=1, keepdims=True)
-    forces, energies = table.labels["forces"].reshape(FRAMES, ATOMS, 3), table.labels["energy"]
+    forces, energies = table.of_atoms["forces"].reshape(FRAMES, ATOMS, 3), table.of_structures["energy"]
     first, second = np.triu_indices(ATOMS, 1)
     distances = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
     a, b = np.triu_indices(600, 1)
@@ -102,15 +102,18 @@ def test_forces_are_the_negative_gradient(sample):
 
 
 def relabelled(table: StructureTable, **factors: float) -> StructureTable:
-    labels = {name: values * factors.get(name, 1.0) for name, values in table.labels.items()}
-    return dataclasses.replace(table, labels=labels)
+    of_structures = {name: values * factors.get(name, 1.0) for name, values in table.of_structures.items()}
+    of_atoms = {name: values * factors.get(name, 1.0) for name, values in table.of_atoms.items()}
+    return dataclasses.replace(table, of_structures=of_structures, of_atoms=of_atoms)
 
 
 def test_right_frames_raise_no_suspicion(sample):
     table, file = sample
     assert unit_suspicions(table) == []
-    old = {"energy": file["old_energies"], "forces": file["old_forces"].reshape(-1, 3)}
-    assert unit_suspicions(relabelled(dataclasses.replace(table, labels=old), energy=0.04336, forces=0.04336)) == []
+    old = dataclasses.replace(
+        table, of_structures={"energy": file["old_energies"]}, of_atoms={"forces": file["old_forces"].reshape(-1, 3)}
+    )
+    assert unit_suspicions(relabelled(old, energy=0.04336, forces=0.04336)) == []
     for size in (1, 2, 10, 30, 100):
         assert unit_suspicions(select_rows(table, np.arange(size))) == []
 
@@ -132,10 +135,10 @@ def test_frames_that_cannot_tell_raise_no_suspicion(sample):
     table = relabelled(sample[0], forces=1 / FRAME_FORCES["Hartree/Bohr"])
     assert len(unit_suspicions(table)) == 1
     assert unit_suspicions(select_rows(table, np.zeros(300, int))) == []
-    others = np.roll(table.labels["forces"], 7 * ATOMS, axis=0)
-    assert unit_suspicions(dataclasses.replace(table, labels=table.labels | {"forces": others})) == []
-    energy = np.where(np.arange(FRAMES) == 3, table.labels["energy"], np.nan)
-    assert unit_suspicions(dataclasses.replace(table, labels=table.labels | {"energy": energy})) == []
+    others = np.roll(table.of_atoms["forces"], 7 * ATOMS, axis=0)
+    assert unit_suspicions(dataclasses.replace(table, of_atoms={"forces": others})) == []
+    energy = np.where(np.arange(FRAMES) == 3, table.of_structures["energy"], np.nan)
+    assert unit_suspicions(dataclasses.replace(table, of_structures={"energy": energy})) == []
 
 
 # ---- MD17 ------------------------------------------------------------------------------------------------------------
@@ -150,8 +153,8 @@ def write(folder: Path, **changes) -> Path:
 def assert_water(table: StructureTable, energy: float = KCAL_PER_MOL, length: float = 1.0) -> None:
     assert table.numbers.tolist() == [8, 1, 1] * 2 and table.names == ("frame 0", "frame 1")
     np.testing.assert_allclose(table.positions, WATER["R"].reshape(-1, 3) * length, rtol=1e-15)
-    np.testing.assert_allclose(table.labels["energy"], WATER["E"] * energy, rtol=1e-15)
-    np.testing.assert_allclose(table.labels["forces"], WATER["F"].reshape(-1, 3) * energy / length, rtol=1e-15)
+    np.testing.assert_allclose(table.of_structures["energy"], WATER["E"] * energy, rtol=1e-15)
+    np.testing.assert_allclose(table.of_atoms["forces"], WATER["F"].reshape(-1, 3) * energy / length, rtol=1e-15)
 
 
 def test_md17_as_published(tmp_path):
@@ -185,8 +188,8 @@ def test_units_that_the_file_names(tmp_path, text, energy, name, length):
 
 
 def test_what_is_missing_is_no_label(tmp_path):
-    assert set(read_table(write(tmp_path, F=None)).labels) == {"energy"}
-    assert set(read_table(write(tmp_path, E=None)).labels) == {"forces"}
+    assert set(read_table(write(tmp_path, F=None)).label_names) == {"energy"}
+    assert set(read_table(write(tmp_path, E=None)).label_names) == {"forces"}
     one = {"E": WATER["E"][:1], "R": WATER["R"][:1], "F": WATER["F"][:1]}
     assert len(read_table(write(tmp_path, **one))) == 1
 
@@ -249,9 +252,9 @@ def test_energies_and_forces_that_ase_writes(tmp_path):
         frames.append(atoms)
     ase.io.write(tmp_path / "frames.extxyz", frames, format="extxyz")
     table = read_table(tmp_path / "frames.extxyz")
-    assert set(table.labels) == {"energy", "forces"} and table.n_atoms.tolist() == [3, 5, 3]
-    np.testing.assert_allclose(table.labels["energy"], [one.get_potential_energy() for one in frames], atol=1e-8)
-    np.testing.assert_allclose(table.labels["forces"], np.vstack([one.get_forces() for one in frames]), atol=1e-8)
+    assert set(table.label_names) == {"energy", "forces"} and table.n_atoms.tolist() == [3, 5, 3]
+    np.testing.assert_allclose(table.of_structures["energy"], [one.get_potential_energy() for one in frames], atol=1e-8)
+    np.testing.assert_allclose(table.of_atoms["forces"], np.vstack([one.get_forces() for one in frames]), atol=1e-8)
 
 
 @pytest.mark.parametrize("energy", ["energy", "Energy"])
@@ -263,19 +266,16 @@ def test_usual_spellings(tmp_path, energy, forces):
         "1\nProperties=species:S:1:pos:R:3 energy=-2\nHe 0 0 0\n"
     )
     table = read_table(path)
-    assert set(table.labels) == {"energy", "forces"}
-    assert table.labels["energy"].tolist() == [-1.5, -2]
-    np.testing.assert_array_equal(table.labels["forces"], [[1, 2, 3], [-1, -2, -3], [np.nan] * 3])
+    assert set(table.label_names) == {"energy", "forces"}
+    assert table.of_structures["energy"].tolist() == [-1.5, -2]
+    np.testing.assert_array_equal(table.of_atoms["forces"], [[1, 2, 3], [-1, -2, -3], [np.nan] * 3])
 
 
 def test_what_is_no_vector_per_atom_keeps_its_name(tmp_path):
     path = tmp_path / "one.xyz"
     path.write_text("2\nProperties=species:S:1:pos:R:3:force:R:1 Energy=-1 energy=-2\nH 0 0 0 1\nH 0 0 0.7 2\n")
-    assert {name: len(values) for name, values in read_table(path).labels.items()} == {
-        "energy": 1,
-        "Energy": 1,
-        "force": 2,
-    }
+    table = read_table(path)
+    assert set(table.of_structures) == {"energy", "Energy"} and set(table.of_atoms) == {"force"}
 
 
 # ---- scripts/cut_rmd17.py --------------------------------------------------------------------------------------------
@@ -294,9 +294,9 @@ def test_the_frames_of_a_list_become_a_file(tmp_path, capsys):
     table, whole = read_table(written), select_rows(read_table(SAMPLE_TRAIN), np.array(rows))
     np.testing.assert_array_equal(table.positions, whole.positions)
     np.testing.assert_array_equal(table.numbers, whole.numbers)
-    assert set(table.labels) == {"energy", "forces"}
-    for name, values in table.labels.items():
-        np.testing.assert_array_equal(values, whole.labels[name])
+    assert set(table.label_names) == {"energy", "forces"}
+    np.testing.assert_array_equal(table.of_structures["energy"], whole.of_structures["energy"])
+    np.testing.assert_array_equal(table.of_atoms["forces"], whole.of_atoms["forces"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.npz", "rows.csv"]
 
 
@@ -304,7 +304,7 @@ def test_a_cut_file_keeps_its_units(tmp_path):
     np.savez(tmp_path / "water.npz", **WATER, r_unit="Bohr", e_unit="Hartree")
     code, written = cut(tmp_path / "water.npz", "1", tmp_path)
     assert code == 0
-    np.testing.assert_allclose(read_table(written).labels["energy"], -47901.0 * HARTREE, rtol=1e-12)
+    np.testing.assert_allclose(read_table(written).of_structures["energy"], -47901.0 * HARTREE, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

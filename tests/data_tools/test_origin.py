@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import ase
@@ -17,7 +16,8 @@ from data_tools.dataset import open_graphs
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
 from data_tools.graph import DataError
-from data_tools.graphs import packed as cache
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import pack
 from data_tools.labels.splits import make_split
 from data_tools.qm9 import read_uncharacterized
 from data_tools.tables import join_tables, select_rows
@@ -104,16 +104,5 @@ def test_tables_keep_their_origin():
 @pytest.mark.parametrize("origin", ["qm9", ""])
 def test_packed_graphs_keep_their_origin(tmp_path, origin):
     table = dataclasses.replace(read_table(write_molecules(tmp_path / "a.npz", range(3))), origin=origin)
-    cache.pack(table, 3.0).save(tmp_path / "packed")
-    assert cache.load(tmp_path / "packed").table.origin == origin
-
-
-def test_packed_graphs_of_earlier_versions(tmp_path):
-    """Their manifest has no origin: those without names are of QM9."""
-    for name, source, origin in (("a", PACKED, "qm9"), ("b", SAMPLE_TRAIN, "")):
-        cache.pack(select_rows(read_table(source), np.arange(5)), 3.0).save(tmp_path / name)
-        manifest = tmp_path / name / cache.MANIFEST
-        content = json.loads(manifest.read_text())
-        assert content.pop("origin") == origin
-        manifest.write_text(json.dumps(content))
-        assert cache.load(tmp_path / name).table.origin == origin
+    packed_folder.save(pack(table, 3.0), tmp_path / "packed")
+    assert packed_folder.load(tmp_path / "packed").table.origin == origin

@@ -25,15 +25,16 @@ from data_tools.labels.statistics import element_counts, undetermined
 CUTOFF = 5.0
 
 
-def packed_of(*structures: Atoms, cutoff: float = CUTOFF, **labels) -> cache.PackedGraphs:
-    """Structures of ASE as a packed data set, with labels of structures."""
+def packed_of(*structures: Atoms, cutoff: float = CUTOFF, of_atoms: dict | None = None, **labels) -> cache.PackedGraphs:
+    """Structures of ASE as a packed data set, with labels of structures and of atoms."""
     cells = np.stack([np.array(one.cell) if one.pbc.all() else np.zeros((3, 3)) for one in structures])
     table = StructureTable(
         numbers=np.concatenate([one.numbers for one in structures]).astype(np.int32),
         positions=np.concatenate([one.positions for one in structures]),
         n_atoms=np.array([len(one) for one in structures]),
-        labels={name: np.asarray(values, np.float64) for name, values in labels.items()},
         ids=np.arange(len(structures)),
+        of_structures={name: np.asarray(values, np.float64) for name, values in labels.items()},
+        of_atoms={name: np.asarray(values, np.float64) for name, values in (of_atoms or {}).items()},
         cells=cells if cells.any() else None,
     )
     return cache.pack(table, cutoff)
@@ -130,8 +131,8 @@ def test_charges_and_unpaired_electrons_that_the_file_tells(of_molecules):
     ion, ethanol = methylammonium(), ase.build.molecule("CH3CH2OH")
     assert kinds(of_molecules, ion, ethanol, ethanol, charge=[1, 0, np.nan]) == ["charge", "", ""]
     assert kinds(of_molecules, ethanol, ethanol, total_charge=[-2, 0]) == ["charge", ""]
-    assert kinds(of_molecules, ethanol, initial_charges=[0.5] * 4 + [-0.4] * 5) == [""]
-    assert kinds(of_molecules, ion, initial_charges=[0.125] * 8) == ["charge"]
+    assert kinds(of_molecules, ethanol, of_atoms={"initial_charges": [0.5] * 4 + [-0.4] * 5}) == [""]
+    assert kinds(of_molecules, ion, of_atoms={"initial_charges": [0.125] * 8}) == ["charge"]
     assert kinds(of_molecules, ethanol, ethanol, radical_electrons=[2, 0]) == ["radical", ""]
     assert kinds(of_molecules, ethanol, ethanol, multiplicity=[1, 3]) == ["", "radical"]
     packed = packed_of(ion, charge=[1])
@@ -264,6 +265,6 @@ def test_a_model_that_does_not_know_its_range():
 
 def test_labels_of_atoms_are_not_charges():
     """An array per atom called charge is no total charge."""
-    packed = packed_of(ase.build.molecule("CH3CH2OH"), charge=[0.3] * 9)
+    packed = packed_of(ase.build.molecule("CH3CH2OH"), of_atoms={"charge": [0.3] * 9})
     (found,) = observe(packed, every(packed))
     assert np.isnan(found.charges).all() and element_counts(found.numbers, found.n_atoms)[0, 6] == 2

@@ -18,7 +18,7 @@ from tiny_runs import small_run, write_molecules
 import eval as evaluation
 from data_tools.formats.readers import read_table
 from data_tools.graph import Structure, StructureTable
-from data_tools.labels.plausibility import ENERGIES, LENGTHS, unit_suspicions
+from data_tools.labels.plausibility import ENERGIES, FORCE_LABELS, LENGTHS, unit_suspicions
 from data_tools.tables import select_rows, table_of_structures
 from data_tools.units import BOHR, HARTREE, KCAL_PER_MOL, QM9_UNITS
 from scripts import prepare_qm9
@@ -45,7 +45,11 @@ def scaled(table: StructureTable, factor: float) -> StructureTable:
 
 
 def labelled(table: StructureTable, **labels: np.ndarray) -> StructureTable:
-    return dataclasses.replace(table, labels=labels)
+    return dataclasses.replace(
+        table,
+        of_structures={name: values for name, values in labels.items() if name not in FORCE_LABELS},
+        of_atoms={name: values for name, values in labels.items() if name in FORCE_LABELS},
+    )
 
 
 def crystals() -> list[ase.Atoms]:
@@ -115,7 +119,7 @@ def test_crystals_in_bohr(atoms):
 @pytest.mark.parametrize("unit", ENERGIES)
 @pytest.mark.parametrize("name", [*TOTALS, "energy", "gap", "homo", "zpve"])
 def test_swapped_energies(name, unit, qm9):
-    right = qm9.labels["U0" if name == "energy" else name]
+    right = qm9.of_structures["U0" if name == "energy" else name]
     (line,) = unit_suspicions(labelled(qm9, **{name: right / ENERGIES[unit]}))
     assert line.startswith(f"{name}: ") and f"{unit} (then multiply by {ENERGIES[unit]:.6g})" in line
     if name in TOTALS:  # they decide alone
@@ -124,7 +128,7 @@ def test_swapped_energies(name, unit, qm9):
 
 def test_one_line_for_a_file_in_one_wrong_unit(qm9):
     """The gap alone cannot tell eV for Hartree from kcal/mol for eV; with the total energies it can."""
-    energies = {name: values * HARTREE for name, values in qm9.labels.items() if QM9_UNITS[name] == "eV"}
+    energies = {name: values * HARTREE for name, values in qm9.of_structures.items() if QM9_UNITS[name] == "eV"}
     (line,) = unit_suspicions(labelled(qm9, **energies))
     assert "likewise U, H, G, gap, lumo - homo, homo, zpve" in line
     assert line.count("where") == 1 and "eV where Hartree is expected (then multiply by 0.0367493)" in line
@@ -135,9 +139,13 @@ def test_one_line_for_a_file_in_one_wrong_unit(qm9):
 def test_undecidable_energies_raise_no_suspicion(qm9):
     """Pseudopotentials, atomisation energies and one orbital alone fit no other unit."""
     atomisation = np.array([-4.6 * count for count in qm9.n_atoms])
-    for energies in (atomisation, qm9.labels["U0"] * 0.2, qm9.labels["U0"] - qm9.labels["U0"].mean()):
+    for energies in (
+        atomisation,
+        qm9.of_structures["U0"] * 0.2,
+        qm9.of_structures["U0"] - qm9.of_structures["U0"].mean(),
+    ):
         assert unit_suspicions(labelled(qm9, energy=energies)) == []
-    assert unit_suspicions(labelled(qm9, lumo=qm9.labels["lumo"] / HARTREE)) == []
+    assert unit_suspicions(labelled(qm9, lumo=qm9.of_structures["lumo"] / HARTREE)) == []
     assert unit_suspicions(labelled(select_rows(qm9, np.array([3])), homo=np.array([-0.3]))) == []  # an anion
     missing = np.full(len(qm9), np.nan)
     assert unit_suspicions(labelled(qm9, U0=missing, gap=missing, energy=np.ones((len(qm9), 2)))) == []

@@ -24,7 +24,7 @@ REMOTE = RemoteFile("data.bin", (), len(CONTENT), hashlib.sha256(CONTENT).hexdig
 def atoms(ids: np.ndarray) -> StructureTable:
     """One helium atom per id."""
     count = len(ids)
-    return StructureTable(np.full(count, 2, np.int32), np.zeros((count, 3)), np.ones(count, np.int64), {}, ids)
+    return StructureTable(np.full(count, 2, np.int32), np.zeros((count, 3)), np.ones(count, np.int64), ids)
 
 
 # ---- which molecules count -------------------------------------------------------------------------------------------

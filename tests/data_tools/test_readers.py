@@ -24,9 +24,9 @@ def assert_same(one: StructureTable, other: StructureTable, tolerance: float = 1
     np.testing.assert_array_equal(one.n_atoms, other.n_atoms)
     np.testing.assert_array_equal(one.numbers, other.numbers)
     np.testing.assert_allclose(one.positions, other.positions, rtol=0, atol=tolerance)
-    assert one.labels.keys() == other.labels.keys()
-    for name, values in one.labels.items():
-        np.testing.assert_allclose(values, other.labels[name], rtol=1e-12, err_msg=name)
+    assert one.label_names == other.label_names and not one.of_atoms
+    for name, values in one.of_structures.items():
+        np.testing.assert_allclose(values, other.of_structures[name], rtol=1e-12, err_msg=name)
 
 
 # ---- units -----------------------------------------------------------------------------------------------------------
@@ -81,14 +81,14 @@ def test_raw_file_equals_the_packed_row(packed):
     assert len(row) == 1
     np.testing.assert_array_equal(raw.numbers, row.numbers)
     np.testing.assert_allclose(raw.positions, row.positions, atol=1e-6)  # float32 in the packed file
-    for name, values in raw.labels.items():
-        np.testing.assert_allclose(values, row.labels[name], rtol=0, atol=8e-4, err_msg=name)
+    for name, values in raw.of_structures.items():
+        np.testing.assert_allclose(values, row.of_structures[name], rtol=0, atol=8e-4, err_msg=name)
 
 
 def test_gap_of_the_packed_file(packed):
     """The first packed molecule is ethane: gap 0.4426 Hartree in the published file."""
     assert packed.ids[0] == 7
-    assert packed.labels["gap"][0] == pytest.approx(0.4426 * 27.211386246, rel=1e-12)
+    assert packed.of_structures["gap"][0] == pytest.approx(0.4426 * 27.211386246, rel=1e-12)
 
 
 @pytest.mark.parametrize(("ending", "mode"), [("tar.bz2", "w:bz2"), ("tar.gz", "w:gz"), ("tar", "w")])
@@ -146,14 +146,14 @@ def test_packed_sample(packed):
         "valid": 1_890,
         "test": 10_083,
     }
-    assert tuple(packed.labels) == units.QM9_PROPERTIES
+    assert tuple(packed.of_structures) == units.QM9_PROPERTIES
     assert "qm9_22807.npz sha256 " in packed.source
 
 
 def test_geometries_alone_have_no_labels(tmp_path):
     np.savez(tmp_path / "geometries.npz", n_atoms=[1, 2], Z=[2, 1, 1], R=np.eye(3), smiles=["He", "[HH]"])
     table = read_table(tmp_path / "geometries.npz")
-    assert table.labels == {}
+    assert table.label_names == ()
     assert table.ids.tolist() == [0, 1]
     assert table.source.endswith("arrays not read: smiles")
 
@@ -164,7 +164,7 @@ def test_select_rows_keeps_each_molecule_whole(packed):
     ends = np.cumsum(packed.n_atoms)
     expected = np.concatenate([packed.positions[ends[r] - packed.n_atoms[r] : ends[r]] for r in rows])
     np.testing.assert_array_equal(cut.positions, expected)
-    np.testing.assert_array_equal(cut.labels["U0"], packed.labels["U0"][rows])
+    np.testing.assert_array_equal(cut.of_structures["U0"], packed.of_structures["U0"][rows])
 
 
 # ---- other molecules -------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_plain_xyz_with_several_molecules(tmp_path):
     assert table.names == ("water", "frame 1")
     assert table.numbers.tolist() == [8, 1, 1, 17]
     assert table.positions[3].tolist() == [1, 2, 3]
-    assert table.labels == {} and table.cells is None
+    assert table.label_names == () and table.cells is None
 
 
 def test_extended_xyz_keeps_forces_cells_and_gaps_in_the_labels(tmp_path):
@@ -188,11 +188,11 @@ def test_extended_xyz_keeps_forces_cells_and_gaps_in_the_labels(tmp_path):
         "1\nProperties=species:S:1:pos:R:3 energy=2.0 tag=word\nHe 0 0 0\n"
     )
     table = read_table(path)
-    assert table.labels["energy"].tolist() == [-1.5, 2.0]
-    np.testing.assert_array_equal(table.labels["forces"], [[0.1, 0, 0], [-0.1, 0, 0], [np.nan] * 3])
+    assert table.of_structures["energy"].tolist() == [-1.5, 2.0]
+    np.testing.assert_array_equal(table.of_atoms["forces"], [[0.1, 0, 0], [-0.1, 0, 0], [np.nan] * 3])
     np.testing.assert_array_equal(table.cells, [np.eye(3) * 3, np.zeros((3, 3))])
     assert table.names == ("salt", "frame 1")
-    assert set(table.labels) == {"energy", "forces"}
+    assert set(table.label_names) == {"energy", "forces"}
 
 
 def test_plain_sdf_with_several_molecules(tmp_path):

@@ -89,7 +89,7 @@ def test_every_geometry_is_read(version, tmp_path):
     assert table.names == (*PLANAR, *ORDINARY, *DECLARED)
     np.testing.assert_array_equal(table.n_atoms, [one.GetNumAtoms() for one in molecules])
     expected = [(0, 0)] * (len(PLANAR) + len(ORDINARY)) + list(DECLARED.values())
-    found = zip(table.labels["charge"].tolist(), table.labels["radical_electrons"].tolist(), strict=True)
+    found = zip(table.of_structures["charge"].tolist(), table.of_structures["radical_electrons"].tolist(), strict=True)
     assert list(found) == expected
 
 

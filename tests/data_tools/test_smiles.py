@@ -117,8 +117,8 @@ def test_each_bad_record_is_named_and_the_others_go_on(tmp_path):
 def test_charges_and_unpaired_electrons_are_counted():
     words = ["CCO", "CC(=O)[O-]", "[CH3]", "C[N+](C)(C)CC(=O)[O-]", "[CH2]", "[H]", "[O-]C(=O)C(=O)[O-]", "[He]"]
     table = make_molecules(Path("--smiles"), records_of_words(words), "").table
-    assert table.labels["charge"].tolist() == [0, -1, 0, 0, 0, 0, -2, 0]
-    assert table.labels["radical_electrons"].tolist() == [0, 0, 1, 0, 2, 1, 0, 0]
+    assert table.of_structures["charge"].tolist() == [0, -1, 0, 0, 0, 0, -2, 0]
+    assert table.of_structures["radical_electrons"].tolist() == [0, 0, 1, 0, 2, 1, 0, 0]
 
 
 def test_further_refusals_keep_the_order():

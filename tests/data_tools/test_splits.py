@@ -37,7 +37,7 @@ def table_of(ids) -> StructureTable:
     """One hydrogen atom per id: splits look at nothing else."""
     count = len(ids)
     numbers, n_atoms = np.ones(count, np.int32), np.ones(count, np.int64)
-    return StructureTable(numbers, np.zeros((count, 3)), n_atoms, {}, np.asarray(ids), origin="qm9")
+    return StructureTable(numbers, np.zeros((count, 3)), n_atoms, np.asarray(ids), origin="qm9")
 
 
 @pytest.fixture(scope="module")

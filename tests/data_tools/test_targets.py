@@ -124,7 +124,7 @@ def test_atomisation_is_total_minus_free_atoms(table, name):
 
 
 def test_other_targets_are_as_published(table):
-    np.testing.assert_array_equal(label_values(table, TARGETS["Cv"], "none"), table.labels["Cv"])
+    np.testing.assert_array_equal(label_values(table, TARGETS["Cv"], "none"), table.of_structures["Cv"])
 
 
 def test_a_missing_label_or_an_unknown_element_is_an_error(table):
@@ -132,7 +132,7 @@ def test_a_missing_label_or_an_unknown_element_is_an_error(table):
         numbers=np.array([16, 1, 1], np.int32),
         positions=np.zeros((3, 3)),
         n_atoms=np.array([3]),
-        labels={"U0": np.array([-1e4])},
+        of_structures={"U0": np.array([-1e4])},
         ids=np.array([0]),
     )
     with pytest.raises(DataError, match="16"):

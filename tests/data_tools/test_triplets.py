@@ -14,6 +14,7 @@ from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import evaluation_batches, training_batches
 from data_tools.graphs.packed import pack
 from data_tools.graphs.triplets import count_triplets, pair_triplets
+from data_tools.labels.providers import StoredLabels
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dimenetpp_pyg_small.npz"
 CUTOFF = 3.0
@@ -97,7 +98,6 @@ def packed_of(structures, cutoff):
         numbers=np.concatenate([one.numbers for one in structures]),
         positions=np.concatenate([one.positions for one in structures]),
         n_atoms=np.array([len(one.numbers) for one in structures]),
-        labels={"gap": np.arange(len(structures), dtype=np.float64)},
         ids=np.arange(len(structures)),
         cells=cells if cells.any() else None,
     )
@@ -170,7 +170,7 @@ def test_every_batch_of_a_run_has_its_triplets(processes):
     packed = packed_of([MOLECULES[name] for name in names], CUTOFF)
     rows, found = np.arange(len(packed)), np.zeros(3, int)
     for rank in range(processes):
-        batches = training_batches(packed, rows, {}, 4, 0, 3, 3, np.float32, rank, processes)
+        batches = training_batches(packed, rows, StoredLabels(packed), 4, 0, 3, 3, np.float32, rank, processes)
         for epoch in range(3):
             for batch in batches.epoch(epoch):
                 inputs, real = batch.part.inputs, take(packed, batch.part.ids)

@@ -64,7 +64,7 @@ def trajectory(count: int) -> list[Atoms]:
     for row in range(count):
         atoms = slice(9 * row, 9 * row + 9)
         frame = Atoms(table.numbers[atoms], table.positions[atoms])
-        energy, forces = table.labels["energy"][row], table.labels["forces"][atoms]
+        energy, forces = table.of_structures["energy"][row], table.of_atoms["forces"][atoms]
         frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
         frames.append(frame)
     return frames

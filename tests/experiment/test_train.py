@@ -80,7 +80,7 @@ def test_the_curves_stand_beside_baselines_of_the_validation_molecules(finished,
     keep = lambda _, subject, __, *both: drawn.update(subject=subject, both=both)  # noqa: E731
     monkeypatch.setattr(run_report, "draw_history", keep)
     folder = small_run(molecules, tmp_path / "run", run__plots="true")
-    gap = read_table(molecules).labels["gap"]
+    gap = read_table(molecules).of_structures["gap"]
     with np.load(folder / "split.npz") as split:
         training, valid, test = split["train"], split["valid"], split["test"]
     of_energies, of_forces = drawn["both"]
@@ -136,7 +136,7 @@ def test_predictions_agree_with_the_metrics_and_the_data(finished, molecules):
     again = regression_metrics(predicted, labels)
     assert metrics["best model"] == pytest.approx(again, rel=1e-5)
     table = read_table(molecules)
-    truth = dict(zip(table.ids.tolist(), table.labels["gap"], strict=True))
+    truth = dict(zip(table.ids.tolist(), table.of_structures["gap"], strict=True))
     np.testing.assert_allclose(labels, [truth[int(row["id"])] for row in rows], rtol=1e-7)
 
 
@@ -145,7 +145,7 @@ def test_the_baselines_are_fitted_on_the_training_molecules(finished, molecules)
     with np.load(finished / "split.npz") as split:
         training, test = split["train"], split["test"]
     metrics = json.loads((finished / "metrics.json").read_text())["test"]
-    gap = table.labels["gap"]
+    gap = table.of_structures["gap"]
     mean = np.abs(gap[test] - gap[training].mean()).mean()
     assert metrics["mean of the training labels"]["mae"] == pytest.approx(mean, rel=1e-9)
     counts = element_counts(table.numbers, table.n_atoms)[:, [1, 6, 7, 8, 9]]

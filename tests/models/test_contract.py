@@ -18,6 +18,8 @@ from helpers import (
     build,
     molecule,
     molecules,
+    moved,
+    on_path,
     rotations,
 )
 
@@ -37,10 +39,6 @@ LINEAR = ("CO2", "C2H2", "HCN", "H2", "N2O")
 def skip_if_exempt(case, law):
     if law in case.exempt:
         pytest.skip(case.exempt[law])
-
-
-def moved(structure, matrix, offset=0.0):
-    return Structure(structure.numbers, structure.positions @ matrix.T + offset, name=structure.name)
 
 
 def test_every_model_is_in_the_table():
@@ -181,7 +179,8 @@ def test_save_and_load(bench, tmp_path):
     ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile
     saved = checkpoint.parameters_of(bench.model)
     checkpoint.save(tmp_path / "model.safetensors", checkpoint.Checkpoint(saved))
-    other = build(bench.case, seed=1)
+    with on_path(bench.path):
+        other = build(bench.case, seed=1)
     inputs = to_tensors(bench.case.batch(molecules()).inputs)
     expected = bench.model(*inputs).asnumpy()
     assert not np.array_equal(other(*inputs).asnumpy(), expected)
@@ -227,7 +226,8 @@ def test_evaluation_gives_outputs_forces_and_embeddings(bench, mode):
 def test_float32_agrees_with_float64(bench):
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    single = EnergyAndForces(build(bench.case, "float32"))
+    with on_path(bench.path):
+        single = EnergyAndForces(build(bench.case, "float32"))
     found = single(*to_tensors(bench.case.batch(molecules(), BUDGET, np.float32).inputs))
     assert found[0].dtype == found[1].dtype == ms.float32
     assert_close(found[0].asnumpy()[:3], outputs, "precision")

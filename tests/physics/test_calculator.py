@@ -53,7 +53,7 @@ def learned_of(*structures: Atoms) -> LearnedRange:
     """The range of a model that has learned energies of these structures of one size."""
     table = StructureTable(
         np.concatenate([one.numbers for one in structures]), np.concatenate([one.positions for one in structures]),
-        np.array([len(one) for one in structures]), {}, np.arange(len(structures)),
+        np.array([len(one) for one in structures]), np.arange(len(structures)),
     )  # fmt: skip
     return learn(pack(table, CASE.cutoff), np.arange(len(structures)), references=True)
 

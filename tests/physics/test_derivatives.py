@@ -11,7 +11,7 @@ from helpers import CASES, TOLERANCES, Bench, assert_close, build, make_batch, m
 from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
-from data_tools.graph import Budget, Structure
+from data_tools.graph import Budget, Labels, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import build_model
 from physics.derivatives import (
@@ -278,8 +278,8 @@ def batch_of_frames():
     forces[-12:] = np.nan
     forces[-1, :2] = (0.3, -0.2)
     graphs = join([build_graph(structure, CASE.cutoff) for structure in structures])
-    targets = {"label": labels, "forces": forces}
-    return pad(graphs, Budget(26, 212, 0, 4), CASE.cutoff, np.float64, targets), labels, forces
+    of_batch = Labels({"energy": labels}, {"forces": forces})
+    return pad(graphs, Budget(26, 212, 0, 4), CASE.cutoff, np.float64, of_batch), labels, forces
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -291,7 +291,7 @@ def test_train_step_on_energies_and_forces(loss, mode):
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
     step = TrainStep(model, optimizer, Objective(loss, 0.7, 0.4))
     batch, labels, forces = batch_of_frames()
-    known = {"label": 2, "forces": int(np.isfinite(forces).sum())}
+    known = {"energy": 2, "forces": int(np.isfinite(forces).sum())}
     arguments = step_arguments(batch, known, 4.0, (0.0, 1.0, 0.0))
     values, found_forces = EnergyAndForces(model)(*to_tensors(batch.inputs))
 

@@ -14,7 +14,7 @@ import pytest
 
 from data_tools import qm9
 from data_tools.formats.readers import read_table
-from data_tools.graphs import packed as cache
+from data_tools.graphs import packed_folder
 from data_tools.units import QM9_PROPERTIES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_qm9.py"
@@ -36,10 +36,10 @@ def test_from_another_folder_as_a_program(tmp_path):
     assert "4 read, 0 excluded, 4 kept (a part of QM9: the whole data set has 133,885)" in done.stdout
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(RAW.glob("*.xyz")))).hexdigest()
     assert digest in done.stdout
-    packed, table = cache.load(tmp_path / "packed"), read_table(RAW)
+    packed, table = packed_folder.load(tmp_path / "packed"), read_table(RAW)
     np.testing.assert_array_equal(packed.table.ids, [1, 2, 90, 880])
     np.testing.assert_array_equal(packed.table.positions, table.positions)
-    assert set(packed.table.labels) == set(QM9_PROPERTIES)
+    assert set(packed.table.of_structures) == set(QM9_PROPERTIES)
     assert packed.n_pairs[0] == 10  # every pair of the five atoms of methane
     assert packed.notes == {"read": 4, "excluded": 0, "kept": 4}
 
@@ -50,7 +50,7 @@ def test_the_uncharacterized_are_left_out(main, tmp_path, capsys):
         (tmp_path / f"dsgdb9nsd_{number:06d}.xyz").write_text(data)
     assert main(["--source", str(tmp_path), "--output", str(tmp_path / "out"), "--cutoff", "1.2"]) == 0
     assert "3 read, 1 excluded, 2 kept" in capsys.readouterr().out
-    packed = cache.load(tmp_path / "out")
+    packed = packed_folder.load(tmp_path / "out")
     assert packed.table.ids.tolist() == [57, 59]
     assert packed.cutoff == 1.2 and packed.n_pairs.tolist() == [4, 4]  # C-H bonds only
 
@@ -59,7 +59,7 @@ def test_an_existing_packed_folder_is_replaced(main, tmp_path):
     arguments = ["--source", str(RAW), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--cutoff", "2"]) == 0
     assert main([*arguments, "--cutoff", "3"]) == 0
-    assert cache.load(tmp_path / "out").cutoff == 3
+    assert packed_folder.load(tmp_path / "out").cutoff == 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
