@@ -54,6 +54,7 @@ from data_tools.tables import name_of_row, row_of_atom
 from experiment.command_line import BAD_INPUT, CommandLine, exit_code
 from experiment.data import for_model, open_dataset, split_of
 from experiment.evaluation.evaluator import Evaluator, Predictions
+from experiment.evaluation.stress_errors import measure_stress
 from experiment.measures import baseline_predictions, measure_forces, metrics_of
 from experiment.prediction_files import (
     Place,
@@ -260,7 +261,8 @@ def measure(trained: Trained, chosen: Selection) -> tuple[np.ndarray, Prediction
         raise DataError(f"no molecule has the label {trained.task.target.name}; to predict, give --input")
     table = chosen.packed.table
     counts = element_counts(table.numbers, table.n_atoms)[rows]
-    found = evaluator(trained, chosen.packed, chosen.sets, published_forces(trained, chosen.packed) is not None)(rows)
+    published = (published_forces(trained, chosen.packed), published_stress(trained, chosen.packed))
+    found = evaluator(trained, chosen.packed, chosen.sets, *(labels is not None for labels in published))(rows)
     outside = compare(trained.learned, chosen.packed, rows)
     for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
         log.warning("warning: %s", words)
@@ -282,6 +284,18 @@ def published_forces(trained: Trained, packed: PackedGraphs) -> np.ndarray | Non
     return packed.table.of_atoms.get("forces") if trained.task.target.has_forces else None
 
 
+def published_stress(trained: Trained, packed: PackedGraphs) -> np.ndarray | None:
+    """(M, 3, 3) in eV/Angstrom^3; None where the data have none or the model's target has no gradient."""
+    return packed.table.of_structures.get("stress") if trained.task.target.has_forces else None
+
+
+def stress_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions) -> dict:
+    """Metrics of stress components beside those of zero; empty without published stress."""
+    published = published_stress(trained, packed)
+    metrics = {} if published is None else measure_stress({"model": found.stress}, published[rows])
+    return {"stress_metrics": metrics} if metrics else {}
+
+
 def forces_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found: Predictions, energies: dict) -> dict:
     """Metrics of force components beside those of zero; empty without published forces."""
     published = published_forces(trained, packed)
@@ -292,18 +306,20 @@ def forces_found(trained: Trained, packed: PackedGraphs, rows: np.ndarray, found
     return {"force_metrics": metrics} if metrics else {}
 
 
-def evaluator(trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], forces: bool = False) -> Evaluator:
+def evaluator(
+    trained: Trained, packed: PackedGraphs, sets: list[np.ndarray], forces: bool = False, stress: bool = False
+) -> Evaluator:
     """The model's predictions in the target's unit.
 
     Raises:
-        ConfigError: forces in float16.
+        ConfigError: forces or stress in float16.
     """
     config = trained.config
-    if forces and config.run.amp_level != "O0":
+    if (forces or stress) and config.run.amp_level != "O0":
         raise ConfigError(f"--amp_level {config.run.amp_level}: expected O0 where forces are computed")
     return Evaluator(
         trained.model, for_model(packed, config), sets, trained.normalizer, config.training.eval_batch_size,
-        config.run.dtype, forces=forces,
+        config.run.dtype, forces=forces, stress=stress,
     )  # fmt: skip
 
 
@@ -323,6 +339,7 @@ def run_metrics(trained: Trained, options: argparse.Namespace, folder: Path | No
         log.info("%s [%s], label definition %s, %s\n%s", task.target.name, task.target.unit, task.reference,
                  chosen.name, metrics_table(metrics, task.target.unit))  # fmt: skip
     of_forces = forces_found(trained, chosen.packed, rows, found, metrics.get("model", {}))
+    of_forces |= stress_found(trained, chosen.packed, rows, found)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -376,7 +393,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     outside = compare(trained.learned, packed, every)
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         print(f"warning: {words}", file=sys.stderr)
-    found = evaluator(trained, packed, [every], forces=frames)(every)
+    found = evaluator(trained, packed, [every], frames, frames and table.cells is not None)(every)
     found.values[outside.undetermined] = np.nan
     rows = prediction_rows(trained, table, found.values)
     rows = [row | {"outside": words} for row, words in zip(rows, outside.column(), strict=True)]
@@ -387,7 +404,7 @@ def run_predictions(trained: Trained, options: argparse.Namespace, place: Place)
     place.file.parent.mkdir(parents=True, exist_ok=True)
     write_geometries(place, molecules)
     if found.forces is not None:
-        write_text(place.file, frames_text(table, found.values, found.forces, outside.column()))
+        write_text(place.file, frames_text(table, found.values, found.forces, found.stress, outside.column()))
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))
     left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""

@@ -111,7 +111,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     describe(config, dataset, task, model, ranks, adapted)
     evaluate = Evaluator(
         model, dataset.packed, [split.valid, split.test], dataset.normalizer, config.training.eval_batch_size,
-        config.run.dtype, ranks, forces=dataset.forces is not None,
+        config.run.dtype, ranks, dataset.forces is not None, dataset.stress is not None,
     )  # fmt: skip
     batches = make_batches(config, dataset, ranks)
     trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)

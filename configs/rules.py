@@ -10,6 +10,7 @@ from configs.schema import Config, DataConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
+ENERGY = "energy"  # the target that has derivatives
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
 MAY_CHANGE = {
@@ -34,10 +35,19 @@ def check_rules(config: Config) -> None:
     """
     _check_data(config.data)
     training, run, schedule = config.training, config.run, config.schedule
-    if training.energy_weight != 1 and not training.force_weight:
-        raise ConfigError(f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight")
-    if training.force_weight and run.amp_level in FLOAT16_LEVELS:
-        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.force_weight")
+    of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]
+    if training.energy_weight != 1 and not of_derivatives:
+        raise ConfigError(
+            f"training.energy_weight {training.energy_weight}: expected 1 without training.force_weight and "
+            "training.stress_weight"
+        )
+    if of_derivatives and run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.{of_derivatives[0]}")
+    if training.stress_weight and config.target.name.strip().lower() != ENERGY:
+        raise ConfigError(
+            f"training.stress_weight {training.stress_weight}: expected target.name={ENERGY}, of which stress is a "
+            f"derivative, got {config.target.name}"
+        )
     if run.amp_level in FLOAT16_LEVELS and run.dtype != "float32":
         raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")
     if schedule.warmup_steps and schedule.warmup_epochs:

@@ -225,9 +225,12 @@ class TrainingConfig:
     loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
     """Loss on standardised labels; ``huber`` turns linear beyond 1."""
     energy_weight: float = bounded(1.0, least=0)
-    """Weight of the labels in the loss; other than 1 only beside forces."""
+    """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)
-    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns from energies alone."""
+    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns no forces."""
+    stress_weight: float = bounded(0.0, least=0)
+    """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
+    learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

@@ -22,10 +22,11 @@ from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
 from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
-from data_tools.tables import ELEMENTS, QM9, join_tables, name_of_row
+from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
+SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,11 @@ class Dataset:
         """What the network learns, in every epoch the same; energies are NaN outside the training rows.
 
         Args:
-            quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``; of nodes, ``forces``.
+            quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``, which brings the
+                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.
 
         Raises:
-            DataError: no training row has one of them.
+            DataError: no training row has one of them, or no validation row.
         """
         rows = self.split.train
         of_structures: dict[str, np.ndarray] = {}
@@ -156,23 +158,28 @@ class Dataset:
             values = of_structures["energy"] = np.full(len(self.labels), np.nan)
             values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
         if "stress" in quantities:
-            of_structures["stress"] = self._known("stress", self.stress, rows, (3, 3)) / self.normalizer.scale
+            of_structures["stress"] = self._known("stress", self.stress) / self.normalizer.scale
+            of_structures["volume"] = cell_volumes(self.packed.table)
         of_atoms: dict[str, np.ndarray] = {}
         if "forces" in quantities:
-            atoms = self.packed.atoms_of(rows)
-            of_atoms["forces"] = self._known("forces", self.forces, atoms, (3,)) / self.normalizer.scale
+            of_atoms["forces"] = self._known("forces", self.forces) / self.normalizer.scale
         return StoredLabels(self.packed, of_structures, of_atoms)
 
-    def _known(self, name: str, values: np.ndarray | None, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The published values, if those of some training row are there."""
-        if values is not None and values.shape[1:] == shape and np.isfinite(values[rows]).any():
-            return values
-        table = self.packed.table
-        hint = "" if values is not None else advice(name, (*table.label_names, *table.unread))
-        raise DataError(
-            f"{table.source.partition(' sha256 ')[0]}: expected {name} in the training rows, found none; "
-            f"{hint or f'give data with {name}'}, or learn energies alone with training.{WEIGHTS[name]}=0"
-        )
+    def _known(self, name: str, values: np.ndarray | None) -> np.ndarray:
+        """The published values, if some are there to learn from and some to choose the best model by."""
+        table, shape = self.packed.table, SHAPES[name]
+        for part, rows in (("training", self.split.train), ("validation", self.split.valid)):
+            places = self.packed.atoms_of(rows) if name == "forces" else rows
+            if values is None or values.shape[1:] != shape or not np.isfinite(values[places]).any():
+                hint = "" if values is not None else advice(name, (*table.label_names, *table.unread))
+                if name == "stress" and table.cells is None:
+                    hint = "the data are molecules, which have none"
+                raise DataError(
+                    f"{table.source.partition(' sha256 ')[0]}: expected {name} in the {part} rows, found none; "
+                    f"{hint or f'give data with {name}'}, or set training.{WEIGHTS[name]}=0"
+                )
+        assert values is not None
+        return values
 
     def forces_of(self, rows: np.ndarray) -> np.ndarray | None:
         """(atoms of these rows, 3) published forces, NaN where unknown; None where the data have none."""

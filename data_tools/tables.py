@@ -91,6 +91,14 @@ def _check_labels(path: Path, table: StructureTable) -> None:
         check_force_constants(path, table.force_constants, table.n_atoms)
 
 
+def cell_volumes(table: StructureTable) -> np.ndarray:
+    """(M,) float64 volume of each cell, Angstrom^3; NaN for molecules."""
+    if table.cells is None:
+        return np.full(len(table), np.nan)
+    volumes = np.abs(np.linalg.det(table.cells))
+    return np.where(volumes > 0, volumes, np.nan)
+
+
 def row_of_atom(table: StructureTable, atom: int) -> int:
     """The structure to which an atom of the flat arrays belongs."""
     return int(np.searchsorted(np.cumsum(table.n_atoms), atom, side="right"))

@@ -13,6 +13,7 @@ from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.labels.plausibility import unit_suspicions
 from experiment.evaluation.evaluator import Evaluator, Predictions
+from experiment.evaluation.stress_errors import measure_stress
 from experiment.measures import baseline_predictions, measure_forces, metrics_of
 from experiment.results import Subject, draw, draw_forces, draw_history, metrics_table, write_predictions
 from models import cpu_kernels
@@ -74,6 +75,9 @@ def report(
         models = {"best model": found.forces, "last model": last.forces}
         of_forces = measure_forces(table["best model"], models, true_forces, f"{unit}/A")
         content |= {"test_forces": of_forces} if of_forces else {}
+    stress = None if dataset.stress is None else dataset.stress[rows]
+    of_stress = measure_stress({"best model": found.stress, "last model": last.stress}, stress)
+    content |= {"test_stress": of_stress} if of_stress else {}
     structures = dataset.packed.table
     names = [structures.names[row] for row in rows] if structures.names else []
     if ranks.is_main:

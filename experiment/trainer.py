@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mindspore import ParameterTuple
 
 from configs.loading import config_from_dict, config_to_dict, config_to_yaml
 from configs.rules import check_resume
-from configs.schema import Config
+from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.graph import DataError
 from data_tools.graphs.loader import TrainingBatches, training_batches
@@ -25,6 +25,7 @@ from data_tools.source_files import same_content
 from data_tools.tables import name_of_row
 from experiment.data import DTYPES, dataset_of, open_packed
 from experiment.evaluation.evaluator import Evaluator
+from experiment.evaluation.stress_errors import stress_metrics
 from experiment.forecast import Forecast, forecast, one_of_each_shape
 from experiment.measures import force_metrics
 from experiment.run_folder import SPLIT
@@ -33,11 +34,18 @@ from training.device import versions
 from training.distributed import Ranks
 from training.loop import Recipe, Trainer
 from training.meter import LossError
+from training.objective import Term
 from training.optimizer import AdamW, evaluation_weights
 from training.state import Quantity, Score
-from training.step import Objective, TrainStep
+from training.step import TrainStep
 
 log = logging.getLogger("geospore")
+#: how the terms of a loss on energies and their derivatives are called
+DERIVED = {
+    "energy": Quantity("energy ", "mae", "meV", 1000),
+    "forces": Quantity("force ", "force_mae", "meV/A", 1000),
+    "stress": Quantity("stress ", "stress_mae", "meV/A^3", 1000),
+}
 
 
 def open_fitted(config: Config, task: data.Task, chosen: Collection[str]) -> tuple[Config, data.Dataset, str]:
@@ -75,7 +83,7 @@ def warn_of_schedule(trainer: Trainer) -> None:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
-    provider = dataset.standardised(("energy", "forces") if config.training.force_weight else ("energy",))
+    provider = dataset.standardised([term.quantity for term in terms_of(config.training)])
     batches = training_batches(
         dataset.packed, dataset.split.train, provider, config.training.batch_size, config.run.seed,
         config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
@@ -83,6 +91,13 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))
     return batches
+
+
+def terms_of(training: TrainingConfig) -> tuple[Term, ...]:
+    """The loss of a configuration: the label, and what of its derivatives has a weight."""
+    weights = {"energy": training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
+    terms = (Term(quantity, weight, training.loss) for quantity, weight in weights.items())
+    return tuple(term for term in terms if term.weight or term.quantity == "energy")
 
 
 def make_trainer(
@@ -112,46 +127,49 @@ def make_trainer(
         "split_sha256": digest(dataset.split),
         "versions": versions(),
     }
-    forces = training.force_weight > 0
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         config.run.seed, dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    objective = Objective(training.loss, training.energy_weight, training.force_weight)
-    step = TrainStep(model, optimizer, objective, ranks.size, goes_on=training.loss_scale == "dynamic")
+    terms = terms_of(training)
+    step = TrainStep(model, optimizer, terms, ranks.size, goes_on=training.loss_scale == "dynamic")
     quantities = [Quantity("", "mae", task.target.unit)]
-    if forces:
-        quantities = [Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000)]
+    if len(terms) > 1:
+        quantities = [DERIVED[term.quantity] for term in terms]
     scale = dataset.normalizer.scale
     return Trainer(
-        model, optimizer, step, batches, lambda: validate(dataset, evaluate, objective), recipe, quantities, scale,
+        model, optimizer, step, batches, lambda: validate(dataset, evaluate, terms), recipe, quantities, scale,
         folder, information, ranks,
     )  # fmt: skip
 
 
-def validate(dataset: data.Dataset, evaluate: Evaluator, objective: Objective) -> Score:
+def validate(dataset: data.Dataset, evaluate: Evaluator, terms: Sequence[Term]) -> Score:
     """How good the weights are that the model holds, on the validation molecules.
 
     Raises:
         LossError: a prediction is NaN or infinite.
     """
-    valid, with_forces = dataset.split.valid, objective.force_weight > 0
+    valid, quantities = dataset.split.valid, [term.quantity for term in terms]
     found = evaluate(valid)
     bad = ~np.isfinite(found.values)
-    if with_forces and found.forces is not None:
+    if "forces" in quantities and found.forces is not None:
         owner = np.repeat(np.arange(len(valid)), dataset.packed.table.n_atoms[valid])
         bad[owner[~np.isfinite(found.forces).all(axis=1)]] = True
+    if "stress" in quantities and found.stress is not None and dataset.stress is not None:
+        bad |= (np.isfinite(dataset.stress[valid]) & ~np.isfinite(found.stress)).any(axis=(1, 2))
     if bad.any():
         raise LossError(
             f"the model predicts NaN or infinity for {bad.sum()} of {len(valid)} validation molecules: "
             f"{', '.join(name_of_row(dataset.packed.table, int(row)) for row in valid[bad][:10])}; lower the learning "
             "rate or set optimizer.clip_norm"
         )
-    energy = regression_metrics(found.values, dataset.labels[valid])["mae"]
-    if not with_forces:
-        return Score(energy, (energy,))
-    force = force_metrics(found.forces, dataset.forces_of(valid))["mae"]
-    return Score(objective.energy_weight * energy + objective.force_weight * force, (energy, force))
+    errors = {"energy": regression_metrics(found.values, dataset.labels[valid])["mae"]}
+    if "forces" in quantities:
+        errors["forces"] = force_metrics(found.forces, dataset.forces_of(valid))["mae"]
+    if "stress" in quantities and dataset.stress is not None:
+        errors["stress"] = stress_metrics(found.stress, dataset.stress[valid])["mae"]
+    value = sum(term.weight * errors[term.quantity] for term in terms)
+    return Score(value, tuple(errors[quantity] for quantity in quantities))
 
 
 def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:

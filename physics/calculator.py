@@ -1,7 +1,8 @@
-"""The ASE calculator of a trained model: energies (eV), forces (eV/Angstrom) and exact Hessians (eV/Angstrom^2).
+"""The ASE calculator of a trained model: energies, forces, stress and exact Hessians in eV and Angstrom.
 
     (1)  E = scale o + offset           o: output of the network, the law of ``data_tools.labels.statistics.Normalizer``
     (2)  F = scale (-do/dr)             H = scale d2o/dr2, both from ``physics.derivatives``
+    (3)  stress = scale (-W) / V        W: virial of o, V: volume of the cell; positive in tension
 
 Neighbour lists are kept while atoms move, see ``physics.skin_list``.  Graphs are padded to a shape with some room, so
 that atoms can move, and structures of one size can follow each other, without a compilation.
@@ -27,6 +28,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
 from mindspore import Tensor, nn
 
 from data_tools.coverage.learned_range import LearnedRange
@@ -35,14 +37,15 @@ from data_tools.coverage.outside import findings
 from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
 from data_tools.graphs.batching import GHOST_EDGES, join, pad
 from data_tools.labels.statistics import Normalizer, element_counts
-from physics.derivatives import EnergyAndForces, HessianProduct, hessian
+from physics.derivatives import Compiled, HessianProduct, hessian, observables
 from physics.skin_list import SkinList
 
 log = logging.getLogger("geospore")
 SKIN = 0.4  # Angstrom
 ROOM = 1.1  # edges of a shape over the edges it was made for; triplets grow as the square of the neighbours
 ROUND_NODES, ROUND_EDGES, ROUND_TRIPLETS = 8, 64, 256
-COMPILED = ("energy_and_forces", "product")  # what a pickled calculator leaves behind and makes again when it is used
+#: what a pickled calculator leaves behind and makes again when it is used
+COMPILED = ("energy_and_forces", "with_virial", "product")
 SHARED = frozenset({*COMPILED, "normalizer", "learned", "recipe"})  # by copies within the process
 #: what was compiled for calculators that were pickled together
 MADE: weakref.WeakKeyDictionary[Callable, dict[str, Any]] = weakref.WeakKeyDictionary()
@@ -64,10 +67,12 @@ class ForkError(RuntimeError):
 class Calculator(AseCalculator):
     """Energies, forces and Hessians of a potential energy that a model has learned, for ``atoms.calc``.
 
-    Molecules (pbc all False) and crystals (pbc all True).  ``energy`` and ``free_energy`` (the same number) in eV and
-    ``forces`` (N, 3) in eV/Angstrom come from one compiled call.  ``hessian``, by ``get_hessian`` or
-    ``get_property("hessian")``, is (3N, 3N) in eV/Angstrom^2, row 3 i + a for axis a of atom i, exact for the model and
-    symmetric to rounding; for ethanol, float32 is off by 1e-6 of the largest element.  There is no stress.
+    Molecules (pbc all False) and crystals (pbc all True).  ``energy`` and ``free_energy`` (the same number) in eV,
+    ``forces`` (N, 3) in eV/Angstrom and, of crystals, ``stress`` (6,) in eV/Angstrom^3 come from one compiled call.
+    The stress has ASE's order (xx, yy, zz, yz, xz, xy) and sign; a slab's is that of its cell, vacuum included.
+    ``hessian``, by ``get_hessian`` or ``get_property("hessian")``, is (3N, 3N) in eV/Angstrom^2, row 3 i + a for axis a
+    of atom i, exact for the model and symmetric to rounding; for ethanol, float32 is off by 1e-6 of the largest
+    element.
 
     A structure outside of what the model has learned is an ``OutsideWarning``, once for each kind.  A composition for
     which training gives no reference energy has forces and a Hessian, but no energy.
@@ -95,7 +100,7 @@ class Calculator(AseCalculator):
     """
 
     name = "geospore"
-    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012  as ASE declares it
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  as ASE declares it
     ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
@@ -115,7 +120,8 @@ class Calculator(AseCalculator):
         self.elements = [number for number in elements if np.isfinite(normalizer.references[number])]
         self.dtype = model.trainable_params()[0].asnumpy().dtype.type
         self.neighbors = SkinList(cutoff, skin, triplets)
-        self.energy_and_forces = EnergyAndForces(model)
+        self.energy_and_forces = Compiled(model, observables(model, ("energy", "forces")))
+        self.with_virial = Compiled(model, observables(model, ("energy", "forces", "virial")))
         self.product = HessianProduct(model)
         self.budgets: dict[int, Budget] = {}
         self.learned, self.recipe, self.process = learned, recipe, os.getpid()
@@ -160,12 +166,13 @@ class Calculator(AseCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Put what is asked for, and energy and forces in any case, into ``results``.
+        """Put what is asked for, and energy, forces and the stress of a crystal in any case, into ``results``.
 
         Raises:
             DataError: an element that the model has not learned, a structure that is periodic in some directions only,
                 no atoms, coinciding atoms, positions that are not finite, or a cell that is none.
             UndeterminedEnergy: an energy is asked for and training gives no reference; the forces are there then.
+            PropertyNotImplementedError: the stress of a molecule is asked for.
             ForkError: this process is a fork of the one that has loaded the model.
         """
         if os.getpid() != self.process:
@@ -188,18 +195,24 @@ class Calculator(AseCalculator):
                 f"{atoms.symbols}: training gives no reference energy for this composition, its energy would lack a "
                 "constant; use the forces alone, or a model that was trained on molecules of this composition too"
             )
+        if "stress" in properties and "stress" not in self.results:
+            raise PropertyNotImplementedError(f"{atoms.symbols}: a molecule has no stress; give it a cell and pbc True")
 
     def _evaluate(self, atoms: Atoms, wants_hessian: bool) -> None:
-        """Energy, forces and, where asked for, the Hessian."""
-        inputs, count = self._inputs(atoms), len(atoms)
+        """Energy, forces, stress of a crystal and, where asked for, the Hessian."""
+        inputs, count, periodic = self._inputs(atoms), len(atoms), bool(atoms.pbc.all())
         if "forces" not in self.results:
+            derive = self.with_virial if periodic else self.energy_and_forces
             with RUNNING:
-                outputs, forces = self.energy_and_forces(*(Tensor.from_numpy(array) for array in inputs))
+                outputs, forces, *virials = derive(*(Tensor.from_numpy(array) for array in inputs))
             if "composition" not in self.outside:
                 counts = element_counts(atoms.numbers, np.array([count]))
                 energy = float(self.normalizer.invert(outputs.asnumpy()[:1], counts)[0])  # (1)
                 self.results["energy"] = self.results["free_energy"] = energy
             self.results["forces"] = forces.asnumpy()[:count].astype(np.float64) * self.normalizer.scale  # (2)
+            if periodic:
+                virial = virials[0].asnumpy()[0].astype(np.float64) * self.normalizer.scale
+                self.results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())  # (3)
         if wants_hessian:
             with RUNNING:
                 rows = hessian(self.product, inputs).reshape(3 * count, 3 * count)

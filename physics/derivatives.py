@@ -1,17 +1,23 @@
-"""Derivatives of an energy with respect to positions: forces, Hessian-vector products and Hessians.
+"""Derivatives of an energy: forces, virials, Hessian-vector products and Hessians.
 
 The only gradients of gradients in the project.  MindSpore 2.10 computes them wrongly, without a word, where the inner
 gradient runs eagerly: for f(x) = (sum x)^2 the product of its Hessian with v comes out as 0 instead of 2 sum(v).
 Everything here is therefore compiled, in PYNATIVE mode too.
 
     (1)  F_i    = -dE/dr_i
-    (2)  (Hv)_i = d/dr_i sum_j (dE/dr_j) . v_j           exact, for the cost of a few gradients
+    (2)  W_ab   = -dE/d eps_ab = -sum_i (dE/dr_i)_a (r_i)_b - sum_e (dE/ds_e)_a (s_e)_b
+    (3)  (Hv)_i = d/dr_i sum_j (dE/dr_j) . v_j           exact, for the cost of a few gradients
+
+W is the virial of a strain eps, which takes every vector x to (1 + eps) x; s_e are the shifts of the edges, which move
+as the cell does.  Its sign is that of extended xyz: the stress is -W / volume, positive in tension.  No strain is an
+argument of a model, and it is the same (2) whether a model reads the shifts of all edges or of one of each pair.  For a
+molecule all shifts are 0 and W = sum_i F_i r_i; for a crystal it does not depend on the origin either.
 
 E is a sum over graphs, so the Hessian of a batch is block diagonal: one product with a probe field v (N, 3) gives every
 structure of the batch its own H v.  One-hot probes give rows, and replicas of a structure in one batch give as many
 rows at once.
 
-The unit is the model's: energies in eV with positions in Angstrom give eV/Angstrom and eV/Angstrom^2.
+The unit is the model's: energies in eV with positions in Angstrom give eV/Angstrom, eV and eV/Angstrom^2.
 """
 
 from __future__ import annotations
@@ -25,8 +31,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from data_tools.graph import GraphInputs
+from models.graph_ops import gather, segment_sum
 
-POSITIONS, GRAPH_MASK = GraphInputs._fields.index("positions"), GraphInputs._fields.index("graph_mask")
+QUANTITIES = ("energy", "forces", "virial", "hessian_product")
+PRODUCT = "hessian_product"
+POSITIONS, RECEIVERS, SHIFTS, NODE_GRAPH, GRAPH_MASK = (
+    GraphInputs._fields.index(name) for name in ("positions", "receivers", "shifts", "node_graph", "graph_mask")
+)
 EDGES_AT_ONCE = 16384  # or triplets; more replicas in one batch than fill the machine only cost memory
 
 
@@ -113,19 +124,55 @@ def require_compilation() -> None:
         raise DerivativeError("MS_JIT=0 switches compilation off, and eager derivatives of forces are wrong: unset it")
 
 
-def with_slope(model: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that returns energies and dE/dr, for use inside a compiled function.
+def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..., Any]:
+    """A function that returns what follows from an energy, for use inside a compiled function.
 
-    The energies come out as the gradient of sum_g w_g E_g with respect to weights w of 1.  They then are part of the
-    same graph as dE/dr and can themselves be differentiated: the ``has_aux`` outputs of ``ms.value_and_grad`` pass no
-    gradient on, without a word, and a second call of the model costs a second backward pass in a train step.
+    Everything of first order comes from one gradient; what is not wanted is not computed.  All of it can be
+    differentiated again.  Energies beside a derivative come out as the gradient of sum_g w_g E_g with respect to
+    weights w of 1, and so are part of the same graph: the ``has_aux`` outputs of ``ms.value_and_grad`` pass no gradient
+    on, without a word, and a second call of the model costs a second backward pass in a train step.
 
     Args:
         model: graph inputs to (G,) energies.
+        wanted: names among ``QUANTITIES``.
 
     Returns:
-        graph inputs to (energies (G,), slope (N, 3)).
+        graph inputs, followed by a probe field v (N, 3) where ``hessian_product`` is wanted, to a tuple in the order of
+        ``wanted``: ``energy`` (G,), ``forces`` (N, 3), ``virial`` (G, 3, 3) and ``hessian_product`` (N, 3), equations
+        (1) to (3).  Ghosts have forces, virials and products of 0.
+
+    Raises:
+        DerivativeError: another name.
     """
+    wanted = tuple(wanted)
+    unknown = [name for name in wanted if name not in QUANTITIES]
+    if unknown:
+        raise DerivativeError(f"{unknown[0]}: expected one of {', '.join(QUANTITIES)}")
+    if wanted == ("energy",):
+        return lambda *inputs: (model(*inputs),)
+    derive, product = _slopes(model), _product(model)
+    with_product = PRODUCT in wanted
+
+    def function(*arguments):
+        inputs = arguments[:-1] if with_product else arguments
+        energy, slope, slope_of_shifts = derive(*inputs)
+        found: tuple = ()
+        for name in wanted:
+            if name == "energy":
+                found = (*found, energy)
+            elif name == "forces":
+                found = (*found, -slope)
+            elif name == "virial":
+                found = (*found, _virial(inputs, slope, slope_of_shifts))
+            else:
+                found = (*found, product(*arguments))
+        return found
+
+    return function
+
+
+def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Graph inputs to energies (G,), dE/dr (N, 3) and dE/ds (E, 3)."""
 
     def weighted(*arguments):
         return (model(*arguments[:-1]) * arguments[-1]).sum()
@@ -136,34 +183,48 @@ def with_slope(model: Callable[..., Any]) -> Callable[..., Any]:
         mask = inputs[GRAPH_MASK]
         ones = ops.cast(mask >= 0, mask.dtype)  # not ones_like: a constant would get no gradient, without a word
         gradients = derive(*inputs, ones)
-        return gradients[-1], gradients[POSITIONS]
+        return gradients[-1], gradients[POSITIONS], gradients[SHIFTS]
 
     return function
+
+
+def _virial(inputs: tuple, slope: Tensor, slope_of_shifts: Tensor) -> Tensor:
+    """Equation (2) from dE/dr (N, 3) and dE/ds (E, 3), (G, 3, 3)."""
+    of_nodes, graphs = inputs[NODE_GRAPH], inputs[GRAPH_MASK]
+    of_edges = gather(of_nodes, inputs[RECEIVERS])
+    by_nodes = segment_sum(_outer(slope, inputs[POSITIONS]), of_nodes, graphs)
+    by_edges = segment_sum(_outer(slope_of_shifts, inputs[SHIFTS]), of_edges, graphs)
+    # what a ghost edge gives to the ghost graph is a rounded zero
+    return -((by_nodes + by_edges) * graphs.reshape(-1, 1)).reshape(-1, 3, 3)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """The products left_a right_b of each row of two (K, 3) tensors, (K, 9)."""
+    return (left.expand_dims(2) * right.expand_dims(1)).reshape(-1, 9)
+
+
+def _product(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Graph inputs and a probe field (N, 3) to equation (3), (N, 3)."""
+    derive = _slopes(model)
+
+    def projected(*arguments):
+        return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
+
+    return ms.grad(projected, POSITIONS)
 
 
 class EnergyAndForces(Compiled):
     """Energies (G,) and forces (N, 3), equation (1); ghosts have force 0."""
 
     def __init__(self, model: nn.Cell):
-        derive = with_slope(model)
-
-        def function(*inputs):
-            energies, slope = derive(*inputs)
-            return energies, -slope
-
-        super().__init__(model, function)
+        super().__init__(model, observables(model, ("energy", "forces")))
 
 
 class HessianProduct(Compiled):
-    """H v (N, 3) for graph inputs and a probe field v (N, 3), equation (2); one compilation for each shape."""
+    """H v (N, 3) for graph inputs and a probe field v (N, 3), equation (3); one compilation for each shape."""
 
     def __init__(self, model: nn.Cell):
-        derive = with_slope(model)
-
-        def projected(*arguments):
-            return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
-
-        super().__init__(model, ms.grad(projected, POSITIONS))
+        super().__init__(model, _product(model))
 
 
 def replicate(inputs: GraphInputs, copies: int) -> GraphInputs:

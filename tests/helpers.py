@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, build_model, cpu_kernels
-from physics.derivatives import Compiled, EnergyAndForces, with_slope
+from physics.derivatives import Compiled, EnergyAndForces, observables
 from training.step import to_tensors
 
 #: Largest difference, relative to the largest value of the compared array.  Nothing here may exceed 1e-2.
@@ -163,14 +163,14 @@ class ForceLossGradient(Compiled):
 
     def __init__(self, model: nn.Cell):
         weights = ms.ParameterTuple(model.trainable_params())
-        derive = with_slope(model)
+        derive = observables(model, ("energy", "forces"))
 
         def loss(*arguments):
             inputs, outputs, forces = arguments[:-2], arguments[-2], arguments[-1]
             node_mask, graph_mask = inputs[8], inputs[9]
-            found, slope = derive(*inputs)
+            found, forces_found = derive(*inputs)
             wrong_outputs = (found - outputs) * graph_mask
-            wrong_forces = (slope + forces) * node_mask.reshape(-1, 1)
+            wrong_forces = (forces_found - forces) * node_mask.reshape(-1, 1)
             return (wrong_outputs * wrong_outputs).sum() + (wrong_forces * wrong_forces).sum()
 
         super().__init__(model, ms.value_and_grad(loss, None, weights))

@@ -22,8 +22,9 @@ from experiment.data import DTYPES
 from models import build_model
 from training.checkpoint import parameters_of
 from training.device import set_up
+from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
-from training.step import Objective, TrainStep, step_arguments
+from training.step import TrainStep
 
 STEPS = 20
 LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
@@ -41,14 +42,15 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
     batches = training_batches(
         packed, dataset.split.train, provider, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
     )
+    terms = [Term("energy", 0.5 if forces else 1.0, "mae"), *([Term("forces", 1.0, "mae")] if forces else [])]
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)
-    step = TrainStep(model, optimizer, Objective("mae", 0.5, float(forces)), ranks.size)
+    step = TrainStep(model, optimizer, terms, ranks.size)
     results, done, epoch = [], 0, 0
     while done < STEPS:
         for batch in batches.epoch(epoch):
             done += 1
             scalars = operator_scalars(done, 1e-3, **{**LAW, "epsilon": epsilon})
-            result = step(*step_arguments(batch.part, batch.known, 1.0, scalars))
+            result = step(*step.layout.arguments(batch.part, batch.known, 1.0, scalars))
             results.append(np.concatenate([value.asnumpy().reshape(-1) for value in result]))
             if done == STEPS:
                 break

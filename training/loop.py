@@ -30,8 +30,8 @@ from training.optimizer import (
     set_state,
 )
 from training.schedule import learning_rate
-from training.state import Batch, Batches, Progress, Quantity, Score
-from training.step import TrainStep, step_arguments
+from training.state import Batch, Batches, Progress, Quantity, Score, error_columns, errors_in_words
+from training.step import TrainStep
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
@@ -63,7 +63,7 @@ class Trainer:
         batches: training data.
         validate: measures the weights that the model holds on the validation molecules.
         recipe: numbers of the loop.
-        quantities: whose errors the step and ``validate`` return.
+        quantities: what the terms of the step are called, whose errors the step and ``validate`` return.
         scale: unit of the target per standardised unit.
         folder: the run folder.
         information: what goes into every checkpoint besides the progress.
@@ -153,11 +153,11 @@ class Trainer:
         started = time.perf_counter()
         shapes = 0
         for batch in self.batches.ghost_batches():
-            arguments = step_arguments(batch, dict.fromkeys(batch.targets, 1), 1.0, (0.0, 1.0, 0.0))
+            arguments = self.step.layout.arguments(batch, dict.fromkeys(batch.targets, 1), 1.0, (0.0, 1.0, 0.0))
             if self.step.compiled_whole:
                 self.step.compile(*arguments)
             else:
-                self.step.set_train(self.step.trains).gradient_loss_errors(*arguments[:-3])
+                self.step.set_train(self.step.trains).gradient_loss_errors(*arguments[: self.step.layout.of_loss])
             shapes += 1
         return shapes, time.perf_counter() - started
 
@@ -213,13 +213,14 @@ class Trainer:
             updates, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
         )
         set_keys(self.random_layers, self.recipe.seed, progress.step, self.ranks.rank)
-        result = self.step(*step_arguments(batch.part, batch.known, scale.value if scale else 1.0, scalars))
+        layout = self.step.layout
+        result = self.step(*layout.arguments(batch.part, batch.known, scale.value if scale else 1.0, scalars))
         if scale:
             finite = bool(result[2].asnumpy())
             scale.update(finite)
             if not finite and scale.value >= 1.0:
                 return lr  # skipped
-        self.meter.add(result, batch.rows)
+        self.meter.add(result, [batch.known[term.quantity] for term in layout.terms], batch.rows)
         if scale and not finite:
             self.meter.collect(progress.step)  # no scale helps: stop at once
         return lr
@@ -237,20 +238,10 @@ class Trainer:
         log.info(
             "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
             progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss,
-            self._errors("train", since.errors), lr, since.seconds_per_step, since.molecules_per_second,
-            clock(since.seconds_per_step * (self.total_steps - progress.step)), self._skipped(),
+            errors_in_words("train", self.quantities, since.errors), lr, since.seconds_per_step,
+            since.molecules_per_second, clock(since.seconds_per_step * (self.total_steps - progress.step)),
+            self._skipped(),
         )  # fmt: skip
-
-    def _errors(self, part: str, errors: Sequence[float]) -> str:
-        """``train MAE 0.0041 eV  train force MAE 0.0210 eV/A``."""
-        return "  ".join(
-            f"{part} {quantity.name}MAE {error * quantity.factor:.4f} {quantity.unit}"
-            for quantity, error in zip(self.quantities, errors, strict=True)
-        )
-
-    def _columns(self, part: str, errors: Sequence[float]) -> dict[str, float]:
-        """The same as columns of metrics.csv."""
-        return {f"{part}_{quantity.key}": error for quantity, error in zip(self.quantities, errors, strict=True)}
 
     def _skipped(self) -> str:
         """What a line of the log says about the loss scale."""
@@ -275,18 +266,19 @@ class Trainer:
             "epoch": progress.epoch,
             "step": progress.step,
             "train_loss": meter.loss,
-            **self._columns("train", meter.errors),
+            **error_columns("train", self.quantities, meter.errors),
             "lr": lr,
             "seconds": seconds,
             "molecules_per_second": meter.molecules / seconds,
-            **self._columns("valid", score.errors),
+            **error_columns("valid", self.quantities, score.errors),
         }
         progress.history.append(row)
         self._write_history()
         log.info(
             "epoch %d/%d  train loss %.5f  %s  %s%s  lr %.2e  %.1f s  ETA %s%s",
-            progress.epoch, self.recipe.epochs, row["train_loss"], self._errors("train", meter.errors),
-            self._errors("valid", score.errors), " (best)" if better else "", lr, seconds,
+            progress.epoch, self.recipe.epochs, row["train_loss"],
+            errors_in_words("train", self.quantities, meter.errors),
+            errors_in_words("valid", self.quantities, score.errors), " (best)" if better else "", lr, seconds,
             clock(seconds * (self.recipe.epochs - progress.epoch)), self._skipped(),
         )  # fmt: skip
         if better:
@@ -355,3 +347,9 @@ class Trainer:
         if self.progress.position and then["batch_size"] != now["batch_size"]:  # data, split and seed are the same
             log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
+        if self.progress.sums and len(self.progress.sums) != len(self.meter.sums):  # without counts
+            log.info(
+                "the checkpoint is of an older version: train errors and speed of epoch %d are those from here on",
+                self.progress.epoch + 1,
+            )
+            self.progress.sums, self.progress.seconds = [], 0.0

@@ -28,7 +28,7 @@ class LossError(ArithmeticError):
 
 
 class Rate(NamedTuple):
-    """Means since the last line of the log: loss (standardised), MAE of each quantity in its unit, and speed."""
+    """Means since the last line of the log: loss (standardised), MAE of each term in its unit, and speed."""
 
     loss: float
     errors: list[float]
@@ -43,19 +43,23 @@ class Meter:
 
     Args:
         scale: unit of the target per standardised unit.
-        quantities: how many mean absolute errors a step returns.
+        terms: of the loss, whose mean absolute errors a step returns.
         names: what the log calls the molecules of some rows.
+
+    Attributes:
+        sums: of the epoch: steps, structures, loss times structures, and of each term the absolute errors and then the
+            count of the numbers that they were measured on.
     """
 
-    def __init__(self, scale: float, quantities: int, names: Callable[[np.ndarray], str]):
-        self.scale, self.quantities, self.names = scale, quantities, names
+    def __init__(self, scale: float, terms: int, names: Callable[[np.ndarray], str]):
+        self.scale, self.terms, self.names = scale, terms, names
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.begin_epoch(())
 
     def begin_epoch(self, sums: Sequence[float]) -> None:
-        """Start at the sums of steps, molecules, loss and errors that the epoch already has; empty means none."""
-        self.waiting: list[tuple[tuple[Tensor, ...], np.ndarray]] = []
-        self.sums = np.array(sums or [0.0] * (3 + self.quantities), np.float64)
+        """Start at the sums that the epoch already has; empty means none."""
+        self.waiting: list[tuple[tuple[Tensor, ...], np.ndarray, np.ndarray]] = []
+        self.sums = np.array(sums or [0.0] * (3 + 2 * self.terms), np.float64)
         self.at_last_line = self.sums.copy()
         self.time_of_last_line = time.perf_counter()
 
@@ -66,17 +70,27 @@ class Meter:
 
     @property
     def errors(self) -> list[float]:
-        """Mean absolute error of each quantity so far, in its unit; batches weigh as much as they have molecules."""
-        return (self.sums[3:] / (self.sums[1] or np.nan) * self.scale).tolist()
+        """Mean absolute error of each term so far over all numbers that are known, in its unit; NaN where none is."""
+        return self._errors(self.sums)
+
+    def _errors(self, sums: np.ndarray) -> list[float]:
+        errors, counts = sums[3 : 3 + self.terms], sums[3 + self.terms :]
+        return (errors / np.where(counts, counts, np.nan) * self.scale).tolist()
 
     @property
     def molecules(self) -> int:
         """Molecules so far."""
         return int(self.sums[1])
 
-    def add(self, result: tuple[Tensor, ...], rows: np.ndarray) -> None:
-        """Keep what a step returned for a batch of rows; nothing waits for the device here."""
-        self.waiting.append((result, rows))
+    def add(self, result: tuple[Tensor, ...], counts: Sequence[int], rows: np.ndarray) -> None:
+        """Keep what a step returned for a batch of rows; nothing waits for the device here.
+
+        Args:
+            result: loss, mean absolute error of each term, and whether the step was made.
+            counts: how many numbers of each term the whole batch has.
+            rows: of the whole batch.
+        """
+        self.waiting.append((result, np.array(counts, np.float64), rows))
 
     def collect(self, step: int) -> None:
         """Fetch what is waiting.
@@ -88,7 +102,7 @@ class Meter:
             LossError: a step was not finite.
         """
         waiting, self.waiting = self.waiting, []
-        for position, ((loss, errors, finite), rows) in enumerate(waiting):
+        for position, ((loss, errors, finite), counts, rows) in enumerate(waiting):
             value = float(loss.asnumpy())
             number = step - len(waiting) + position + 1
             if not float(finite.asnumpy()):
@@ -99,7 +113,8 @@ class Meter:
                     steps_back=len(waiting) - position,
                 )
             self._report_explosion(number, value, rows)
-            self.sums += (1, len(rows), value * len(rows), *(errors.asnumpy().astype(np.float64) * len(rows)))
+            sums = errors.asnumpy().astype(np.float64) * counts
+            self.sums += (1, len(rows), value * len(rows), *sums, *counts)
 
     def _report_explosion(self, step: int, value: float, rows: np.ndarray) -> None:
         usual = float(np.median(self.recent)) if len(self.recent) >= FEWEST else np.inf
@@ -114,9 +129,9 @@ class Meter:
         """Means since the last call, or since the start of the epoch."""
         self.collect(step)
         now = time.perf_counter()
-        steps, molecules, loss, *errors = (self.sums - self.at_last_line).tolist()
+        sums = self.sums - self.at_last_line
+        steps, molecules, loss = sums[:3].tolist()
         seconds = now - self.time_of_last_line
         self.at_last_line, self.time_of_last_line = self.sums.copy(), now
         divisor = molecules or np.nan  # all of them may have been skipped
-        scaled = [error / divisor * self.scale for error in errors]
-        return Rate(loss / divisor, scaled, seconds / max(steps, 1.0), molecules / seconds)
+        return Rate(loss / divisor, self._errors(sums), seconds / max(steps, 1.0), molecules / seconds)

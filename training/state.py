@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -48,7 +48,8 @@ class Quantity(NamedTuple):
 
     Attributes:
         name: what the log puts before MAE, empty or ``force ``.
-        key: what the columns of metrics.csv are called: ``mae`` or ``force_mae``, in eV and eV/Angstrom.
+        key: what the columns of metrics.csv are called: ``mae``, ``force_mae`` or ``stress_mae``, in the unit of the
+            target, in eV/Angstrom and in eV/Angstrom^3.
         unit: that the log shows.
         factor: so many of them in the project's unit.
     """
@@ -59,11 +60,24 @@ class Quantity(NamedTuple):
     factor: float = 1.0
 
 
+def errors_in_words(part: str, quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
+    """``train energy MAE 4.1000 meV  train force MAE 21.0000 meV/A``."""
+    return "  ".join(
+        f"{part} {quantity.name}MAE {error * quantity.factor:.4f} {quantity.unit}"
+        for quantity, error in zip(quantities, errors, strict=True)
+    )
+
+
+def error_columns(part: str, quantities: Sequence[Quantity], errors: Sequence[float]) -> dict[str, float]:
+    """The same as columns of metrics.csv."""
+    return {f"{part}_{quantity.key}": error for quantity, error in zip(quantities, errors, strict=True)}
+
+
 class Score(NamedTuple):
     """How good a model is on the validation molecules.
 
     Attributes:
-        value: what the best model has least of: the MAE, with forces the sum of both weighted as in the loss.
+        value: what the best model has least of: the MAE, of several quantities their sum weighted as in the loss.
         errors: MAE of each quantity in its unit.
     """
 

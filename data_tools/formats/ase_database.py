@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.formats.label_keys import FORCES, LABELS, NO_KEYS, absent
+from data_tools.formats.label_keys import FORCES, NO_KEYS, absent
 from data_tools.graph import DataError, StructureTable
 from data_tools.labels.targets import TARGETS
 from data_tools.progress_bar import track
@@ -38,6 +38,7 @@ from data_tools.units import LENGTH_UNITS, factor_to
 SQLITE_MAGIC = b"SQLite format 3\x00"
 COLUMNS = ("id", "numbers", "positions", "pbc", "energy", "forces", "key_value_pairs", "data")
 UNFINISHED = ("-journal", "-wal")  # what lies beside a database that is being written
+LABELS = (*TARGETS, FORCES)  # of molecules
 ENERGY, TOTAL_ENERGY, ATOMIC_FORCES = "energy", "total_energy", "atomic_forces"
 PROPERTY_UNITS, DISTANCE_UNIT = "_property_unit_dict", "_distance_unit"
 ARRAY = "__ndarray__"

@@ -1,14 +1,14 @@
 """Extended xyz through ASE: structures, cells where periodic, and every numeric label of the frames and the atoms.
 
-Labels are taken to be in the units of ASE (eV, Angstrom).  The text is cut into frames here and each is checked, so
-that an error names its line and no frame is lost: ASE stops at a blank line without a word.  Frames without
-``Properties``, ``Lattice`` or keys with numbers are plain ones, whose comment is a name.
+Labels are taken to be in the units of ASE (eV, Angstrom); ``stress_labels`` reads stresses and virials.  The
+text is cut into frames here and each is checked, so that an error names its line and no frame is lost: ASE stops at a
+blank line without a word.  Frames without ``Properties``, ``Lattice`` or keys with numbers are plain ones, whose
+comment is a name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_tools.formats.ase_frames import AS_WRITTEN, read_with_ase
 from data_tools.formats.label_keys import FORCES, NO_KEYS, label_of, rename
+from data_tools.formats.stress_labels import STRESS, VIRIAL, stress_of_frame
 from data_tools.formats.xyz_format import Frame, element_of, isotope_note, plain_structure
 from data_tools.graph import DataError, Structure, StructureTable
 from data_tools.qm9 import origin_of
-from data_tools.source_files import describe_source, one_line, shown
+from data_tools.source_files import describe_source, shown
 from data_tools.tables import ELEMENTS, LARGEST_COORDINATE, table_of_structures
 
 DECLARED = re.compile(r"(?<!\w)(?:Properties|Lattice)\s*=")
@@ -29,8 +31,6 @@ PROPERTIES = re.compile(r"""(?<!\w)Properties\s*=\s*("[^"]*"|'[^']*'|\S+)""")
 POSITIONS = re.compile(r"(?:^|:)pos(?:itions)?:[RI]:3(?::|$)")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 KEY_AND_VALUE = re.compile(r"[A-Za-z_]\w*=(\S+)")
-#: values that stop ASE: lists of several lengths, which it writes itself, and a stress of six numbers
-UNREADABLE = re.compile(r"""(?<!\w)(?:(\w+)="_JSON (?:[^"\\]|\\.)*"|(stress|virial)=(?:"[^"]*"|'[^']*'|\S+))""")
 DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 SYMBOL_COLUMNS = {"species", "symbols"}
 MOST_COLUMNS = 1000
@@ -74,7 +74,7 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
     """
     extended = [is_extended(frame.comment) for frame in frames]
     prepared = [_prepared(path, frame) for frame, one in zip(frames, extended, strict=True) if one]
-    read = iter(_read_with_ase(path, prepared))
+    read = iter(read_with_ase(path, prepared))
     structures: list[Structure] = []
     labels: list[Labels] = []
     indices: list[Any] = []  # gdb indices, or whatever stands there
@@ -86,9 +86,14 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
             continue
         atoms = next(read)
         name = f"frame {row}" if DECLARED.search(frame.comment) else frame.comment.strip()
+        tensors = {key: atoms.info.pop(key + AS_WRITTEN) for key in (STRESS, VIRIAL) if key + AS_WRITTEN in atoms.info}
         structures.append(_structure_of(path, str(atoms.info.get("name", name)), atoms))
         labels.append(_labels_of(atoms, keys))
-        _refuse_text(path, atoms, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *keys.values()})
+        values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
+        _refuse_text(path, values | tensors, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *tensors, *keys.values()})
+        if keys.get(STRESS, STRESS) == STRESS:
+            stress = stress_of_frame(path, frame.line + 1, tensors, structures[-1].cell)
+            labels[-1].of_frame.update({} if stress is None else {STRESS: stress[None]})
         indices.append(atoms.info.get("gdb_index"))
     sizes = [len(structure.numbers) for structure in structures]
     of_structures, of_atoms, ragged = _merge_all(path, frames, labels, sizes, keys)
@@ -174,69 +179,6 @@ def _prepared(path: Path, frame: Frame) -> Frame:
     return frame._replace(comment=frame.comment.replace("species:I:1", DEFAULT_PROPERTIES[:11]), atoms=atoms)
 
 
-def _read_with_ase(path: Path, frames: list[Frame]) -> list[Any]:
-    """The frames as ``ase.Atoms``, one each.
-
-    Raises:
-        DataError: with the line that ASE cannot read.
-    """
-    if not frames:
-        return []
-    try:
-        read = _ase_read(frames)
-    except Exception as error:
-        raise DataError(_explained(path, frames, error)) from None
-    if len(read) != len(frames):
-        raise DataError(
-            f"{path}: expected {len(frames)} frames of extended xyz, ASE reads {len(read)}; divide the file behind "
-            f"line {frames[min(len(read), len(frames) - 1)].line - 1}"
-        )
-    return read
-
-
-def _ase_read(frames: list[Frame]) -> list[Any]:
-    import ase.io  # noqa: PLC0415  (heavy)
-
-    text = "".join(
-        "\n".join((str(len(frame.atoms)), frame.comment, *frame.atoms, *frame.vectors, "")) for frame in frames
-    )
-    return list(ase.io.read(io.StringIO(text), index=":", format="extxyz", properties_parser=_parse_comment))
-
-
-def _parse_comment(comment: str) -> dict[str, Any]:
-    """Keys and values as ASE parses them; where it cannot, without those that it may fail at and nobody asks for."""
-    from ase.io.extxyz import key_val_str_to_dict  # noqa: PLC0415  (heavy)
-
-    try:
-        return key_val_str_to_dict(comment)
-    except ValueError:
-        return key_val_str_to_dict(UNREADABLE.sub(lambda found: f'{found[1] or found[2]}_not_read="?"', comment))
-
-
-def _explained(path: Path, frames: list[Frame], error: Exception) -> str:
-    """The message for what ASE refuses, with the line of the first frame that it refuses alone."""
-    where = ""
-    for frame in frames:
-        if (reason := _refusal(frame)) is None:
-            continue
-        alone = (frame._replace(atoms=[line], vectors=[]) for line in frame.atoms)
-        refused = [_refusal(one) is not None for one in alone]
-        atom = refused.index(True) if True in refused and not all(refused) else None
-        line = frame.line + 1 if atom is None else frame.line + 2 + atom
-        where, error = f" line {line}", reason
-        break
-    words = f"{type(error).__name__}: {one_line(error)[:200]}"
-    return f"{path}: expected extended xyz, ASE cannot read{where} ({words}); correct it"
-
-
-def _refusal(frame: Frame) -> Exception | None:
-    try:
-        _ase_read([frame])
-    except Exception as error:
-        return error
-    return None
-
-
 def _structure_of(path: Path, name: str, atoms: Any) -> Structure:
     sound = (np.abs(atoms.cell.array) <= LARGEST_COORDINATE).all()  # NaN is not
     whole = atoms.pbc.all() and sound and abs(atoms.cell.volume) >= 1e-6
@@ -249,13 +191,12 @@ def _structure_of(path: Path, name: str, atoms: Any) -> Structure:
     return Structure(atoms.numbers.astype(np.int32), atoms.positions, cell, name)
 
 
-def _refuse_text(path: Path, atoms: Any, line: int, names: set[str]) -> None:
+def _refuse_text(path: Path, values: dict[str, Any], line: int, names: set[str]) -> None:
     """A label that is text with a digit in it is a number with something behind it; other text means none.
 
     Raises:
         DataError: such a text.
     """
-    values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
     for name in names & set(values):
         if isinstance(values[name], str) and any(map(str.isdigit, values[name])):
             raise DataError(

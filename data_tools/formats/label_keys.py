@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.formats.spelling import advice, listed, nearest_names
+from data_tools.formats.stress_labels import STRESS, stress_of_table
 from data_tools.graph import DataError, StructureTable
 from data_tools.labels.targets import TARGETS
 from data_tools.source_files import shown
 
 FORCES = "forces"
-LABELS = (*TARGETS, FORCES)
+LABELS = (*TARGETS, FORCES, STRESS)
 NO_KEYS: Mapping[str, str] = {}
 
 
@@ -87,12 +88,14 @@ def label_of(path: Path, table: StructureTable, label: str, name: str) -> np.nda
 
 
 def shape_of_label(path: Path, table: StructureTable, label: str, values: np.ndarray) -> np.ndarray:
-    """Values of a label in the shape it has in a table: (M,) numbers, or (A, 3) forces.
+    """Values of a label in the shape it has in a table: (M,) numbers, (M, 3, 3) stresses, or (A, 3) forces.
 
     Raises:
         DataError: another shape.
     """
     atoms, rows = len(table.numbers), len(table)
+    if label == STRESS and len(values) == rows:
+        return stress_of_table(path, table, values)
     if label == FORCES:
         right = values.shape == (atoms, 3)
     else:
@@ -104,7 +107,8 @@ def shape_of_label(path: Path, table: StructureTable, label: str, values: np.nda
 
 
 def _expected(label: str) -> str:
-    return "three numbers per atom" if label == FORCES else "one number per structure"
+    others = {FORCES: "three numbers per atom", STRESS: "six or nine numbers per structure"}
+    return others.get(label, "one number per structure")
 
 
 def absent(path: Path, label: str, name: str, found: Iterable[str]) -> str:

@@ -39,11 +39,11 @@ def nearest_names(label: str, names: Iterable[str]) -> list[str]:
         plain = ADDED.sub("", words)
         plain = SHORT.get(plain, plain)
         target = re.sub(r"[^a-z0-9]+", "", label)
-        if target in (words, plain) or plain == target.rstrip("s"):
+        if target in (words, plain) or plain == target.removesuffix("s"):
             scores[name] = 2.0
         elif target in re.split(r"[^a-z0-9]+", name.lower()):
             scores[name] = 1.9
-        elif len(target) > 2 and target.rstrip("s") in words:
+        elif len(target) > 2 and target.removesuffix("s") in words:
             scores[name] = 1.0 + len(target) / len(words)
         else:
             scores[name] = difflib.SequenceMatcher(None, target, words[:80]).ratio()

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from data_tools.graph import StructureTable
 from data_tools.tables import name_of_row
@@ -40,7 +41,11 @@ def as_text(words: str) -> str:
 
 
 def frames_text(
-    table: StructureTable, energies: np.ndarray, forces: np.ndarray, outside: Sequence[str] | None = None
+    table: StructureTable,
+    energies: np.ndarray,
+    forces: np.ndarray,
+    stress: np.ndarray | None = None,
+    outside: Sequence[str] | None = None,
 ) -> str:
     """Structures in extended xyz as ASE writes it.
 
@@ -48,6 +53,7 @@ def frames_text(
         table: M structures with A atoms.
         energies: (M,) eV; NaN where there is none, and none is written.
         forces: (A, 3) eV/Angstrom.
+        stress: (M, 3, 3) eV/Angstrom^3, positive in tension; written of crystals only.
         outside: for each structure what of it is outside of what the model has learned; an entry where it is something.
     """
     text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
@@ -58,7 +64,9 @@ def frames_text(
         frame.info["name"] = as_text(name_of_row(table, row))
         if outside is not None and outside[row]:
             frame.info["outside"] = as_text(outside[row])
-        energy = {"energy": float(energies[row])} if np.isfinite(energies[row]) else {}
-        frame.calc = SinglePointCalculator(frame, **energy, forces=forces[atoms])
+        results: dict = {"energy": float(energies[row])} if np.isfinite(energies[row]) else {}
+        if stress is not None and cell is not None:
+            results["stress"] = full_3x3_to_voigt_6_stress(stress[row])
+        frame.calc = SinglePointCalculator(frame, **results, forces=forces[atoms])
         write_extxyz(text, [frame])
     return text.getvalue()

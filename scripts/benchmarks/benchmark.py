@@ -45,8 +45,9 @@ from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
 from training.files import write_text
+from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
-from training.step import Objective, TrainStep, step_arguments, to_tensors
+from training.step import TrainStep, to_tensors
 
 PROFILES: dict[str, dict[str, Any]] = {
     "lite": {"features": 64, "filters": 64, "blocks": 2, "gaussians": 25},
@@ -104,12 +105,13 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
                 model(*arguments[k % len(arguments)]).asnumpy()
     else:
         optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-        train = TrainStep(model, optimizer, Objective("mse", 1.0, float(with_forces)))
+        train = TrainStep(model, optimizer, [Term("energy"), *([Term("forces")] if with_forces else [])])
         known = [{name: int(mask.sum()) for name, mask in batch.masks.items()} for batch in padded]
 
         def step(k: int) -> None:
             batch = k % len(padded)
-            train(*step_arguments(padded[batch], known[batch], 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+            scalars = operator_scalars(k + 1, **LAW)
+            train(*train.layout.arguments(padded[batch], known[batch], 1.0, scalars))[0].asnumpy()
 
     count = 0
 

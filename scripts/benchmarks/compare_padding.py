@@ -41,8 +41,9 @@ from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
 from training.files import write_text
+from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
-from training.step import Objective, TrainStep, compile_count, step_arguments
+from training.step import TrainStep, compile_count
 
 WAYS = ("none", "worst", "buckets")
 CUTOFF = 5.0  # Angstrom
@@ -70,7 +71,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     extra = {"output_init": "orthogonal"} if options.model == "dimenetpp" else {}
     model = build_model(options.model, cutoff=CUTOFF, **extra)
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-    step = TrainStep(model, optimizer, Objective("mae"))
+    step = TrainStep(model, optimizer, [Term("energy", error="mae")])
     times, filled, given, before = [], np.zeros(3), np.zeros(3), 0
     started = time.perf_counter()
     plain = []
@@ -79,7 +80,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
         batch = fitted_batch(packed, rows, allowed, provider(rows))
         known = {name: int(mask.sum()) for name, mask in batch.masks.items()}
         start = time.perf_counter()
-        step(*step_arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
+        step(*step.layout.arguments(batch, known, 1.0, operator_scalars(k + 1, **LAW)))[0].asnumpy()
         times.append(time.perf_counter() - start)
         if compile_count(step) == before:
             plain.append(times[-1])

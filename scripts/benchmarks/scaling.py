@@ -47,8 +47,9 @@ from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES
 from scripts.help_defaults import Defaults
 from training.device import set_up, versions
 from training.files import write_text
+from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
-from training.step import Objective, TrainStep, step_arguments
+from training.step import TrainStep
 
 MOLECULES, STEPS, SHAPES = 4096, 40, 4
 LENGTHS = (1_000, 45_000, 250_000, 1_000_000)  # numbers in an all-reduce
@@ -66,12 +67,12 @@ def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> flo
     """Median over STEPS steps, after each shape has been seen."""
     model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-    step = TrainStep(model, optimizer, Objective("mse"), ranks)
+    step = TrainStep(model, optimizer, [Term("energy")], ranks)
     for ghosts in batches.ghost_batches():
-        step(*step_arguments(ghosts, {"energy": 1}, 1.0, (0.0, 1.0, 0.0)))
+        step(*step.layout.arguments(ghosts, {"energy": 1}, 1.0, (0.0, 1.0, 0.0)))
     seconds = []
     for number, batch in enumerate(batches.epoch(0)):
-        arguments = step_arguments(batch.part, batch.known, 1.0, operator_scalars(number + 1, **LAW))
+        arguments = step.layout.arguments(batch.part, batch.known, 1.0, operator_scalars(number + 1, **LAW))
         started = time.perf_counter()
         step(*arguments)[0].asnumpy()
         seconds.append(time.perf_counter() - started)

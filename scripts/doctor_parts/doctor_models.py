@@ -28,10 +28,11 @@ from models import NEEDS_TRIPLETS, build_model
 from physics.derivatives import EnergyAndForces, HessianProduct, hessian
 from scripts.doctor_parts.doctor_checks import Row, below, guarded, judged, largest_difference
 from training.device import MODES
+from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
-from training.step import Objective, TrainStep, step_arguments, to_tensors
+from training.step import TrainStep, to_tensors
 
-OBJECTIVES = {"energy": Objective("mse", 1.0, 0.0), "energy and forces": Objective("mse", 1.0, 1.0)}
+OBJECTIVES = {"energy": (Term("energy"),), "energy and forces": (Term("energy"), Term("forces"))}
 FRAMES = 2
 LAW = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
 NO_UPDATE = (0.0, 1e-8, 0.0)  # lr', eps' and wd' of a step that only measures
@@ -107,17 +108,17 @@ def ethanol(name: str, dtype: str, frames: int, forces: bool) -> GraphBatch:
     return pad(ragged, budget, cutoff, np.dtype(dtype).type, labels)
 
 
-def try_training(name: str, mode: str, objective: Objective) -> Trial:
+def try_training(name: str, mode: str, terms: tuple[Term, ...]) -> Trial:
     """Two updates, a step that overflows, and measurements of the loss beside the start; float32."""
     ms.set_context(mode=MODES[mode])
     model = model_of(name, "float32")
-    batch = ethanol(name, "float32", FRAMES, objective.force_weight > 0)
+    batch = ethanol(name, "float32", FRAMES, forces=len(terms) > 1)
     known = {target: int(mask.sum()) for target, mask in batch.masks.items()}
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
-    step = TrainStep(model, optimizer, objective, goes_on=True)
+    step = TrainStep(model, optimizer, terms, goes_on=True)
 
     def run(scale: float, scalars: tuple[float, float, float]) -> tuple[float, bool]:
-        loss, _, finite = step(*step_arguments(batch, known, scale, scalars))
+        loss, _, finite = step(*step.layout.arguments(batch, known, scale, scalars))
         return float(loss.asnumpy()), bool(finite.asnumpy())
 
     start = parameters(optimizer)
@@ -158,14 +159,14 @@ def central_difference(function: Callable[[float], np.ndarray | float], step: fl
 def check_training(name: str) -> list[Row]:
     """One train step of a model for each objective, in both modes."""
     rows: list[Row] = []
-    for words, objective in OBJECTIVES.items():
-        rows += guarded(words, partial(training_rows, words, name, objective))
+    for words, terms in OBJECTIVES.items():
+        rows += guarded(words, partial(training_rows, words, name, terms))
     return rows
 
 
-def training_rows(title: str, name: str, objective: Objective) -> list[Row]:
+def training_rows(title: str, name: str, terms: tuple[Term, ...]) -> list[Row]:
     """The rows of one objective of a model."""
-    graph, pynative = (try_training(name, mode, objective) for mode in ("GRAPH", "PYNATIVE"))
+    graph, pynative = (try_training(name, mode, terms) for mode in ("GRAPH", "PYNATIVE"))
     trials = (graph, pynative)
     finite = all(bool(np.isfinite(trial.losses).all()) for trial in trials)
     moved = min(trial.moved for trial in trials)

@@ -207,7 +207,7 @@ def test_missing_forces_are_refused_with_the_nearest_name(tmp_path):
     packed.table.of_structures["energy"] += np.arange(6)
     parts = Split(np.arange(4), np.array([4]), np.array([5]), "made")
     dataset = make_dataset(packed, parts, resolve_task("energy"))
-    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or learn energies alone'):
+    with pytest.raises(DataError, match=r'say --set data\.keys="forces=REF_forces", or set training\.force_weight=0'):
         dataset.standardised(("forces",))
 
 

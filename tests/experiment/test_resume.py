@@ -30,7 +30,7 @@ import os, signal, sys
 place, count, folder, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
 import train
 from pathlib import Path
-from training import checkpoint, loop
+from training import checkpoint, loop, objective
 
 def deadly(function, when=lambda *arguments: True, after=False):
     left = [count]
@@ -44,7 +44,7 @@ def deadly(function, when=lambda *arguments: True, after=False):
 
 NUMBER = signal.SIGTERM if place == "stop" else signal.SIGKILL
 if place in ("before a step", "stop"):
-    loop.step_arguments = deadly(loop.step_arguments)
+    objective.Layout.arguments = deadly(objective.Layout.arguments)
 elif place == "half a checkpoint":  # its bytes are written, but it has no name yet
     checkpoint.os.fsync = deadly(os.fsync)
 elif place == "between two names":  # the last checkpoint has its older name, the new one has none

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from helpers import CASES, TOLERANCES, Bench, assert_close, build, make_batch, molecule, molecules
 from mindspore import Tensor, nn
-from mindspore import dtype as mstype
 
-from data_tools.graph import Budget, Labels, Structure
+from data_tools.graph import Budget, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import build_model
 from physics.derivatives import (
@@ -20,16 +19,16 @@ from physics.derivatives import (
     EnergyAndForces,
     HessianProduct,
     hessian,
+    observables,
     replicate,
-    with_slope,
 )
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import convert
 from training import checkpoint
 from training.device import MODES
-from training.losses import LOSSES
+from training.objective import Term
 from training.optimizer import AdamW
-from training.step import Objective, TrainStep, compile_count, step_arguments, to_tensors
+from training.step import TrainStep, compile_count, to_tensors
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -69,13 +68,13 @@ def test_nothing_is_computed_where_compilation_is_switched_off(monkeypatch):
         EnergyAndForces(model)(*to_tensors(make_batch(molecules(), CASE.cutoff).inputs))
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
     with pytest.raises(DerivativeError, match="unset it"):
-        TrainStep(model, optimizer, Objective("mse", 1.0, 1.0))
+        TrainStep(model, optimizer, [Term("energy"), Term("forces")])
 
 
 def test_energies_of_a_compiled_slope_can_be_differentiated():
     """The has_aux outputs of value_and_grad would have no gradient, and a constant weight would make them zero."""
     model = build(CASE)
-    derive = with_slope(model)
+    derive = observables(model, ("energy", "forces"))
 
     def total(*inputs):
         return derive(*inputs)[0].sum()
@@ -263,63 +262,6 @@ def test_third_derivatives(mode):
         losses.append(at(budget)[0])
     slope = sum(float((gradient * change).sum()) for gradient, change in zip(gradients, direction, strict=True))
     assert_close(np.array((losses[0] - losses[1]) / 2e-5), np.array(slope), "differences")
-
-
-# --- the train step ---------------------------------------------------------------------------------------------------
-
-
-def batch_of_frames():
-    """Three molecules with energies and forces; of the last one nothing but two components of the forces is known."""
-    random = np.random.default_rng(0)
-    structures = molecules()
-    atoms = sum(len(structure.numbers) for structure in structures)
-    labels, forces = random.normal(size=3), random.normal(size=(atoms, 3))
-    labels[2] = np.nan
-    forces[-12:] = np.nan
-    forces[-1, :2] = (0.3, -0.2)
-    graphs = join([build_graph(structure, CASE.cutoff) for structure in structures])
-    of_batch = Labels({"energy": labels}, {"forces": forces})
-    return pad(graphs, Budget(26, 212, 0, 4), CASE.cutoff, np.float64, of_batch), labels, forces
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_train_step_on_energies_and_forces(loss, mode):
-    """Loss and errors against NumPy; the gradient, through energies and through forces, against differences."""
-    ms.set_context(mode=MODES[mode])
-    model = build(CASE)
-    optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
-    step = TrainStep(model, optimizer, Objective(loss, 0.7, 0.4))
-    batch, labels, forces = batch_of_frames()
-    known = {"energy": 2, "forces": int(np.isfinite(forces).sum())}
-    arguments = step_arguments(batch, known, 4.0, (0.0, 1.0, 0.0))
-    values, found_forces = EnergyAndForces(model)(*to_tensors(batch.inputs))
-
-    def expected():
-        values, found = EnergyAndForces(model)(*to_tensors(batch.inputs))
-        wrong = values.asnumpy()[:2] - labels[:2], (found.asnumpy()[: len(forces)] - forces)[np.isfinite(forces)]
-        laws = {
-            "mse": np.square,
-            "mae": np.abs,
-            "huber": lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5),
-        }
-        terms = [float(laws[loss](part).mean()) for part in wrong]
-        return 0.7 * terms[0] + 0.4 * terms[1], [float(np.abs(part).mean()) for part in wrong]
-
-    assert values.dtype == found_forces.dtype == mstype.float64
-    vector = Compiled(model, step.gradient_loss_errors)(*arguments[:-3]).asnumpy()
-    gradient, found_loss, errors = vector[: step.weights], vector[step.weights], vector[step.weights + 1 :]
-    value, absolute = expected()
-    assert_close(np.array([found_loss, *errors]), np.array([value, *absolute]), "modes")
-    random, before = np.random.default_rng(2), [weight.asnumpy().copy() for weight in optimizer.weights]
-    direction = [random.normal(size=weight.shape) for weight in before]
-    losses = []
-    for sign in (1, -1):
-        for weight, old, change in zip(optimizer.weights, before, direction, strict=True):
-            weight.set_data(Tensor(old + sign * 1e-6 * change))
-        losses.append(expected()[0])
-    slope = float(gradient @ np.concatenate([change.reshape(-1) for change in direction]))
-    assert_close(np.array((losses[0] - losses[1]) / 2e-6), np.array(slope), "differences")
 
 
 def test_no_tolerance_hides_anything():

@@ -23,7 +23,7 @@ from scripts.doctor_parts import doctor_checks, doctor_derivatives, doctor_model
 from scripts.doctor_parts.doctor_checks import KNOWN, OK, WRONG, Row
 from scripts.doctor_parts.doctor_derivatives import check_operators, check_single_precision
 from scripts.doctor_parts.doctor_operators import Operator, operators
-from training import step
+from training import objective
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -345,7 +345,7 @@ def test_steps_that_change_nothing_or_too_much(toy, monkeypatch):
 def test_a_loss_whose_energies_are_not_differentiated(toy, monkeypatch):
     """The auxiliary outputs of ``value_and_grad`` pass no gradient on, and nobody is told."""
 
-    def with_slope(model):
+    def auxiliary(model, wanted):
         def total(*inputs):
             energies = model(*inputs)
             return energies.sum(), energies
@@ -354,13 +354,13 @@ def test_a_loss_whose_energies_are_not_differentiated(toy, monkeypatch):
 
         def function(*inputs):
             (_, energies), slope = derive(*inputs)
-            return energies, slope
+            return energies, -slope
 
         return function
 
     toy("")
     assert wrong_rows("toy", "energy and forces") == set()
-    monkeypatch.setattr(step, "with_slope", with_slope)
+    monkeypatch.setattr(objective, "observables", auxiliary)
     assert wrong_rows("toy", "energy and forces") >= GRADIENTS
 
 

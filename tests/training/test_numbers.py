@@ -12,9 +12,9 @@ from tiny_runs import MINI, light, options, read_rows, small_run
 import train
 from experiment.evaluation.evaluator import Predictions
 from training import checkpoint as checkpoints
-from training import loop
 from training.loss_scale import LossScale
 from training.meter import EXPLOSION, FEWEST, LossError, Meter
+from training.objective import Layout
 
 MODES = ("GRAPH", "PYNATIVE")
 EPOCHS = 2  # of two steps each
@@ -22,16 +22,16 @@ EPOCHS = 2  # of two steps each
 
 def poison(monkeypatch, bad_step, last=None):
     """Let the labels of a step, or of all from it to the last, be NaN, as a fault of data or hardware would."""
-    whole = loop.step_arguments
+    whole = Layout.arguments
     steps = iter(range(1, 1000))
 
-    def poisoned(*given):
-        arguments = list(whole(*given))
+    def poisoned(layout, *given):
+        arguments, label = list(whole(layout, *given)), layout.place["energy"]
         if bad_step < next(steps) <= (last or bad_step) + 1:  # the first call compiles
-            arguments[-7] = Tensor(np.full(arguments[-7].shape, np.nan, np.float32))
+            arguments[label] = Tensor(np.full(arguments[label].shape, np.nan, np.float32))
         return tuple(arguments)
 
-    monkeypatch.setattr(loop, "step_arguments", poisoned)
+    monkeypatch.setattr(Layout, "arguments", poisoned)
 
 
 def state_of(file):
@@ -126,7 +126,7 @@ def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
     monkeypatch.setattr("training.meter.log.warning", lambda words, *values: said.append(words % values))
     meter = Meter(1.0, 1, lambda rows: f"rows {rows.tolist()}")
     for loss in (*np.linspace(1.0, 2.0, FEWEST), 1.4 * EXPLOSION, 1.6 * EXPLOSION):
-        meter.add(*results(loss), np.array([4, 7]))
+        meter.add(*results(loss), [2], np.array([4, 7]))
     meter.collect(FEWEST + 2)
     (line,) = said
     assert f"the loss of step {FEWEST + 2} is 32, 21 times" in line and "rows [4, 7]" in line
@@ -134,14 +134,14 @@ def test_a_loss_that_explodes_is_reported_with_its_molecules(monkeypatch):
 
 def test_a_loss_whose_gradient_is_not_finite_says_so():
     meter = Meter(1.0, 1, lambda rows: "gdb 1")
-    meter.add(*results(1.0), np.array([0]))
-    meter.add(*results(2.0, finite=0.0), np.array([1]))
-    meter.add(*results(2.0, finite=0.0), np.array([2]))
+    meter.add(*results(1.0), [1], np.array([0]))
+    meter.add(*results(2.0, finite=0.0), [1], np.array([1]))
+    meter.add(*results(2.0, finite=0.0), [1], np.array([2]))
     with pytest.raises(
         LossError, match=r"the loss of step 9 is 2 but its gradient is not finite; its batch: gdb 1"
     ) as raised:
         meter.collect(10)
-    assert raised.value.steps_back == 2 and meter.sums.tolist() == [1, 1, 1, 1]
+    assert raised.value.steps_back == 2 and meter.sums.tolist() == [1, 1, 1, 1, 1]
 
 
 def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_written(

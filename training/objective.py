@@ -1,0 +1,152 @@
+"""What a train step makes small, as data: a tuple of terms, and where each tensor of a step stands.
+
+    loss = sum_k weight_k (1 / n_k) sum error_k(prediction_k - target_k)
+
+The inner sum runs over the numbers of term k that are known: structures for energies, components for forces, stress
+and products with Hessians.  n_k counts them in the whole batch, over all processes, so that the sums over the
+processes are means over the batch however many structures each of them holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from mindspore import Tensor, ops
+from mindspore import dtype as mstype
+
+from data_tools.graph import GraphBatch, GraphInputs
+from physics.derivatives import observables
+from training.losses import ERRORS, absolute_error, masked_sum
+
+#: quantity of a term: the observable that predicts it
+OBSERVED = {"energy": "energy", "forces": "forces", "stress": "virial", "hessian_product": "hessian_product"}
+VOLUME = "volume"  # of each structure, Angstrom^3: divides a virial
+OF_OPTIMIZER = ("lr", "epsilon", "weight decay")
+
+
+class Term(NamedTuple):
+    """One summand of the loss.
+
+    Attributes:
+        quantity: what is compared, of ``OBSERVED``; its target in a batch has the same name.  ``energy`` is the value
+            of a structure, whatever the target of the run is.
+        weight: of the mean error.
+        error: one of ``losses.LOSSES``.
+    """
+
+    quantity: str
+    weight: float = 1.0
+    error: str = "mse"
+
+
+class Layout:
+    """Where each tensor of a step stands in its arguments; nothing else knows a position.
+
+    The ten graph inputs, the probe field where a term needs one, the volumes where a term needs them, the values and
+    the mask of each term, the count of each term, the loss scale, and lr', eps', wd' of the optimiser.
+
+    Args:
+        terms: of the objective, each quantity once.
+
+    Attributes:
+        terms: of the objective.
+        place: name of a tensor to its position: ``forces``, ``forces mask``, ``forces count``, ``loss scale``, ...
+        of_model: how many tensors, the first, the observables are computed from.
+        of_loss: how many tensors, the first, loss and gradient are computed from.
+
+    Raises:
+        ValueError: no terms, one that is not in the table, or one twice.
+    """
+
+    def __init__(self, terms: Sequence[Term]):
+        self.terms = tuple(terms)
+        quantities = [term.quantity for term in self.terms]
+        if not quantities or len(set(quantities)) < len(quantities) or set(quantities) - set(OBSERVED):
+            raise ValueError(f"terms {quantities}: expected some of {', '.join(OBSERVED)}, each once")
+        probes = ["probes"] if "hessian_product" in quantities else []
+        volumes = [VOLUME] if "stress" in quantities else []
+        values = [name for quantity in quantities for name in (quantity, f"{quantity} mask")]
+        counts = [f"{quantity} count" for quantity in quantities]
+        names = [*GraphInputs._fields, *probes, *volumes, *values, *counts, "loss scale", *OF_OPTIMIZER]
+        self.place = {name: position for position, name in enumerate(names)}
+        self.of_model = len(GraphInputs._fields) + len(probes)
+        self.of_loss = len(names) - len(OF_OPTIMIZER)
+
+    def arguments(
+        self, batch: GraphBatch, known: Mapping[str, int], scale: float, scalars: Sequence[float]
+    ) -> tuple[Tensor, ...]:
+        """The arguments of a step.
+
+        Args:
+            batch: this process's part, with a target for each term.
+            known: how many numbers of each target the whole batch has.
+            scale: the loss scale.
+            scalars: lr', eps' and wd' of the optimiser.
+        """
+        arrays: dict[str, Any] = dict(zip(GraphInputs._fields, batch.inputs, strict=True))
+        arrays |= {"probes": batch.probes, VOLUME: batch.targets.get(VOLUME)}
+        for quantity, *_ in self.terms:
+            arrays[quantity], arrays[f"{quantity} mask"] = batch.targets[quantity], batch.masks[quantity]
+            arrays[f"{quantity} count"] = _number(max(1, known[quantity]))  # a batch without labels has no divisor
+        arrays["loss scale"] = _number(scale)
+        arrays |= {name: _number(value) for name, value in zip(OF_OPTIMIZER, scalars, strict=True)}
+        return tuple(Tensor.from_numpy(arrays[name]) for name in self.place)
+
+
+def _number(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Callable[..., Any]:
+    """The loss of a model, for use inside a compiled function.
+
+    Args:
+        model: graph inputs to (G,) values.
+        layout: of the arguments.
+        dtype: of the model.
+
+    Returns:
+        the first ``layout.of_loss`` arguments of a step to the scaled loss, and to a vector (1 + terms,) of the loss
+        and the mean absolute error of each term.
+    """
+    terms, place, of_model = layout.terms, layout.place, layout.of_model
+    observe = observables(model, [OBSERVED[term.quantity] for term in terms])
+    compared = tuple(_comparison(term, place, dtype) for term in terms)
+    scale = place["loss scale"]
+
+    def forward(*arguments):
+        found = observe(*arguments[:of_model])
+        loss, error = compared[0](found[0], arguments)
+        errors: tuple = (error,)
+        for k in range(1, len(compared)):
+            more, error = compared[k](found[k], arguments)
+            loss = loss + more
+            errors = (*errors, error)
+        return loss * arguments[scale], ops.stack((loss, *errors))
+
+    return forward
+
+
+def _comparison(term: Term, place: Mapping[str, int], dtype: mstype.Type) -> Callable[..., Any]:
+    """What a term observes and the arguments of a step to its share of the loss and its mean absolute error."""
+    value, mask, count = (place[f"{term.quantity}{part}"] for part in ("", " mask", " count"))
+    error, volume = ERRORS[term.error], place.get(VOLUME, 0)
+    is_stress = term.quantity == "stress"
+    weight = Tensor(term.weight, dtype)  # a Python float is rounded to float32 even beside float64 tensors
+
+    def compare(prediction, arguments):
+        if is_stress:
+            prediction = stress_of(prediction, arguments[volume])
+        label, counted, known = arguments[value], arguments[mask], arguments[count]
+        loss = masked_sum(error(prediction, label), counted) / known
+        return weight * loss, masked_sum(absolute_error(prediction, label), counted) / known
+
+    return compare
+
+
+def stress_of(virial: Tensor, volume: Tensor) -> Tensor:
+    """Stress -W / V (G, 3, 3), positive in tension; what has no volume, as molecules and ghosts, is divided by 1."""
+    positive = volume > 0
+    return -virial / ops.select(positive, volume, ops.OnesLike()(volume)).reshape(-1, 1, 1)
