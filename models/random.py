@@ -25,7 +25,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from models.running import OF_STEP
 
 WORD = 4096  # values of a number
 ROUNDS = 6
@@ -44,12 +43,12 @@ class RandomWords(nn.Cell):
     """Random whole numbers from 0 to 4095, other ones for each key.
 
     Attributes:
-        key: (1 + ROUNDS,) float32; ``set_keys`` gives it.
+        key_of_step: (1 + ROUNDS,) float32; ``set_keys`` gives it.
     """
 
     def __init__(self):
         super().__init__()
-        self.key = Parameter(Tensor(np.zeros(1 + ROUNDS, np.float32)), name=f"key{OF_STEP}", requires_grad=False)
+        self.key_of_step = Parameter(Tensor(np.zeros(1 + ROUNDS, np.float32)), name="key_of_step", requires_grad=False)
         self.floor, self.split = ops.Floor(), ops.Unstack()
         self.word, self.inverse = Tensor(np.float32(WORD)), Tensor(np.float32(1 / WORD))
         self.middle = Tensor(np.float32(1 / 64))
@@ -57,7 +56,7 @@ class RandomWords(nn.Cell):
     def construct(self, like: Tensor) -> Tensor:
         """Any tensor, of which only the shape is used, to as many numbers, float32."""
         count = _count((like.size + 1) // 2)
-        keys = self.split(self.key)
+        keys = self.split(self.key_of_step)
         left = self.floor(count * self.inverse)
         right = self.modulo(count - left * self.word + keys[0])
         for number in range(ROUNDS):
@@ -116,4 +115,4 @@ def set_keys(layers: Sequence[RandomWords], seed: int, step: int, rank: int = 0)
         rank: of the process.
     """
     for number, layer in enumerate(layers):
-        layer.key.set_data(Tensor(key_of(seed, step, rank, number)))
+        layer.key_of_step.set_data(Tensor(key_of(seed, step, rank, number)))

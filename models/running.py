@@ -30,7 +30,7 @@ class RunningMean(nn.Cell):
 
     Attributes:
         value: m; part of every checkpoint.
-        observed: s of the last training step.
+        observed_of_step: s of the last training step.
     """
 
     def __init__(self, start: np.ndarray, share: float):
@@ -39,10 +39,10 @@ class RunningMean(nn.Cell):
             raise ValueError(f"share {share}: expected more than 0 and at most 1")
         self.share = share
         self.value = Parameter(Tensor(start), name="value", requires_grad=False)
-        self.observed = Parameter(Tensor(start), name=f"observed{OF_STEP}", requires_grad=False)
+        self.observed_of_step = Parameter(Tensor(start), name="observed_of_step", requires_grad=False)
 
     def construct(self, statistic: Tensor) -> Tensor:
         """What to normalise with: the statistic itself in training, m in evaluation; of m's shape."""
         if not self.training:
             return to_type(self.value, statistic.dtype)
-        return ops.depend(statistic, ops.assign(self.observed, to_type(statistic, self.observed.dtype)))
+        return ops.depend(statistic, ops.assign(self.observed_of_step, to_type(statistic, self.value.dtype)))

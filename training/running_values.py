@@ -25,7 +25,7 @@ class RunningValues(nn.Cell):
         super().__init__(auto_prefix=False)
         cells = running_means(model)
         self.values = ParameterTuple([cell.value for cell in cells])
-        self.notes = ParameterTuple([cell.observed for cell in cells])
+        self.notes = ParameterTuple([cell.observed_of_step for cell in cells])
         self.ends = tuple(itertools.accumulate(value.size for value in self.values))
         self.starts = (0, *self.ends[:-1])
         self.size = self.ends[-1]

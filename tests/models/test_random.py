@@ -36,7 +36,7 @@ def draw():
     words, like = RandomWords(), Tensor(np.zeros(SHAPE, np.float32))
 
     def numbers(seed=0, step=1, rank=0, layer=0):
-        words.key.set_data(Tensor(key_of(seed, step, rank, layer)))
+        words.key_of_step.set_data(Tensor(key_of(seed, step, rank, layer)))
         return words(like).asnumpy().astype(np.int64)
 
     return numbers
@@ -47,7 +47,7 @@ def test_the_numbers_are_those_of_the_law(mode, shape):
     words = RandomWords()
     for step in (1, 2, 2**31 - 1):
         key = key_of(3, step, 1, 2)
-        words.key.set_data(Tensor(key))
+        words.key_of_step.set_data(Tensor(key))
         found = words(Tensor(np.zeros(shape, np.float32))).asnumpy()
         np.testing.assert_array_equal(found, law(found.size, key).reshape(shape))
         assert found.dtype == np.float32
