@@ -25,16 +25,18 @@ from typing import NoReturn
 from cloud.job import Job
 from cloud.options import enter_job, use_for_training
 from configs.loading import ConfigError, config_to_yaml
+from configs.rules import check_rules
 from configs.schema import Config
 from data_tools.labels.splits import Split, save_split
 from data_tools.source_files import sha256_of
 from experiment import provenance
 from experiment.command_line import exit_code
-from experiment.data import resolve_task
+from experiment.data import dataset_of, open_packed, resolve_task
 from experiment.evaluation.evaluator import Evaluator
 from experiment.model import build_single
 from experiment.provenance import Command, command_of
 from experiment.report import describe, report
+from experiment.resolve import resolve
 from experiment.results import write_metrics
 from experiment.run_folder import CONFIG as RUN_CONFIG
 from experiment.run_folder import LOG as RUN_LOG
@@ -43,10 +45,10 @@ from experiment.run_log import log_to, set_up_log
 from experiment.trainer import (
     check_agreement,
     check_continuation,
+    check_same_data,
     foresee,
     make_batches,
     make_trainer,
-    open_fitted,
     warn_of_schedule,
 )
 from experiment.training_options import chosen_sizes, configure, parse_arguments
@@ -89,20 +91,25 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
         chosen: sizes of the split that must not adapt to the data.
     """
     started = time.perf_counter()
-    task, folder = resolve_task(config), place.path
+    task, folder = resolve_task(config), place.path  # a mistake in the target is told before the data are read
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     damaged: list[str] = []
     previous = checkpoints.newest(folder, damaged.append) if place.resume else None
+    packed = open_packed(config)
+    if previous is not None:
+        check_same_data(packed.table.source, previous, folder)
+    config, adapted = resolve(config, task, packed.table, chosen)
+    check_rules(config)
+    dataset = dataset_of(config, packed, task)
+    split = dataset.split
+    if previous is not None:
+        check_continuation(config, dataset, task, previous, folder)
     model = build_single(config, task)
     pretrained = None
     if config.training.pretrained and previous is None:
         file = checkpoints.find(config.training.pretrained)
         checkpoints.assign(model, checkpoints.load_weights(file).weights, config.training.pretrained)
         pretrained = {"file": str(file), "sha256": sha256_of(file)}
-    config, dataset, adapted = open_fitted(config, task, chosen)
-    split = dataset.split
-    if previous is not None:
-        check_continuation(config, dataset, task, previous, folder)
     origin = provenance.of_run(
         command, dataset.packed.table.source, pretrained, previous.information if previous else None
     )

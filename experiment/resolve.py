@@ -8,15 +8,17 @@ keeps its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
-from data_tools.dataset import AUTO, Task
+from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.graph import StructureTable
 from data_tools.labels.split_sizes import SIZES, fit_sizes
 from data_tools.labels.splits import CHOOSE_SIZES, Split
 from experiment.data import split_of
+
+TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
 def resolve(config: Config, task: Task, table: StructureTable, chosen: Collection[str] = ()) -> tuple[Config, str]:
@@ -61,6 +63,16 @@ def sizes_of(split: Split, kind: str) -> dict[str, int]:
     """The sizes that make the same split again; those that a kind of split does not take are 0."""
     counts = dict(zip(SIZES, (len(split.train), len(split.valid), len(split.test)), strict=True))
     return counts if kind in CHOOSE_SIZES else {**dict.fromkeys(SIZES, 0), SIZES[0]: counts[SIZES[0]]}
+
+
+def task_of(stored: Mapping[str, str]) -> Task:
+    """The task that a checkpoint describes.
+
+    Raises:
+        KeyError: something is missing.
+        DataError: it does not fit together.
+    """
+    return resolve_task(*(stored[key] for key in TASK_KEYS))
 
 
 def _with_data(config: Config, changes: dict[str, Any]) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.graph import DataError
 from data_tools.graphs.loader import TrainingBatches, training_batches
-from data_tools.labels.split_sizes import SIZES, fit_sizes
+from data_tools.labels.split_sizes import SIZES
 from data_tools.labels.splits import Split, digest, stored_digest
 from data_tools.labels.statistics import regression_metrics
 from data_tools.source_files import same_content
 from data_tools.tables import name_of_row
-from experiment.data import DTYPES, dataset_of, open_packed
+from experiment.data import DTYPES
 from experiment.evaluation.evaluator import Evaluator
 from experiment.evaluation.stress_errors import stress_metrics
 from experiment.forecast import Forecast, forecast, one_of_each_shape
 from experiment.measures import force_metrics
+from experiment.resolve import task_of, with_names
 from experiment.run_folder import SPLIT
 from training import checkpoint as checkpoints
 from training.device import versions
@@ -46,26 +47,6 @@ DERIVED = {
     "forces": Quantity("force ", "force_mae", "meV/A", 1000),
     "stress": Quantity("stress ", "stress_mae", "meV/A^3", 1000),
 }
-
-
-def open_fitted(config: Config, task: data.Task, chosen: Collection[str]) -> tuple[Config, data.Dataset, str]:
-    """The data of a configuration, with the sizes of its split adapted to them.
-
-    Args:
-        config: the configuration.
-        task: what is predicted.
-        chosen: sizes (``data.train_size``, ...) that somebody asked for: these do not change.
-
-    Returns:
-        The configuration with sizes that fit, the data, and a line that says what changed, empty where nothing did.
-    """
-    packed, settings = open_packed(config), config.data
-    sizes, words = fit_sizes(
-        settings.split, packed.table, {name: getattr(settings, name) for name in SIZES},
-        {key.removeprefix("data.") for key in chosen}, settings.split_seed, settings.split_file or None,
-    )  # fmt: skip
-    config = dataclasses.replace(config, data=dataclasses.replace(settings, **sizes))
-    return config, dataset_of(config, packed, task), words
 
 
 def warn_of_schedule(trainer: Trainer) -> None:
@@ -188,13 +169,35 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
 
 
+def check_same_data(source: str, previous: checkpoints.Checkpoint, folder: Path) -> None:
+    """A run goes on with the data that it began with.
+
+    Args:
+        source: of the data, as they are now.
+        previous: the run's newest checkpoint.
+        folder: of the run.
+
+    Raises:
+        DataError: the data are others.
+    """
+    then = previous.information.get("source", "")
+    if not same_content(then, source):
+        raise DataError(
+            f"--resume {folder}: the data are not those of the run: {source} now, {then} then; "
+            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
+        )
+
+
 def check_continuation(
     config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint, folder: Path
 ) -> None:
-    """Whether a run can be continued so: another task, model, seed, data set or split would spoil it unnoticed.
+    """Whether a run can be continued so: another task, model, seed or split would spoil it unnoticed.
+
+    Both configurations are compared without ``auto``, whichever version of the program has stored the earlier one, and
+    sizes of the split only where the splits differ.
 
     Args:
-        config: what it would continue with.
+        config: what it would continue with, resolved.
         dataset: its data, as they are now.
         task: resolved.
         previous: its newest checkpoint.
@@ -202,22 +205,19 @@ def check_continuation(
 
     Raises:
         ConfigError: keys differ that make it another run.
-        DataError: the data or the split are not those of the run.
+        DataError: the split is not that of the run.
     """
     information = previous.information
-    then, now = config_to_dict(config_from_dict(information["config"], str(folder))), config_to_dict(config)
+    earlier = config_from_dict(information["config"], str(folder))
+    then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)
     then["target"], now["target"] = information["task"], task.to_dict()
+    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
+    if same_split := stored in ("", digest(dataset.split)):
+        then["data"] |= {name: now["data"][name] for name in SIZES}
     check_resume(then, now, str(folder))
     if then["training"]["pretrained"] != now["training"]["pretrained"] and now["training"]["pretrained"]:
         log.info("training.pretrained has no effect: the run has begun already")
-    source = dataset.packed.table.source
-    if not same_content(information.get("source", ""), source):
-        raise DataError(
-            f"--resume {folder}: the data are not those of the run: {source} now, {information.get('source')} then; "
-            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
-        )
-    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
-    if stored and stored != digest(dataset.split):
+    if not same_split:
         raise DataError(
             f"--resume {folder}: the split is not that of the run, which would test on molecules it has trained on; "
             "begin a new run, or use the version of the program that began this one"

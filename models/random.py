@@ -25,7 +25,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-
 WORD = 4096  # values of a number
 ROUNDS = 6
 LARGEST = 2**24  # elements, of two numbers each

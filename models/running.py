@@ -2,8 +2,7 @@
 
 A step that is not finite must change nothing, and the forward pass does not know yet whether it is.  It therefore only
 notes what it has observed, in a parameter of its own; the train step takes that into the running value together with
-the new weights (``training.running_values``), or leaves both alone.  Noting is right inside a gradient and a gradient
-of a gradient, where the forward pass may be computed more than once: the second time it notes the same.
+the new weights (``training.running_values``), or leaves both alone.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ class RunningMean(nn.Cell):
 
         m <- m + share (s - m)        once for each training step that changes the weights
 
-    Several processes observe different parts of a batch; the mean of their s is taken.
+    Noting costs a forward pass of its own in each training step.  Several processes observe different parts of a batch;
+    the mean of their s is taken.
 
     Args:
         start: m before the first step; its shape and precision are those of m.
@@ -30,14 +30,15 @@ class RunningMean(nn.Cell):
 
     Attributes:
         value: m; part of every checkpoint.
-        observed_of_step: s of the last training step.
+        observed_of_step: s of the last pass that noted it.
+        noting: whether a pass of training notes s; see ``training.running_values.Observation``.
     """
 
     def __init__(self, start: np.ndarray, share: float):
         super().__init__()
         if not 0 < share <= 1:
             raise ValueError(f"share {share}: expected more than 0 and at most 1")
-        self.share = share
+        self.share, self.noting = share, False
         self.value = Parameter(Tensor(start), name="value", requires_grad=False)
         self.observed_of_step = Parameter(Tensor(start), name="observed_of_step", requires_grad=False)
 
@@ -45,4 +46,6 @@ class RunningMean(nn.Cell):
         """What to normalise with: the statistic itself in training, m in evaluation; of m's shape."""
         if not self.training:
             return to_type(self.value, statistic.dtype)
+        if not self.noting:
+            return statistic
         return ops.depend(statistic, ops.assign(self.observed_of_step, to_type(statistic, self.value.dtype)))

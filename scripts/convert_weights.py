@@ -36,6 +36,7 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import get_target
 from experiment.command_line import CommandLine, exit_code
 from experiment.model import build
+from experiment.resolve import with_names
 from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
 from scripts.weights.parity_file import Golden
 from scripts.weights.weight_check import BITS, Difference, compare, evaluate, not_compared, table
@@ -46,7 +47,6 @@ from training.checkpoint import Checkpoint, assign, save
 from training.device import MODES, versions
 
 DIFFERS = 1
-TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -148,9 +148,8 @@ def converted_model(config: Config, task: Task, parameters: State, source: Path)
 
 def information_of(config: Config, task: Task, normalizer: Normalizer, args: argparse.Namespace) -> dict[str, Any]:
     """What a checkpoint says about itself."""
-    target = config.target.__class__(**{key: task.to_dict()[key] for key in TASK_KEYS})
     return {
-        "config": config_to_dict(dataclasses.replace(config, target=target)),
+        "config": config_to_dict(with_names(config, task)),
         "task": task.to_dict(),
         "normalizer": normalizer.to_dict(),
         # the rows of the original's embedding; which of them were trained cannot be seen

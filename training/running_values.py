@@ -3,13 +3,60 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from models.running import RunningMean
+from physics.derivatives import Outermost
 from training.optimizer import assign_part, each, flatten
+
+
+class Observation(Outermost):
+    """A forward pass of training in which the layers note what they observe, as a graph of its own.
+
+    Noted in the graph of the step the numbers would be the same, also beside gradients of gradients.  But MindSpore
+    then reads the weights at two moments and copies them, and on a CPU rounds the copies of float64 weights to float32.
+
+    Args:
+        model: the network.
+    """
+
+    trains = True
+
+    def __init__(self, model: nn.Cell):
+        super().__init__()
+        self.model = model
+
+    def __call__(self, *graph: Tensor) -> Any:
+        """The model's values in training, with its notes taken."""
+        with _noting(self.model):
+            return super().__call__(*graph)
+
+    def compile(self, *graph: Tensor) -> None:
+        """As the call."""
+        with _noting(self.model):
+            super().compile(*graph)
+
+    def construct(self, *graph):
+        """The model's values."""
+        return self.model(*graph)
+
+
+@contextmanager
+def _noting(model: nn.Cell) -> Iterator[None]:
+    cells = running_means(model)
+    for cell in cells:
+        cell.noting = True
+    try:
+        yield
+    finally:
+        for cell in cells:
+            cell.noting = False
 
 
 class RunningValues(nn.Cell):
@@ -30,22 +77,19 @@ class RunningValues(nn.Cell):
         self.starts = (0, *self.ends[:-1])
         self.size = self.ends[-1]
         self.share = Tensor(np.concatenate([np.full(cell.value.size, cell.share) for cell in cells]), dtype)
-        self.one, self.part = Tensor(np.float32(1)), Tensor(1 / ranks, dtype)
+        self.part = Tensor(1 / ranks, dtype)
 
-    def observed(self, after: Tensor) -> Tensor:
-        """(P,) this process's share of what the layers have noted in this step, once ``after`` is computed."""
-        return ops.depend(self.joined(self.notes), after) * self.part
+    def observed(self) -> Tensor:
+        """(P,) this process's share of what the layers have noted."""
+        return flatten(each(ops.partial(ops.mul, self.part), self.notes))
 
     def construct(self, observed: Tensor, finite: Tensor) -> tuple:
         """Take what was observed (P,) into the running values; at ``finite`` 0, a float32 scalar, nothing changes."""
-        old = self.joined(self.values)
+        # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
+        old = flatten(each(ops.partial(ops.mul, ops.ones_like(finite)), self.values))
         observed = ops.select(ops.isfinite(observed), observed, old)
         new = old + finite * self.share * (observed - old)
         return each(ops.partial(assign_part, new), self.values, self.starts, self.ends)
-
-    def joined(self, parameters: ParameterTuple) -> Tensor:
-        """(P,); products, because a graph on a CPU copies the parameters it joins, and rounds the copies to float32."""
-        return flatten(each(ops.partial(ops.mul, self.one), parameters))
 
 
 def running_means(model: nn.Cell) -> list[RunningMean]:

@@ -9,7 +9,7 @@ forces, whose gradient would be wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -21,7 +21,7 @@ from physics.derivatives import Compiled, Outermost, observables, require_compil
 from training.distributed import SumOverRanks
 from training.objective import Layout, Term, loss_of
 from training.optimizer import AdamW, flatten
-from training.running_values import RunningValues, running_means
+from training.running_values import Observation, RunningValues, running_means
 
 
 class TrainStep(Outermost):
@@ -58,11 +58,12 @@ class TrainStep(Outermost):
         self.of_loss = self.layout.of_loss
         running = RunningValues(model, optimizer.weights[0].dtype, ranks) if running_means(model) else None
         self.running, self.observed = running, running.size if running else 0
+        self.observation = Observation(model) if running else None
 
         def gradient_loss_errors(*arguments):
             (_, results), gradients = value_and_gradients(*arguments)
             gradient = flatten(gradients) * ops.reciprocal(arguments[scale])  # (K,)
-            parts = (gradient, results) if running is None else (gradient, results, running.observed(results))
+            parts = (gradient, results) if running is None else (gradient, results, running.observed())
             return sum_over_ranks(ops.concat(parts, 0))  # (K + 1 + terms + P,)
 
         self.compiled_whole = ms.get_context("mode") == ms.GRAPH_MODE
@@ -70,6 +71,18 @@ class TrainStep(Outermost):
             require_compilation()
         self.gradient_loss_errors = gradient_loss_errors if self.compiled_whole else ms.jit(gradient_loss_errors)
         self.weights = sum(weight.size for weight in optimizer.weights)
+
+    def __call__(self, *arguments: Tensor) -> Any:
+        """One update, once the layers that keep a running value have noted what they observe."""
+        if self.observation is not None:
+            self.observation(*arguments[: len(GraphInputs._fields)])
+        return super().__call__(*arguments)
+
+    def compile(self, *arguments: Tensor) -> None:
+        """Compile for the shapes and types of the arguments, or find what was compiled for them."""
+        if self.observation is not None:
+            self.observation.compile(*arguments[: len(GraphInputs._fields)])
+        super().compile(*arguments)
 
     def construct(self, *arguments):
         """One update.
