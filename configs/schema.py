@@ -56,6 +56,9 @@ class SchNetConfig:
     """Whose head and filter: torch_geometric, schnetpack or the first paper."""
     filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
     """Elementwise filters (paper), or a full matrix per edge (ablation)."""
+    envelope: str = field(default="cosine", metadata={"choices": ("cosine", "polynomial")})
+    """What takes a filter to zero at the cutoff: the cosine of the paper, whose curvature jumps there, or a polynomial
+    with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""
     output_init: str = field(default="glorot", metadata={"choices": ("glorot", "zeros")})
     """Initial weights of the last layer; with ``zeros`` an untrained network predicts the references alone."""
 

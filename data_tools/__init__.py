@@ -1,1 +1,1 @@
-"""Structures, targets and padded graph batches in NumPy; no MindSpore import anywhere in this room."""
+"""Structures, targets and padded graph batches in NumPy; no import of MindSpore."""

@@ -213,7 +213,7 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
 
 
 def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
-    """What a person should hear where the training molecules give no reference for others that will be measured.
+    """Warnings where the training structures give no reference for others that will be measured.
 
     Frames of one molecule fix the sum of its elements' contributions and no other sum: a model of ethanol knows the
     forces of benzene better than its energy.

@@ -1,4 +1,4 @@
-"""The types that every room shares, and the one table of their shapes and units.
+"""The types that all packages share, and the one table of their shapes and units.
 
 Letters: a batch has G graphs with N nodes, E edges and T triplets; a data set has M structures with A atoms.  A
 structure has n of the atoms, and p of them in its primitive cell; B is the sum of p n over the structures.
@@ -152,7 +152,7 @@ class GraphBatch:
 
 
 class DataError(ValueError):
-    """Bad input at a boundary of this room: one line that says what was expected, what came and what to do."""
+    """Bad input at a boundary of the program: one line that says what was expected, what came and what to do."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import numpy as np
 
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.graph import DataError, StructureTable
+from data_tools.graph import StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.splits import Split, make_split
-from data_tools.tables import name_of_row, row_of_atom
-from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
+from models import NEEDS_TRIPLETS
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
@@ -42,20 +41,7 @@ def dataset_of(config: Config, packed: PackedGraphs, task: data.Task) -> data.Da
 
 
 def for_model(packed: PackedGraphs, config: Config) -> PackedGraphs:
-    """The graphs, with triplets in their batches where the model of a configuration uses them.
-
-    Raises:
-        DataError: an element beyond the table of the model.
-    """
-    table, largest = packed.table, LARGEST_ELEMENT[config.model.name]
-    beyond = table.numbers > largest
-    if beyond.any():
-        atom = int(beyond.argmax())
-        raise DataError(
-            f"{table.source.partition(' sha256 ')[0]}: {name_of_row(table, row_of_atom(table, atom))}: the model "
-            f"{config.model.name} knows elements up to {data.symbols([largest])}, found "
-            f"{data.symbols([int(table.numbers[atom])])}; remove this structure"
-        )
+    """The graphs, with triplets in their batches where the model of a configuration uses them."""
     return dataclasses.replace(packed, triplets=config.model.name in NEEDS_TRIPLETS)
 
 

@@ -34,7 +34,7 @@ class Forecast:
         seconds: of the whole run, from now on.
         training_bytes: largest memory of this process after the training steps.
         host_bytes: the same after an evaluation batch, too.
-        evaluated: molecules in an evaluation batch of the run.
+        evaluated: structures in an evaluation batch of the run.
         device_bytes: largest memory on the device so far; 0 where the device is the host.
         disk_bytes: checkpoints in the run folder.
     """
@@ -68,15 +68,15 @@ def forecast(
     evaluated: int,
     on_host: bool,
 ) -> Forecast:
-    """Make a few steps of every shape and an evaluation at the shape of the run; the trainer is of no use afterwards.
+    """Make a few steps of every shape and an evaluation at the shape of the run, by a trainer that is not used again.
 
     Args:
         trainer: of the run, compiled.
         samples: one batch of each shape.
         batches_of_shape: how many of them an epoch has.
-        validate: evaluates a part of the validation molecules, at the shape that all evaluation of the run has.
+        validate: evaluates a part of the validation structures, at the shape that all evaluation of the run has.
         validation_share: how large that part is.
-        evaluated: molecules in an evaluation batch.
+        evaluated: structures in an evaluation batch.
         on_host: the device is the CPU.
     """
     steps = [_seconds_of(partial(_finished, trainer, batch)) for batch in samples]

@@ -43,7 +43,7 @@ SECRET_VALUE = re.compile(  # "token": "abc", token=abc, Authorization: Bearer a
     re.IGNORECASE,
 )
 ADDRESS = re.compile(r"://([^\s\"']+)")
-#: keys whose form says what they are: of GitHub, GitLab, Hugging Face, AWS, and JSON web tokens
+#: keys that are recognised by their form: of GitHub, GitLab, Hugging Face, AWS, and JSON web tokens
 KEY_FORM = re.compile(
     r"gh[a-z]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|hf_\w{20,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}(?:\.[\w-]+){1,2}"
 )
@@ -62,7 +62,7 @@ class Command:
     started: str
 
     def record(self) -> dict[str, Any]:
-        """What JSON files keep of it; ``commit`` is None where it is not known."""
+        """The entries of JSON files; ``commit`` is None where there is none."""
         return {"version": VERSION, "commit": commit_of(PROGRAM_FOLDER), "command": self.text, "started": self.started}
 
 
@@ -115,7 +115,7 @@ def log_lines(provenance: Mapping[str, Any]) -> list[str]:
 
 
 def masked(words: Sequence[str]) -> list[str]:
-    """The words of a command line without what nobody else may read: passwords, tokens, keys, queries of addresses."""
+    """The words of a command line without secrets: passwords, tokens, keys, queries of addresses."""
     result: list[str] = []
     follows_secret = False
     for word in words:

@@ -28,13 +28,13 @@ class Kept(logging.Handler):
 
 
 class _GivesUp:
-    """A handler that cannot write any more (a full disk, a closed pipe) says so once, instead of at every line."""
+    """A handler that cannot write any more (a full disk, a closed pipe) reports it once, instead of at every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  as logging calls it
         """Take the handler out."""
         log.removeHandler(self)  # type: ignore[arg-type]
         error = sys.exc_info()[1]
-        if isinstance(error, BrokenPipeError):  # whoever has closed it does not listen
+        if isinstance(error, BrokenPipeError):  # its reader has ended, a warning would not be seen
             return
         where = getattr(self, "baseFilename", "standard output")
         with contextlib.suppress(OSError, ValueError):

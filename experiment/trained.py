@@ -19,7 +19,7 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.source_files import one_line
 from experiment.model import build_single
 from experiment.resolve import task_of, with_names
-from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
+from models import NEEDS_TRIPLETS
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, CheckpointError
@@ -93,7 +93,7 @@ def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str
         task = task_of(information["task"])
         config = with_names(config, task)
         normalizer = Normalizer.from_dict(information["normalizer"])
-        elements = known_elements(information["elements"], LARGEST_ELEMENT[config.model.name])
+        elements = known_elements(information["elements"])
         learned = LearnedRange.from_dict(information["range"]) if "range" in information else None
     except ConfigError:  # it names the file, or the option
         raise
@@ -109,15 +109,15 @@ def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str
     return Trained(file, config, task, normalizer, elements, learned, information, model)
 
 
-def known_elements(numbers: list[int], largest: int) -> list[int]:
-    """The atomic numbers of a checkpoint, checked, up to the last one of the model's table.
+def known_elements(numbers: list[int]) -> list[int]:
+    """The atomic numbers of a checkpoint, checked.
 
     Raises:
         ValueError: they are something else.
     """
     if not isinstance(numbers, list) or not all(type(number) is int and 0 < number <= 118 for number in numbers):
         raise ValueError("elements: expected atomic numbers")
-    return [number for number in numbers if number <= largest]
+    return numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,9 +129,9 @@ class SphericalBesselBasis(nn.Cell):
         num_spherical: int,
         num_radial: int,
         cutoff: float,
-        envelope_exponent: int = 5,
-        reference_bugs: bool = False,
-        dtype: mstype.Type = mstype.float32,
+        envelope_exponent: int,
+        reference_bugs: bool,
+        dtype: mstype.Type,
     ):
         super().__init__()
         if num_spherical < 1 or num_radial < 1:
@@ -191,7 +191,7 @@ class ZonalHarmonics(nn.Cell):
         ValueError: a number is not positive.
     """
 
-    def __init__(self, num_spherical: int, repeats: int = 1, dtype: mstype.Type = mstype.float32):
+    def __init__(self, num_spherical: int, repeats: int, dtype: mstype.Type):
         super().__init__()
         if num_spherical < 1 or repeats < 1:
             raise ValueError(f"expected num_spherical >= 1 and repeats >= 1, got {num_spherical} and {repeats}")

@@ -82,7 +82,7 @@ class Swish(nn.Cell):
 class Softplus(nn.Cell):
     """ln(1 + e^x)."""
 
-    def __init__(self, dtype: mstype.Type = mstype.float32):
+    def __init__(self, dtype: mstype.Type):
         super().__init__()
         self.softplus = ops.Softplus()
         self.exact = dtype == mstype.float64
@@ -97,7 +97,7 @@ class Softplus(nn.Cell):
 class ShiftedSoftplus(nn.Cell):
     """ssp(x) = ln(e^x / 2 + 1 / 2), smooth and zero at zero (Schuett et al. 2017)."""
 
-    def __init__(self, dtype: mstype.Type = mstype.float32):
+    def __init__(self, dtype: mstype.Type):
         super().__init__()
         self.log2 = Tensor(np.log(2.0), dtype)
         self.softplus = Softplus(dtype)
@@ -139,7 +139,7 @@ class Dense(nn.Cell):
         bias: whether there is a b.
     """
 
-    def __init__(self, inputs: int, outputs: int, dtype: mstype.Type = mstype.float32, bias: bool = True):
+    def __init__(self, inputs: int, outputs: int, dtype: mstype.Type, bias: bool = True):
         super().__init__()
         self.weight = Parameter(initializer(XavierUniform(), (outputs, inputs), dtype), name="weight")
         self.bias: Any = Parameter(initializer("zeros", (outputs,), dtype), name="bias") if bias else None
@@ -148,6 +148,25 @@ class Dense(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
         return self.product(x, self.weight, self.bias)
+
+
+class TwoLayers(nn.Cell):
+    """y = W' act(W x + b) + b'.
+
+    Args:
+        inputs, hidden, outputs: sizes of the last axis.
+        activation: act.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, activation: nn.Cell, dtype: mstype.Type):
+        super().__init__()
+        self.hidden, self.output = Dense(inputs, hidden, dtype), Dense(hidden, outputs, dtype)
+        self.activation = activation
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(M, inputs) to (M, outputs)."""
+        return self.output(self.activation(self.hidden(x)))
 
 
 def glorot_orthogonal(outputs: int, inputs: int, dtype: mstype.Type) -> Tensor:
@@ -179,6 +198,32 @@ class Linear(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
         return self.product(x, self.weight, None)
+
+
+class JoinedLinear(nn.Cell):
+    """x W_k^T for several matrices of one shape, in one pass over x.
+
+    The matrices are put together by products, because MindSpore's concat of parameters rounds float64 to float32 on a
+    CPU.
+
+    Args:
+        count: of the matrices.
+        outputs: rows of each.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, count: int, outputs: int, dtype: mstype.Type):
+        super().__init__()
+        places = np.eye(count * outputs).reshape(count * outputs, count, outputs)
+        self.places = tuple(Tensor(places[:, k], dtype) for k in range(count))  # (count outputs, outputs)
+        self.place, self.product, self.split = ops.MatMul(), Product(), ops.Split(1, count)
+
+    def construct(self, x: Tensor, weights: tuple) -> tuple:
+        """(M, inputs) and [(outputs, inputs)] to [(M, outputs)]."""
+        joined = self.place(self.places[0], weights[0])
+        for k in range(1, len(weights)):
+            joined = joined + self.place(self.places[k], weights[k])  # (count outputs, inputs)
+        return self.split(self.product(x, joined, None))
 
 
 class SwishLinear(nn.Cell):

@@ -21,23 +21,43 @@ are computed once for each pair.  (3) is taken apart: W h_i is computed for each
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
-from mindspore.common.initializer import Uniform, initializer
+from mindspore.common.initializer import Uniform
 
 from models.angular import SphericalBesselBasis, ZonalHarmonics
-from models.blocks import Linear, Product, ResidualLayer, Swish, SwishLinear, default_uniform
-from models.cpu_kernels import load
-from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum, to_type
-from models.heads import Readout
-from models.precision import precision
+from models.blocks import JoinedLinear, Linear, Product, ResidualLayer, Swish, SwishLinear, default_uniform
+from models.elements import ElementEmbedding
+from models.graph_ops import TripletSum, both_ways, edge_vectors, gather, safe_norm, segment_sum, to_type
+from models.precision import Precision
 from models.radial import BesselBasis
 
 OUTPUT_INITS = ("zeros", "orthogonal")
-ELEMENTS = 95  # rows of the embedding, as in torch_geometric; row 0 belongs to the ghosts
+
+
+class TripletBasis(nn.Cell):
+    """Equation (2)."""
+
+    def __init__(
+        self,
+        spherical: int,
+        radial: int,
+        cutoff: float,
+        envelope_exponent: int,
+        reference_bugs: bool,
+        dtype: mstype.Type,
+    ):
+        super().__init__()
+        self.radial = SphericalBesselBasis(spherical, radial, cutoff, envelope_exponent, reference_bugs, dtype)
+        self.harmonics = ZonalHarmonics(spherical, radial, dtype)
+
+    def construct(self, vectors: Tensor, distances: Tensor, triplet_in: Tensor, triplet_out: Tensor) -> Tensor:
+        """Vectors (P, 3) of the pairs, their lengths (P, 1) and the edges of each triplet (T,) to (T, L R)."""
+        directions = vectors / distances  # (P, 3)
+        directions = ops.concat((directions, -directions), 0)  # (E, 3)
+        cosines = (gather(directions, triplet_in) * gather(directions, triplet_out)).sum(-1, keepdims=True)  # (T, 1)
+        of_edges = both_ways(self.radial(distances))  # (E, L R)
+        return gather(of_edges, triplet_in) * self.harmonics(cosines)  # (T, L R)
 
 
 class Embedding(nn.Cell):
@@ -46,7 +66,7 @@ class Embedding(nn.Cell):
     def __init__(self, features: int, radial: int, dtype: mstype.Type):
         super().__init__()
         self.features = features
-        self.elements = Parameter(initializer(Uniform(3.0**0.5), (ELEMENTS, features), dtype), name="elements")
+        self.elements = ElementEmbedding(features, Uniform(3.0**0.5), dtype)
         self.radial = SwishLinear(radial, features, dtype)
         self.radial.weight.set_data(default_uniform((features, radial), radial, dtype))
         self.radial.bias.set_data(default_uniform((features,), radial, dtype))
@@ -58,7 +78,7 @@ class Embedding(nn.Cell):
         """Atomic numbers (N,) and radial basis (E, R) to messages (E, F)."""
         size = self.features
         weight = self.weight
-        atoms = gather(self.elements, numbers)  # (N, F)
+        atoms = self.elements(numbers)  # (N, F)
         of_receivers = self.product(atoms, weight[:, :size], self.bias)  # (N, F)
         of_senders = self.product(atoms, weight[:, size : 2 * size], None)  # (N, F)
         of_receivers, of_senders = to_type(of_receivers, radial.dtype), to_type(of_senders, radial.dtype)
@@ -86,34 +106,24 @@ class Interaction(nn.Cell):
         self.radial_second = Linear(basis_features, features, dtype)
         self.spherical_first = Linear(spherical * radial, basis_features, dtype)
         self.spherical_second = Linear(basis_features, interaction_features, dtype)
-        self.join, self.product = ops.MatMul(), Product()
+        self.join, self.product, self.triplet_sum = ops.MatMul(), Product(), TripletSum()
         self.source, self.target = SwishLinear(features, features, dtype), SwishLinear(features, features, dtype)
         self.down = SwishLinear(features, interaction_features, dtype, bias=False)
         self.up = SwishLinear(interaction_features, features, dtype, bias=False)
         self.before_skip = nn.SequentialCell([ResidualLayer(features, dtype) for _ in range(layers_before_skip)])
         self.skip = SwishLinear(features, features, dtype)
         self.after_skip = nn.SequentialCell([ResidualLayer(features, dtype) for _ in range(layers_after_skip)])
-        kernels = load()
-        self.triplet_sum: Any = kernels.triplet_sum if kernels else None
 
     def construct(
         self, messages: Tensor, radial: Tensor, spherical: Tensor, triplet_in: Tensor, triplet_out: Tensor
     ) -> Tensor:
-        """Messages (E, F), radial basis (E, R) and reduced spherical basis (T, B) to messages (E, F)."""
+        """Messages (E, F), radial basis (E, R) and spherical basis after ``spherical_first`` (T, B) to messages."""
         # nothing stands between the two layers of the radial basis: their product is one pass over the edges
         weight = self.join(self.radial_second.weight, self.radial_first.weight)  # (F, R)
-        filters = self.product(radial, weight, None)  # (E, F)
-        sent = self.down(self.source(messages) * filters)  # (E, I)  (4)
-        summed = self.sum_triplets(sent, spherical, triplet_in, triplet_out)  # (E, I)
+        sent = self.down(self.source(messages) * self.product(radial, weight, None))  # (E, I)  (4)
+        summed = self.triplet_sum(sent, spherical, self.spherical_second.weight, triplet_in, triplet_out)  # (E, I)
         hidden = self.target(messages) + self.up(summed)  # (E, F)  (5)
-        return self.after_skip(self.skip(self.before_skip(hidden)) + messages)  # (6)
-
-    def sum_triplets(self, sent: Tensor, spherical: Tensor, triplet_in: Tensor, triplet_out: Tensor) -> Tensor:
-        """The sum over k in (5): what neighbours send (E, I), times a filter of each triplet's basis (T, B), (E, I)."""
-        if self.triplet_sum is not None and sent.dtype != mstype.float16:
-            weight = to_type(self.spherical_second.weight, sent.dtype)
-            return self.triplet_sum(sent, spherical, weight, triplet_in, triplet_out)
-        return segment_sum(gather(sent, triplet_in) * self.spherical_second(spherical), triplet_out, sent)
+        return self.after_skip(self.skip(self.before_skip(hidden)) + messages)  # (E, F)  (6)
 
 
 class Output(nn.Cell):
@@ -142,7 +152,7 @@ class DimeNetPlusPlus(nn.Cell):
         features: F, size of a message.
         blocks: number of interactions.
         interaction_features: I, size of a message on its way through (5).
-        basis_features: size between the two layers that a basis passes through.
+        basis_features: B, size between the two layers that a basis passes through.
         output_features: size of the hidden layers of (7).
         spherical: L, number of degrees l = 0 ... L - 1 in (2).
         radial: R, number of radial functions in (1) and for each degree in (2).
@@ -150,13 +160,11 @@ class DimeNetPlusPlus(nn.Cell):
         envelope_exponent: of the polynomial u.
         layers_before_skip, layers_after_skip: residual layers of (6).
         output_layers: hidden layers of (7).
-        outputs: values for each graph; more than one only with the readouts ``sum`` and ``mean``.
+        outputs: values of an atom.
         output_init: one of ``OUTPUT_INITS``, of the last layer of (7).  With ``zeros`` an untrained network predicts 0
             everywhere, and its first step changes nothing but that layer.
         reference_bugs: what the published weights have frozen in; see ``angular.SphericalBesselBasis``.
-        readout: see ``models.heads.Readout``.
-        dtype: float32 or float64 parameters and arithmetic.
-        amp_level: what is computed in float16; see ``models.precision``.
+        kinds: precisions of parameters and arithmetic.
 
     Raises:
         ValueError: a number is too small or a name is unknown.
@@ -164,120 +172,44 @@ class DimeNetPlusPlus(nn.Cell):
 
     def __init__(
         self,
-        features: int = 128,
-        blocks: int = 4,
-        interaction_features: int = 64,
-        basis_features: int = 8,
-        output_features: int = 256,
-        spherical: int = 7,
-        radial: int = 6,
-        cutoff: float = 5.0,
-        envelope_exponent: int = 5,
-        layers_before_skip: int = 1,
-        layers_after_skip: int = 2,
-        output_layers: int = 3,
-        outputs: int = 1,
-        output_init: str = "zeros",
-        reference_bugs: bool = False,
-        readout: str = "sum",
-        dtype: mstype.Type = mstype.float32,
-        amp_level: str = "O0",
+        features: int,
+        blocks: int,
+        interaction_features: int,
+        basis_features: int,
+        output_features: int,
+        spherical: int,
+        radial: int,
+        cutoff: float,
+        envelope_exponent: int,
+        layers_before_skip: int,
+        layers_after_skip: int,
+        output_layers: int,
+        outputs: int,
+        output_init: str,
+        reference_bugs: bool,
+        kinds: Precision,
     ):
         super().__init__()
-        _check(locals())
-        self.kinds = precision(amp_level, dtype)
-        atoms = self.kinds.atoms
-        self.radial = BesselBasis(radial, cutoff, envelope_exponent, atoms)
-        self.spherical = SphericalBesselBasis(spherical, radial, cutoff, envelope_exponent, reference_bugs, atoms)
-        self.harmonics = ZonalHarmonics(spherical, radial, atoms)
-        # the first spherical layers of all blocks are one matrix, for one pass over the triplets; it is put together by
-        # products, because MindSpore's concat of parameters rounds float64 to float32 on a CPU
-        places = np.eye(blocks * basis_features).reshape(blocks * basis_features, blocks, basis_features)
-        self.places = tuple(Tensor(places[:, k], dtype) for k in range(blocks))  # (blocks B, B)
-        self.place, self.product = ops.MatMul(), Product()
-        self.split = ops.Split(1, blocks)
+        if output_init not in OUTPUT_INITS:
+            raise ValueError(f"output_init {output_init!r}: expected one of {', '.join(OUTPUT_INITS)}")
+        dtype, layers = kinds.weights, (layers_before_skip, layers_after_skip)
+        self.kinds = kinds
+        self.radial = BesselBasis(radial, cutoff, envelope_exponent, kinds.atoms)
+        self.spherical = TripletBasis(spherical, radial, cutoff, envelope_exponent, reference_bugs, kinds.atoms)
+        self.spherical_first = JoinedLinear(blocks, basis_features, dtype)
         self.embedding = Embedding(features, radial, dtype)
         self.interactions = nn.CellList(
             [
-                Interaction(
-                    features, interaction_features, basis_features, radial, spherical, layers_before_skip,
-                    layers_after_skip, dtype,
-                )
+                Interaction(features, interaction_features, basis_features, radial, spherical, *layers, dtype)
                 for _ in range(blocks)
             ]
-        )  # fmt: skip
+        )
         self.outputs = nn.CellList(
             [
                 Output(features, radial, output_features, output_layers, outputs, output_init, dtype)
                 for _ in range(blocks + 1)
             ]
         )
-        self.readout = Readout(readout, atoms)
-
-    def bases(
-        self,
-        positions: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        shifts: Tensor,
-        triplet_in: Tensor,
-        triplet_out: Tensor,
-    ) -> tuple:
-        """Radial basis (E, R), equation (1), and spherical basis (T, L R), equation (2)."""
-        pairs = senders.shape[0] // 2
-        vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
-        distances = safe_norm(vectors)  # (P, 1)
-        of_pairs = self.radial(distances)  # (P, R)
-        radial = ops.concat((of_pairs, of_pairs), 0)  # (E, R)
-        directions = vectors / distances  # (P, 3)
-        directions = ops.concat((directions, -directions), 0)  # (E, 3)
-        cosines = (gather(directions, triplet_in) * gather(directions, triplet_out)).sum(-1, keepdims=True)  # (T, 1)
-        of_pairs = self.spherical(distances)  # (P, L R)
-        of_edges = ops.concat((of_pairs, of_pairs), 0)  # (E, L R)
-        return radial, gather(of_edges, triplet_in) * self.harmonics(cosines)  # (T, L R)
-
-    def reduce(self, spherical: Tensor) -> tuple:
-        """The spherical basis (T, L R) through the first spherical layer of each block, [(T, B)]."""
-        weight = self.place(self.places[0], self.interactions[0].spherical_first.weight)
-        for k in range(1, len(self.interactions)):
-            weight = weight + self.place(self.places[k], self.interactions[k].spherical_first.weight)
-        return self.split(self.product(spherical, weight, None))
-
-    def trace(
-        self,
-        numbers: Tensor,
-        positions: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        shifts: Tensor,
-        triplet_in: Tensor,
-        triplet_out: Tensor,
-        node_graph: Tensor,
-        node_mask: Tensor,
-        graph_mask: Tensor,
-    ) -> tuple:
-        """Output (G,), radial basis (E, R), spherical basis (T, L R), messages [(E, F)] and atom values [(N, outputs)].
-
-        The messages are those after the embedding and after each block; the atom values are the contributions of each.
-        """
-        positions, shifts = to_type(positions, self.kinds.atoms), to_type(shifts, self.kinds.atoms)
-        radial, spherical = self.bases(positions, senders, receivers, shifts, triplet_in, triplet_out)
-        radial, spherical = to_type(radial, self.kinds.edges), to_type(spherical, self.kinds.edges)
-        like, graph_like = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
-        current = self.embedding(numbers, radial, receivers, senders)  # (E, F)  (3)
-        value = self.outputs[0](current, radial, receivers, like)  # (N, outputs)  (7)
-        messages: tuple = (current,)
-        values: tuple = (value,)
-        total = value
-        reduced = self.reduce(spherical)
-        for k in range(len(self.interactions)):
-            current = self.interactions[k](current, radial, reduced[k], triplet_in, triplet_out)  # (4)-(6)
-            value = self.outputs[k + 1](current, radial, receivers, like)
-            total = total + value
-            messages = (*messages, current)
-            values = (*values, value)
-        output = self.readout(total, numbers, positions, node_graph, like, graph_like)  # (8)
-        return output, radial, spherical, messages, values
 
     def construct(
         self,
@@ -291,47 +223,22 @@ class DimeNetPlusPlus(nn.Cell):
         node_graph: Tensor,
         node_mask: Tensor,
         graph_mask: Tensor,
-    ) -> Tensor:
-        """Graph inputs to one value per graph, (G,), or (G, outputs)."""
-        return self.trace(
-            numbers, positions, senders, receivers, shifts, triplet_in, triplet_out, node_graph, node_mask, graph_mask
-        )[0]
-
-    def embed(
-        self,
-        numbers: Tensor,
-        positions: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        shifts: Tensor,
-        triplet_in: Tensor,
-        triplet_out: Tensor,
-        node_graph: Tensor,
-        node_mask: Tensor,
-        graph_mask: Tensor,
-    ) -> tuple:
-        """Output (G,) and the embedding of each graph, the mean over its atoms of the last messages' sums (G, F)."""
-        result = self.trace(
-            numbers, positions, senders, receivers, shifts, triplet_in, triplet_out, node_graph, node_mask, graph_mask
-        )
-        node_mask, graph_mask = to_type(node_mask, self.kinds.atoms), to_type(graph_mask, self.kinds.atoms)
-        nodes = segment_sum(to_type(result[3][-1], node_mask.dtype), receivers, node_mask)  # (N, F)
-        return result[0], segment_mean(nodes, node_graph, node_mask, graph_mask)
-
-
-def _check(arguments: dict) -> None:
-    """Refuse hyperparameters that could only fail later."""
-    least = {
-        "features": 1, "blocks": 1, "interaction_features": 1, "basis_features": 1, "output_features": 1,
-        "spherical": 1, "radial": 1, "envelope_exponent": 1, "layers_before_skip": 0, "layers_after_skip": 0,
-        "output_layers": 0, "outputs": 1,
-    }  # fmt: skip
-    for name, smallest in least.items():
-        if int(arguments[name]) < smallest:
-            raise ValueError(f"{name} {arguments[name]}: expected at least {smallest}")
-    if not arguments["cutoff"] > 0:
-        raise ValueError(f"cutoff {arguments['cutoff']} Angstrom: expected a positive number")
-    if arguments["output_init"] not in OUTPUT_INITS:
-        raise ValueError(f"output_init {arguments['output_init']!r}: expected one of {', '.join(OUTPUT_INITS)}")
-    if arguments["outputs"] > 1 and arguments["readout"] not in ("sum", "mean"):
-        raise ValueError(f"{arguments['outputs']} outputs with the readout {arguments['readout']}: expected one output")
+    ) -> tuple[Tensor, Tensor]:
+        """Graph inputs to atom values (N, outputs) and node features (N, F), the sums of the last messages."""
+        atoms, edges = self.kinds.atoms, self.kinds.edges
+        positions, shifts, like = to_type(positions, atoms), to_type(shifts, atoms), to_type(node_mask, atoms)
+        pairs = senders.shape[0] // 2
+        vectors = edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs])  # (P, 3)
+        distances = safe_norm(vectors)  # (P, 1)
+        radial = to_type(both_ways(self.radial(distances)), edges)  # (E, R)  (1)
+        spherical = to_type(self.spherical(vectors, distances, triplet_in, triplet_out), edges)  # (T, L R)  (2)
+        weights: tuple = ()
+        for interaction in self.interactions:
+            weights = (*weights, interaction.spherical_first.weight)
+        reduced = self.spherical_first(spherical, weights)  # [(T, B)], one for each interaction
+        messages = self.embedding(numbers, radial, receivers, senders)  # (E, F)  (3)
+        values = self.outputs[0](messages, radial, receivers, like)  # (N, outputs)  (7)
+        for k in range(len(self.interactions)):
+            messages = self.interactions[k](messages, radial, reduced[k], triplet_in, triplet_out)  # (E, F)  (4)-(6)
+            values = values + self.outputs[k + 1](messages, radial, receivers, like)  # (N, outputs)  (7)
+        return values, segment_sum(to_type(messages, atoms), receivers, like)  # (N, outputs), (N, F)

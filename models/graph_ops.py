@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
@@ -52,6 +53,7 @@ class _SegmentSum(nn.Cell):
 
 _gather = _Gather()
 _segment_sum = _SegmentSum()
+_zeros_like = ops.ZerosLike()  # the function of that name is an operator for Ascend alone
 
 
 def to_type(values: Tensor, kind: mstype.Type) -> Tensor:
@@ -107,7 +109,12 @@ def safe_norm(vectors: Tensor) -> Tensor:
     """
     squared = (vectors * vectors).sum(-1, keepdims=True)
     positive = squared > 0
-    return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), ops.zeros_like(squared))
+    return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), _zeros_like(squared))
+
+
+def both_ways(values: Tensor) -> Tensor:
+    """What has no direction, of the P pairs (P, F), for all E edges (E, F)."""
+    return ops.concat((values, values), 0)
 
 
 class PairDistances(nn.Cell):
@@ -130,3 +137,75 @@ class PairDistances(nn.Cell):
         if self.pair_vectors is not None:
             return self.lengths(self.pair_vectors(positions, shifts, receivers, senders))
         return safe_norm(edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts))
+
+
+class PairSum(nn.Cell):
+    """m_i = sum_j f_ij W_ij x_j over the neighbours j of each atom i.
+
+    The two directions of a pair have one W and one f: edge e + P is the reverse of edge e.
+
+    Args:
+        width: columns of the filters.
+        dtype: of the filters.
+    """
+
+    def __init__(self, width: int, dtype: mstype.Type):
+        super().__init__()
+        kernels = load(dtype)
+        self.kernel: Any = kernels.pair_sum if kernels else None
+        # a product with ones spreads a column over the others five times as fast as broadcasting does on a CPU
+        self.ones, self.spread = Tensor(np.ones((1, width)), dtype), ops.MatMul()
+
+    def construct(self, nodes: Tensor, filters: Tensor, envelope: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+        """The sums (N, F), in the precision of the nodes.
+
+        Args:
+            nodes: (N, F) x.
+            filters: (P, F) W, a factor of each feature; or (P, F F), a matrix by rows.
+            envelope: (P, 1) f.
+            receivers, senders: (E,) the atoms i and j of each edge.
+        """
+        if self.kernel is not None and filters.shape[1] == nodes.shape[1]:
+            return self.kernel(nodes, filters, envelope, receivers, senders)  # which reads P of the E indices
+        pairs = filters.shape[0]
+        first, second = receivers[:pairs], senders[:pairs]
+        filters = filters * self.spread(envelope, self.ones)
+        values = to_type(nodes, filters.dtype)
+        to_first = to_type(_filtered(gather(values, second), filters), nodes.dtype)  # (P, F)
+        to_second = to_type(_filtered(gather(values, first), filters), nodes.dtype)  # (P, F)
+        return segment_sum(to_first, first, nodes) + segment_sum(to_second, second, nodes)
+
+
+def _filtered(values: Tensor, filters: Tensor) -> Tensor:
+    """W x of each pair: x (P, F) and W (P, F) or (P, F F) to (P, F)."""
+    features = values.shape[1]
+    if filters.shape[1] == features:
+        return filters * values
+    return ops.bmm(filters.reshape(-1, features, features), values.expand_dims(-1)).squeeze(-1)
+
+
+class TripletSum(nn.Cell):
+    """s_e = sum_t x_in(t) (W r_t) over the triplets t with out(t) = e, elementwise products."""
+
+    def __init__(self):
+        super().__init__()
+        kernels = load()
+        self.kernel: Any = kernels.triplet_sum if kernels else None
+        self.multiply = ops.MatMul(transpose_b=True)
+
+    def construct(
+        self, edges: Tensor, basis: Tensor, weight: Tensor, triplet_in: Tensor, triplet_out: Tensor
+    ) -> Tensor:
+        """The sums (E, I).
+
+        Args:
+            edges: (E, I) x.
+            basis: (T, B) r.
+            weight: (I, B) W.
+            triplet_in, triplet_out: (T,) the two edges of each triplet.
+        """
+        weight = to_type(weight, edges.dtype)
+        if self.kernel is not None and edges.dtype != mstype.float16:
+            return self.kernel(edges, basis, weight, triplet_in, triplet_out)
+        filters = self.multiply(basis, weight)  # (T, I)
+        return segment_sum(gather(edges, triplet_in) * filters, triplet_out, edges)

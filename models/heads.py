@@ -1,14 +1,18 @@
-"""From values on atoms to one value per graph: sum, mean, |dipole| and electronic spatial extent."""
+"""Heads: from what a network says of its nodes to one value a graph.
+
+A head is a cell whose ``construct`` takes what its network returns and the ten graph inputs.
+"""
 
 from __future__ import annotations
 
 from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 
-from models.atomic_masses import ATOMIC_MASSES
+from models.elements import ATOMIC_MASSES
 from models.graph_ops import gather, safe_norm, segment_mean, segment_sum, to_type
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
+OF_SEVERAL = ("sum", "mean")  # readouts of more than one value an atom
 
 
 class Readout(nn.Cell):
@@ -20,15 +24,21 @@ class Readout(nn.Cell):
 
     Args:
         kind: one of ``READOUTS``.
-        dtype: of the result.
+        outputs: C, values of an atom; more than one only with the kinds ``sum`` and ``mean``.
+        dtype: of the atom values and of the result.
+
+    Raises:
+        ValueError: unknown kind, or one that has no meaning for several values.
     """
 
-    def __init__(self, kind: str, dtype: mstype.Type = mstype.float32):
+    def __init__(self, kind: str, outputs: int, dtype: mstype.Type):
         super().__init__()
         if kind not in READOUTS:
             raise ValueError(f"readout {kind!r}: expected one of {', '.join(READOUTS)}")
-        self.kind = kind
-        if kind in ("dipole", "electronic_spatial_extent"):
+        if outputs > 1 and kind not in OF_SEVERAL:
+            raise ValueError(f"{outputs} outputs with the readout {kind}: expected one output")
+        self.kind, self.dtype = kind, dtype
+        if kind not in OF_SEVERAL:
             kept = mstype.float32 if dtype == mstype.float16 else dtype
             self.masses = Parameter(Tensor(ATOMIC_MASSES, kept), name="masses", requires_grad=False)
 
@@ -37,18 +47,23 @@ class Readout(nn.Cell):
         values: Tensor,
         numbers: Tensor,
         positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
         node_graph: Tensor,
         node_mask: Tensor,
         graph_mask: Tensor,
     ) -> Tensor:
-        """(N, 1) atom values and the graph inputs of the same names to (G,); sum and mean also (N, C) to (G, C)."""
-        if self.kind in ("sum", "mean"):
-            if self.kind == "sum":
-                result = segment_sum(values, node_graph, graph_mask)
-            else:
-                result = segment_mean(values, node_graph, node_mask, graph_mask)
-            return result.reshape(-1) if values.shape[1] == 1 else result
-        masses = to_type(gather(self.masses, numbers), positions.dtype).reshape(-1, 1)
+        """Atom values (N, C) and graph inputs to (G,), or (G, C) for C > 1."""
+        graph_mask = to_type(graph_mask, self.dtype)
+        if self.kind == "sum":
+            return _flat(segment_sum(values, node_graph, graph_mask))
+        if self.kind == "mean":
+            return _flat(segment_mean(values, node_graph, to_type(node_mask, self.dtype), graph_mask))
+        positions = to_type(positions, self.dtype)
+        masses = to_type(gather(self.masses, numbers), self.dtype).reshape(-1, 1)  # (N, 1)
         # the ghost graph has no mass: give it 1 so that its centre is finite
         total_mass = segment_sum(masses, node_graph, graph_mask) + (1 - graph_mask).reshape(-1, 1)  # (G, 1)
         centre = segment_sum(masses * positions, node_graph, graph_mask) / total_mass  # (G, 3)
@@ -57,3 +72,8 @@ class Readout(nn.Cell):
             return safe_norm(segment_sum(values * relative, node_graph, graph_mask)).reshape(-1)
         squared = (relative * relative).sum(-1, keepdims=True)  # (N, 1)
         return segment_sum(values * squared, node_graph, graph_mask).reshape(-1)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """(G, 1) as (G,); (G, C) stays as it is."""
+    return values.reshape(-1) if values.shape[1] == 1 else values

@@ -11,13 +11,15 @@ AMP_LEVELS = ("O0", "O2", "O3")
 
 
 class Precision(NamedTuple):
-    """Precision of the two kinds of arithmetic; the weights are kept in float32 or float64 in any case.
+    """Precision of the weights, and of two kinds of arithmetic.
 
     Attributes:
+        weights: float32 or float64.
         edges: of features and layers on edges and triplets, where nearly all the work is.
         atoms: of geometry and bases, of all that lives on atoms, of the sums onto atoms and the readout.
     """
 
+    weights: mstype.Type
     edges: mstype.Type
     atoms: mstype.Type
 
@@ -39,7 +41,7 @@ def precision(amp_level: str, dtype: mstype.Type) -> Precision:
     if amp_level not in AMP_LEVELS:
         raise ValueError(f"amp_level {amp_level!r}: expected one of {', '.join(AMP_LEVELS)}")
     if amp_level == "O0":
-        return Precision(dtype, dtype)
+        return Precision(dtype, dtype, dtype)
     if dtype != mstype.float32:
         raise ValueError(f"amp_level {amp_level} computes in float16: expected dtype float32, got {dtype}".lower())
-    return Precision(mstype.float16, mstype.float32 if amp_level == "O2" else mstype.float16)
+    return Precision(dtype, mstype.float16, mstype.float32 if amp_level == "O2" else mstype.float16)

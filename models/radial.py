@@ -1,4 +1,4 @@
-"""Functions of a distance: Gaussian and Bessel bases, cosine cutoff and polynomial envelope."""
+"""Functions of a distance: Gaussian and Bessel bases, and what takes them to zero at the cutoff."""
 
 from __future__ import annotations
 
@@ -22,28 +22,21 @@ class GaussianBasis(nn.Cell):
         offsets: (K,) centres, Angstrom.
         coefficient: negative, 1/Angstrom^2.
         dtype: of the parameters; the result has the precision of the distances.
-        constant: whether a last column of ones follows, which carries the bias of the next layer.
     """
 
-    def __init__(
-        self, offsets: np.ndarray, coefficient: float, dtype: mstype.Type = mstype.float32, constant: bool = True
-    ):
+    def __init__(self, offsets: np.ndarray, coefficient: float, dtype: mstype.Type):
         super().__init__()
         offsets = np.asarray(offsets, np.float64)
         self.offsets = Parameter(Tensor(offsets, dtype), name="offsets", requires_grad=False)
         self.coefficients = Parameter(
             Tensor(np.full(len(offsets), coefficient), dtype), name="coefficients", requires_grad=False
         )
-        self.constant, self.pad = constant, ops.Pad(((0, 1),))
         kernels = load()
         self.kernel: Any = kernels.gaussians if kernels else None
 
     def construct(self, distances: Tensor) -> Tensor:
-        """(E, 1) Angstrom to (E, K), or (E, K + 1) with the constant."""
-        offsets, coefficients = self.offsets, self.coefficients
-        if self.constant:
-            offsets, coefficients = self.pad(offsets), self.pad(coefficients)
-        offsets, coefficients = to_type(offsets, distances.dtype), to_type(coefficients, distances.dtype)
+        """(E, 1) Angstrom to (E, K)."""
+        offsets, coefficients = to_type(self.offsets, distances.dtype), to_type(self.coefficients, distances.dtype)
         if self.kernel is not None and distances.dtype != mstype.float16:
             return self.kernel(distances, offsets, coefficients)
         difference = distances - offsets
@@ -51,13 +44,13 @@ class GaussianBasis(nn.Cell):
 
 
 class CosineCutoff(nn.Cell):
-    """f(d) = (cos(pi d / cutoff) + 1) / 2, which falls to 0 with zero slope at d = cutoff.
+    """f(d) = (cos(pi d / cutoff) + 1) / 2, which falls to 0 with zero slope, but not zero curvature, at d = cutoff.
 
     Edges beyond the cutoff never enter a graph, so there is no mask.  Exactly at the cutoff, where the ghost edges are,
     the value is 0 to rounding and multiplies only messages between ghosts.
     """
 
-    def __init__(self, cutoff: float, dtype: mstype.Type = mstype.float32):
+    def __init__(self, cutoff: float, dtype: mstype.Type):
         super().__init__()
         # tensors, because a Python float is rounded to float32 even beside float64 tensors
         self.frequency = Tensor(np.pi / cutoff, dtype)
@@ -70,6 +63,14 @@ class CosineCutoff(nn.Cell):
         if self.kernel is not None:
             return self.kernel(distances, self.frequency)
         return self.half * ops.cos(distances * self.frequency) + self.half
+
+
+class NoCutoff(nn.Cell):
+    """f(d) = 1: the cutoff must exceed every distance."""
+
+    def construct(self, distances: Tensor) -> Tensor:
+        """(E, 1) Angstrom to (E, 1)."""
+        return ops.ones_like(distances)
 
 
 class PolynomialEnvelope(nn.Cell):
@@ -89,7 +90,7 @@ class PolynomialEnvelope(nn.Cell):
         dtype: of the result.
     """
 
-    def __init__(self, cutoff: float, exponent: int = 5, dtype: mstype.Type = mstype.float32):
+    def __init__(self, cutoff: float, exponent: int, dtype: mstype.Type):
         super().__init__()
         if cutoff <= 0 or exponent < 0:
             raise ValueError(f"expected cutoff > 0 and exponent >= 0, got {cutoff} and {exponent}")
@@ -127,7 +128,7 @@ class BesselBasis(nn.Cell):
         dtype: of the result; the frequencies have at least float32.
     """
 
-    def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int = 5, dtype: mstype.Type = mstype.float32):
+    def __init__(self, num_radial: int, cutoff: float, envelope_exponent: int, dtype: mstype.Type):
         super().__init__()
         if num_radial < 1:
             raise ValueError(f"expected num_radial >= 1, got {num_radial}")

@@ -34,10 +34,11 @@ from mindspore import Tensor, nn
 from data_tools.coverage.learned_range import LearnedRange
 from data_tools.coverage.observed import Observed
 from data_tools.coverage.outside import findings
-from data_tools.graph import AtomGraph, Budget, DataError, GraphInputs, Structure
+from data_tools.graph import AtomGraph, Budget, DataError, Structure
 from data_tools.graphs.batching import GHOST_EDGES, join, pad
 from data_tools.labels.statistics import Normalizer, element_counts
-from physics.derivatives import Compiled, HessianProduct, hessian, observables
+from physics.derivatives import Compiled, HessianProduct, observables
+from physics.hessian import exact_rows
 from physics.skin_list import SkinList
 
 log = logging.getLogger("geospore")
@@ -200,8 +201,10 @@ class Calculator(AseCalculator):
 
     def _evaluate(self, atoms: Atoms, wants_hessian: bool) -> None:
         """Energy, forces, stress of a crystal and, where asked for, the Hessian."""
-        inputs, count, periodic = self._inputs(atoms), len(atoms), bool(atoms.pbc.all())
+        graph, count, periodic = self._graph(atoms), len(atoms), bool(atoms.pbc.all())
+        budget = self._budget(graph)
         if "forces" not in self.results:
+            inputs = pad(join([graph]), budget, self.cutoff, self.dtype).inputs
             derive = self.with_virial if periodic else self.energy_and_forces
             with RUNNING:
                 outputs, forces, *virials = derive(*(Tensor.from_numpy(array) for array in inputs))
@@ -214,9 +217,10 @@ class Calculator(AseCalculator):
                 virial = virials[0].asnumpy()[0].astype(np.float64) * self.normalizer.scale
                 self.results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())  # (3)
         if wants_hessian:
+            sizes = np.array([[count, budget.edges, budget.triplets]])  # atoms may move without another shape
             with RUNNING:
-                rows = hessian(self.product, inputs).reshape(3 * count, 3 * count)
-            self.last_hessian = rows.astype(np.float64) * self.normalizer.scale  # (2)
+                (rows,) = exact_rows(self.product, [graph], self.cutoff, self.dtype, sizes=sizes).arrays()
+            self.last_hessian = rows.reshape(3 * count, 3 * count).astype(np.float64) * self.normalizer.scale  # (2)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """As ASE has it, and ``hessian`` besides."""
@@ -263,8 +267,8 @@ class Calculator(AseCalculator):
                 outside = f"{atoms.symbols} is outside of what the model has learned: {words}"
                 warnings.warn(outside, OutsideWarning, stacklevel=2)
 
-    def _inputs(self, atoms: Atoms) -> GraphInputs:
-        """The padded graph of a structure.
+    def _graph(self, atoms: Atoms) -> AtomGraph:
+        """The graph of a structure.
 
         Raises:
             DataError: see ``calculate``.
@@ -272,8 +276,7 @@ class Calculator(AseCalculator):
         graph = self.neighbors(self._structure(atoms))
         self._compare(atoms, graph)
         # far from the origin float32 would lose digits, and energies do not depend on where a structure is
-        centred = dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
-        return pad(join([centred]), self._budget(graph), self.cutoff, self.dtype).inputs
+        return dataclasses.replace(graph, positions=graph.positions - graph.positions.mean(axis=0))
 
     def _structure(self, atoms: Atoms) -> Structure:
         """The atoms as the rest of the project knows them.

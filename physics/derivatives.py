@@ -1,4 +1,4 @@
-"""Derivatives of an energy: forces, virials, Hessian-vector products and Hessians.
+"""Derivatives of an energy: forces, virials and Hessian-vector products.
 
 The only gradients of gradients in the project.  MindSpore 2.10 computes them wrongly, without a word, where the inner
 gradient runs eagerly: for f(x) = (sum x)^2 the product of its Hessian with v comes out as 0 instead of 2 sum(v).
@@ -14,8 +14,7 @@ argument of a model, and it is the same (2) whether a model reads the shifts of 
 molecule all shifts are 0 and W = sum_i F_i r_i; for a crystal it does not depend on the origin either.
 
 E is a sum over graphs, so the Hessian of a batch is block diagonal: one product with a probe field v (N, 3) gives every
-structure of the batch its own H v.  One-hot probes give rows, and replicas of a structure in one batch give as many
-rows at once.
+structure of the batch its own H v.  Whole Hessians are made of them in ``physics.hessian``.
 
 The unit is the model's: energies in eV with positions in Angstrom give eV/Angstrom, eV and eV/Angstrom^2.
 """
@@ -27,18 +26,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
 
 from data_tools.graph import GraphInputs
-from models.graph_ops import gather, segment_sum
+from models.graph_ops import segment_sum
 
 QUANTITIES = ("energy", "forces", "virial", "hessian_product")
 PRODUCT = "hessian_product"
 POSITIONS, RECEIVERS, SHIFTS, NODE_GRAPH, GRAPH_MASK = (
     GraphInputs._fields.index(name) for name in ("positions", "receivers", "shifts", "node_graph", "graph_mask")
 )
-EDGES_AT_ONCE = 16384  # or triplets; more replicas in one batch than fill the machine only cost memory
 
 
 class DerivativeError(RuntimeError):
@@ -150,12 +147,10 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
         raise DerivativeError(f"{unknown[0]}: expected one of {', '.join(QUANTITIES)}")
     if wanted == ("energy",):
         return lambda *inputs: (model(*inputs),)
-    derive, product = _slopes(model), _product(model)
-    with_product = PRODUCT in wanted
+    derive = _slopes_and_product(model, wanted) if PRODUCT in wanted else _slopes(model)
 
     def function(*arguments):
-        inputs = arguments[:-1] if with_product else arguments
-        energy, slope, slope_of_shifts = derive(*inputs)
+        energy, slope, slope_of_shifts, *product = derive(*arguments)
         found: tuple = ()
         for name in wanted:
             if name == "energy":
@@ -163,9 +158,9 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
             elif name == "forces":
                 found = (*found, -slope)
             elif name == "virial":
-                found = (*found, _virial(inputs, slope, slope_of_shifts))
+                found = (*found, _virial(arguments, slope, slope_of_shifts))
             else:
-                found = (*found, product(*arguments))
+                found = (*found, *product)
         return found
 
     return function
@@ -190,12 +185,11 @@ def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _virial(inputs: tuple, slope: Tensor, slope_of_shifts: Tensor) -> Tensor:
     """Equation (2) from dE/dr (N, 3) and dE/ds (E, 3), (G, 3, 3)."""
-    of_nodes, graphs = inputs[NODE_GRAPH], inputs[GRAPH_MASK]
-    of_edges = gather(of_nodes, inputs[RECEIVERS])
-    by_nodes = segment_sum(_outer(slope, inputs[POSITIONS]), of_nodes, graphs)
-    by_edges = segment_sum(_outer(slope_of_shifts, inputs[SHIFTS]), of_edges, graphs)
+    graphs = inputs[GRAPH_MASK]
+    of_nodes = segment_sum(_outer(slope_of_shifts, inputs[SHIFTS]), inputs[RECEIVERS], slope)  # (N, 9)
+    of_graphs = segment_sum(of_nodes + _outer(slope, inputs[POSITIONS]), inputs[NODE_GRAPH], graphs)  # (G, 9)
     # what a ghost edge gives to the ghost graph is a rounded zero
-    return -((by_nodes + by_edges) * graphs.reshape(-1, 1)).reshape(-1, 3, 3)
+    return -(of_graphs * graphs.reshape(-1, 1)).reshape(-1, 3, 3)
 
 
 def _outer(left: Tensor, right: Tensor) -> Tensor:
@@ -203,14 +197,34 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     return (left.expand_dims(2) * right.expand_dims(1)).reshape(-1, 9)
 
 
-def _product(model: Callable[..., Any]) -> Callable[..., Any]:
-    """Graph inputs and a probe field (N, 3) to equation (3), (N, 3)."""
-    derive = _slopes(model)
+def _slopes_and_product(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..., Any]:
+    """Graph inputs and a probe field v to what ``_slopes`` returns, as far as it is wanted, and equation (3).
+
+    All of it is one gradient: of p = v . dE/dr + u . E + z . dE/ds at u = 0 and z = 0, dp/dr is the product and dp/dv,
+    dp/du and dp/dz are the others.  A second gradient of the model beside the first would be computed twice, and
+    MindSpore 2.10 does not differentiate the two together.
+    """
+    derive, with_energy, with_shifts = _slopes(model), "energy" in wanted, "virial" in wanted
 
     def projected(*arguments):
-        return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
+        energy, slope, slope_of_shifts = derive(*arguments[:-3])
+        v, u, z = arguments[-3:]
+        result = (slope * v).sum()
+        if with_energy:
+            result = result + (energy * u).sum()
+        if with_shifts:
+            result = result + (slope_of_shifts * z).sum()
+        return result
 
-    return ms.grad(projected, POSITIONS)
+    gradient = ops.GradOperation(get_all=True)(projected)
+
+    def function(*arguments):
+        mask, shifts = arguments[GRAPH_MASK], arguments[SHIFTS]
+        u, z = ops.cast(mask < 0, mask.dtype), ops.cast(shifts * shifts < 0, shifts.dtype)  # zeros, but no constants
+        gradients = gradient(*arguments, u, z)
+        return gradients[-2], gradients[-3], gradients[-1], gradients[POSITIONS]
+
+    return function
 
 
 class EnergyAndForces(Compiled):
@@ -224,80 +238,9 @@ class HessianProduct(Compiled):
     """H v (N, 3) for graph inputs and a probe field v (N, 3), equation (3); one compilation for each shape."""
 
     def __init__(self, model: nn.Cell):
-        super().__init__(model, _product(model))
+        derive = _slopes(model)
 
+        def projected(*arguments):
+            return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
 
-def replicate(inputs: GraphInputs, copies: int) -> GraphInputs:
-    """So many copies of a batch in one; the law of pairs holds, and each copy keeps its ghosts.
-
-    Args:
-        inputs: arrays of N nodes, E edges, T triplets, G graphs.
-        copies: k.
-
-    Returns:
-        arrays of k N nodes and so on; node n of copy c is node c N + n.
-    """
-    nodes, graphs, half = len(inputs.numbers), len(inputs.graph_mask), len(inputs.senders) // 2
-    copy = np.arange(copies)
-
-    def edges(values: np.ndarray, offset: int) -> np.ndarray:
-        """(E, ...) in two halves, each repeated; ``offset`` is added once a copy."""
-        halves = values.reshape(2, 1, half, *values.shape[1:])
-        steps = (copy * offset).reshape(1, copies, 1, *(1,) * (values.ndim - 1)).astype(values.dtype)
-        return np.ascontiguousarray((halves + steps).reshape(-1, *values.shape[1:]))
-
-    def others(values: np.ndarray, offset: int = 0) -> np.ndarray:
-        steps = (copy * offset).reshape(copies, *(1,) * values.ndim).astype(values.dtype)
-        return np.ascontiguousarray((values[None] + steps).reshape(-1, *values.shape[1:]))
-
-    def triplets(values: np.ndarray) -> np.ndarray:
-        """Edge e of copy c is edge c E/2 + e, its reverse e + E/2 stands in the second half."""
-        shifted = values[None] + (copy * half).reshape(copies, 1) + np.where(values < half, 0, (copies - 1) * half)
-        return shifted.reshape(-1).astype(values.dtype)
-
-    return GraphInputs(
-        numbers=others(inputs.numbers),
-        positions=others(inputs.positions),
-        senders=edges(inputs.senders, nodes),
-        receivers=edges(inputs.receivers, nodes),
-        shifts=edges(inputs.shifts, 0),
-        triplet_in=triplets(inputs.triplet_in),
-        triplet_out=triplets(inputs.triplet_out),
-        node_graph=others(inputs.node_graph, graphs),
-        node_mask=others(inputs.node_mask),
-        graph_mask=others(inputs.graph_mask),
-    )
-
-
-def hessian(
-    product: HessianProduct, inputs: GraphInputs, atoms: Sequence[int] | None = None, replicas: int = 0
-) -> np.ndarray:
-    """Rows of the Hessian of one structure, or of several structures in one batch beside each other.
-
-    Args:
-        product: of the model; called once for each chunk of probes, always at the same shape.
-        inputs: arrays of one batch, the real atoms before the ghosts.
-        atoms: whose rows; None means all N atoms.
-        replicas: rows at once; 0 chooses as many as fill the machine.
-
-    Returns:
-        (K, 3, N, 3) for K atoms: d2E / dr_(i a) dr_(j b), of the inputs' dtype.
-    """
-    nodes, count = len(inputs.numbers), int(np.sum(inputs.node_mask > 0))
-    rows = np.arange(count) if atoms is None else np.asarray(atoms, np.int64)
-    if rows.size and not (0 <= rows.min() and rows.max() < count):
-        raise DerivativeError(f"rows of atoms 0 to {count - 1} expected, got {rows.min()} to {rows.max()}")
-    probes = [(atom, axis) for atom in rows for axis in range(3)]
-    most = replicas or max(1, EDGES_AT_ONCE // max(1, len(inputs.senders), len(inputs.triplet_in)))
-    calls = -(-len(probes) // most)
-    at_once = -(-len(probes) // max(1, calls))
-    fixed = tuple(Tensor(array) for array in replicate(inputs, at_once)) if calls else ()
-    result = np.empty((len(probes), count, 3), inputs.positions.dtype)
-    for start in range(0, len(probes), at_once or 1):
-        chunk = probes[start : start + at_once]
-        field = np.zeros((at_once, nodes, 3), inputs.positions.dtype)
-        for copy, (atom, axis) in enumerate(chunk):
-            field[copy, atom, axis] = 1.0
-        rows_of_chunk = product(*fixed, Tensor(field.reshape(-1, 3))).asnumpy().reshape(at_once, nodes, 3)
-        result[start : start + len(chunk)] = rows_of_chunk[: len(chunk), :count]
-    return result.reshape(len(rows), 3, count, 3)
+        super().__init__(model, ms.grad(projected, POSITIONS))

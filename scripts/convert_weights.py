@@ -37,11 +37,11 @@ from data_tools.labels.targets import get_target
 from experiment.command_line import CommandLine, exit_code
 from experiment.model import build
 from experiment.resolve import with_names
-from models import LARGEST_ELEMENT, NEEDS_TRIPLETS
+from models import NEEDS_TRIPLETS
 from scripts.weights.parity_file import Golden
 from scripts.weights.weight_check import BITS, Difference, compare, evaluate, not_compared, table
 from scripts.weights.weight_files import read_weights
-from scripts.weights.weight_maps import SOURCES, check_keys, convert
+from scripts.weights.weight_maps import SOURCES, check_keys, convert, elements_of
 from scripts.weights.weight_source import Source, State, WeightError
 from training.checkpoint import Checkpoint, assign, save
 from training.device import MODES, versions
@@ -146,14 +146,15 @@ def converted_model(config: Config, task: Task, parameters: State, source: Path)
     return model
 
 
-def information_of(config: Config, task: Task, normalizer: Normalizer, args: argparse.Namespace) -> dict[str, Any]:
+def information_of(
+    config: Config, task: Task, normalizer: Normalizer, elements: list[int], args: argparse.Namespace
+) -> dict[str, Any]:
     """What a checkpoint says about itself."""
     return {
         "config": config_to_dict(with_names(config, task)),
         "task": task.to_dict(),
         "normalizer": normalizer.to_dict(),
-        # the rows of the original's embedding; which of them were trained cannot be seen
-        "elements": list(range(1, LARGEST_ELEMENT[config.model.name] + 1)),
+        "elements": elements,
         "versions": versions(),
         "converted_from": {
             "source": args.source,
@@ -170,6 +171,7 @@ def check(
     """Compare the converted model with a parity file, in float64 and float32 and in each mode."""
     golden = Golden(path, config.model.cutoff, config.model.name in NEEDS_TRIPLETS)
     counts = {name: getattr(config.model, name) for name in source.repeated}
+    cells = {cell for cell, _ in source.observed(counts).values()}
     rows, before = [], ms.get_context("mode")
     try:
         for bits, dtype in BITS.items():
@@ -177,7 +179,7 @@ def check(
             model = converted_model(at_precision, task_of(config, normalizer), parameters, path)
             for mode in modes:
                 ms.set_context(mode=MODES[mode])
-                found = evaluate(model, golden, normalizer, source, dtype)
+                found = evaluate(model, golden, normalizer, cells, dtype)
                 rows += compare(found, golden, source, counts, mode, bits)
     finally:
         ms.set_context(mode=before)
@@ -212,7 +214,8 @@ def run(args: argparse.Namespace) -> int:
             return DIFFERS
         print(f"all {len(rows)} differences are within tolerance")
     if args.output:
-        save(args.output, Checkpoint(parameters, information=information_of(config, task, normalizer, args)))
+        information = information_of(config, task, normalizer, elements_of(args.source, state), args)
+        save(args.output, Checkpoint(parameters, information=information))
         print(f"wrote {args.output}")
     return 0
 

@@ -31,7 +31,7 @@ device_run() {
     mkdir -p runs/logs || exit 2
     log="runs/logs/${program%.py}_$(date +%Y%m%d_%H%M%S)_$$.log"
     echo "log: $PWD/$log"
-    # the program takes the place of this shell, so that signals and the exit code are its own; tee outlives signals
+    # exec: signals reach the program, and the exit code is its own; tee ignores signals
     exec > >(trap '' INT TERM && exec tee -a -- "$log") 2>&1
     exec "$python" "$root/$program" "${options[@]}" "$@"
 }

@@ -121,7 +121,7 @@ failure=""
 while kill -0 "$launcher" 2>/dev/null; do
     [[ "$asked" == 0 ]] || tell
     failure="$(sed -n 's/^error: \(the scheduler cannot.*\)/\1/p' "$folder/scheduler.log" 2>/dev/null | head -1 || true)"
-    if [[ -n "$failure" ]]; then # nobody else notices
+    if [[ -n "$failure" ]]; then # msrun does not notice it
         pkill -KILL -P "$launcher" -f -- "$root/train.py" || true
         break
     fi

@@ -31,7 +31,7 @@ from hostile_seeds import seeds
 
 from configs.loading import ConfigError, config_to_yaml
 from configs.schema import Config
-from data_tools.graph import DataError
+from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.splits import Split
 from experiment.trained import Trained
@@ -89,7 +89,19 @@ def _of_graphs(packed: PackedGraphs) -> str:
     largest = np.repeat(table.n_atoms, packed.n_pairs)
     if (packed.pair_receivers >= largest).any() or (packed.pair_senders >= largest).any():
         return "pairs out of range"
-    return ""
+    return _of_force_constants(table)
+
+
+def _of_force_constants(table: StructureTable) -> str:
+    constants = table.force_constants
+    if constants is None:
+        return ""
+    cells, sizes = constants.n_primitive, table.n_atoms
+    shapes = constants.blocks.shape, constants.p2s.shape, constants.masses.shape
+    if shapes != ((int((cells * sizes).sum()), 3, 3), (int(cells.sum()),), (len(table.numbers),)):
+        return "force constants of other structures"
+    inside = (constants.p2s >= 0) & (constants.p2s < np.repeat(sizes, cells))
+    return "" if inside.all() and np.isfinite(constants.blocks).all() else "force constants are not sound"
 
 
 def kilobytes(name: str) -> int:

@@ -19,6 +19,7 @@ from tiny_runs import LIGHT, MINI, write_molecules
 from configs.loading import config_to_dict, load_config
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
+from data_tools.graph import ForceConstants, StructureTable
 from data_tools.graphs.packed import pack
 from data_tools.graphs.packed_folder import save as save_packed
 from data_tools.labels.statistics import Normalizer
@@ -60,7 +61,7 @@ def seeds(folder: Path) -> Seeds:
     molecules = write_molecules(folder / "molecules.npz", range(0, 1200, 100))
     sdf, labels = write_gdb9(folder, RAW_FILES)
     table = read_table(molecules)
-    save_packed(pack(table, 5.0), folder / "packed")
+    save_packed(pack(with_everything(table), 5.0), folder / "packed")
     raw = {path.name: path.read_bytes() for path in RAW_FILES}
     plain, extended = xyz_of(table)
     state = {key[3:]: value for key, value in np.load(GOLDEN).items() if key.startswith("sd/")}
@@ -92,6 +93,23 @@ def seeds(folder: Path) -> Seeds:
         },
     }  # fmt: skip
     return Seeds(files, raw, arrays, folder / "packed", information, trained)
+
+
+def with_everything(table: StructureTable) -> StructureTable:
+    """The same structures, the first one a crystal with force constants, and with labels of their atoms."""
+    atoms, sizes = len(table.numbers), table.n_atoms.tolist()
+    random, primitive = np.random.default_rng(3), np.zeros(len(table), np.int64)
+    primitive[[0, 5]] = 2, 1
+    constants = ForceConstants(
+        blocks=random.normal(size=(2 * sizes[0] + sizes[5], 3, 3)),
+        n_primitive=primitive,
+        p2s=np.array([0, 1, 0]),
+        masses=random.uniform(1, 20, atoms),
+    )
+    cells = np.zeros((len(table), 3, 3))
+    cells[0] = 9 * np.eye(3)
+    of_atoms = {"forces": random.normal(size=(atoms, 3))}
+    return dataclasses.replace(table, of_atoms=of_atoms, force_constants=constants, cells=cells)
 
 
 def xyz_of(table: Any) -> tuple[bytes, bytes]:

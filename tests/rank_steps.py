@@ -7,6 +7,7 @@ Each process writes FOLDER/rank<k>_of_<n>.npz: its parameters after the steps, a
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "3")
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from mindspore import ParameterTuple
 
+from configs.schema import SchNetConfig
 from data_tools.dataset import make_dataset, open_graphs, resolve_task
 from data_tools.graphs.loader import training_batches
 from data_tools.labels.splits import make_split
@@ -33,7 +35,8 @@ LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
 def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, epsilon: float) -> None:
     """Train and write."""
     ranks = set_up(mode, "CPU", 0, seed=3)
-    model = build_model("schnet", features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0, dtype=dtype)
+    settings = SchNetConfig(features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0)
+    model = build_model(dtype=dtype, amp_level="O0", readout="sum", **asdict(settings))
     packed = open_graphs(molecules, 5.0)
     forces = "forces" in packed.table.of_atoms
     task = resolve_task("energy" if forces else "U0")

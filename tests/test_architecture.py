@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from mindspore import dtype as mstype
 
 from configs.schema import MODEL_CONFIGS, TargetConfig
 from models import MODELS, dimenetpp, heads, schnet
@@ -32,7 +31,10 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "models/cpu_kernels": ({"models"}, {"mindspore", "numpy", "joblib"}),  # joblib knows how many cores may be used
     "models/e3/irreps.py": (set(), {"numpy"}),
     "models/e3/wigner.py": (set(), {"numpy"}),
-    "physics": ({"physics", "models.graph_ops", "data_tools.graph"}, {"mindspore", "numpy", "phonopy", "ase"}),
+    "physics": (
+        {"physics", "models.graph_ops", "data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"},
+        {"mindspore", "numpy", "phonopy", "ase"},
+    ),
     "physics/calculator.py": (
         {
             "physics",
@@ -136,22 +138,19 @@ def test_every_model_has_a_section_of_the_configuration():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_hyperparameters_are_those_of_the_constructor(name):
-    """The constructor adds what other sections decide: readout and precision."""
+    """The constructor adds what other sections decide, the precisions, and has no defaults of its own."""
     section, constructor = MODEL_CONFIGS[name], inspect.signature(MODELS[name]).parameters
     keys = {item.name for item in dataclasses.fields(section)} - {"name"}
-    assert keys | {"readout", "dtype", "amp_level"} == set(constructor)
+    assert keys | {"kinds"} == set(constructor) and section().name == name
+    assert all(parameter.default is inspect.Parameter.empty for parameter in constructor.values())
     types, hints = get_type_hints(section), get_type_hints(MODELS[name].__init__)
     assert all(types[key] is hints[key] for key in keys)
-    assert section().name == name and constructor["dtype"].default == mstype.float32
-    # sizes differ on purpose: the configuration's are those of the profile lite
-    for key in keys:
-        if types[key] is str:
-            assert getattr(section(), key) in (constructor[key].default, "auto")  # auto: by the target
 
 
 def test_choices_of_the_configuration_are_those_of_the_model():
     choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["schnet"])}
     assert choices["convention"] == schnet.CONVENTIONS and choices["filter"] == schnet.FILTERS
+    assert choices["envelope"] == schnet.ENVELOPES and choices["output_init"] == schnet.OUTPUT_INITS
     choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["dimenetpp"])}
     assert choices["output_init"] == ("auto", *dimenetpp.OUTPUT_INITS)
     target = {item.name: item.metadata.get("choices") for item in dataclasses.fields(TargetConfig)}

@@ -1,139 +1,241 @@
-"""The READMEs are true: files exist, commands parse, both languages agree; and no text file names a private place."""
+"""The pages for users are true: README.md, README_CN.md, those of the rooms and those of the results.
+
+Every command of a shell block is started in a copy of the project, from top to bottom, README.md first (page_walk.py):
+
+- programs that take seconds run whole: eval.py, prepare_qm9.py, convert_weights.py, the examples, printf, python -c;
+- a training whose run is read by another command runs whole, with 24 structures, a small network and one epoch;
+- every other training runs until it compiles: configuration, data, split, model and trainer are made as they stand;
+- shell scripts run whole with a Python that writes down what it shall start, which then goes the way above;
+- what needs the network, another device, PyG or minutes (``PARSED``) runs until its arguments are parsed; of the
+  requirements of pip each line is parsed.
+
+Blocks of Python run whole.  Commands in code spans and on the pages of results are checked as far as that needs no
+run: the program is there and has these options, the configuration loads with these settings.  Beside that: paths,
+links, keys of the configuration, sizes, both languages, numbers beside the results they come from, no private place in
+any text.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from page_walk import Walk, main_of
+from pages import (
+    PATH,
+    READMES,
+    RESULTS,
+    ROOMS,
+    ROOT,
+    Command,
+    blocks,
+    code_spans,
+    command_of,
+    commands,
+    inline_commands,
+    links,
+    result_rows,
+    text_of,
+)  # fmt: skip
 
-from configs.loading import load_config
+from configs.loading import ConfigError, load_config
 
-ROOT = Path(__file__).parents[1]
-READMES = ("README.md", "README_CN.md")
+LARGEST = 8000  # bytes of README.md
 #: made by a user, so they need not exist
-MADE = ("runs/", "data/")
-PATH = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|sh|md|toml|txt|yaml)|LICENSE")
+MADE = ("runs/", "data/", "npz_data/", "splits/")
 #: files of a run folder
 OF_A_RUN = {"config.yaml"}
-#: options whose value is a file or folder that must be there
-INPUTS = ("--ckpt", "--resume", "--input", "--data", "--config", "--weights", "--check", "--peer_python", "-r")
-PROGRAM = re.compile(r"^(?:\w+=\S+\s+)*python\s+(\S+\.py)\b")
+#: the Chinese pages have the same commands, which another test holds
+WITH_COMMANDS = [name for name in ROOMS if not name.endswith("_CN.md") and (commands(name) or blocks(name, "python"))]
+PAIRS = (READMES, ("cloud/README.md", "cloud/README_CN.md"))
+#: a configuration of each model, for keys that stand alone
+BASES = ("configs/schnet/qm9_mini.yaml", "configs/dimenetpp/qm9_lite.yaml")
+KEY = re.compile(r"(?:--set )?((?:model|data|target|optimizer|schedule|training|run)\.\w+)(?:=(\S+))?")
+NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 
 
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def commands(name: str) -> list[str]:
-    """Lines of the shell blocks without comments and with continued lines joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", text_of(name), re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
-
-
-def programs(name: str) -> list[tuple[str, list[str]]]:
-    """(script, arguments) of every command that starts a Python program of the project."""
-    found = []
-    for command in commands(name):
-        match = PROGRAM.match(command)
-        if match:
-            found.append((match.group(1), command[match.end() :].split()))
-    return found
+def checked_commands(name: str) -> list[Command]:
+    """Commands of Python programs of ours."""
+    return [command for command in (*commands(name), *inline_commands(name)) if command.script]
 
 
 @functools.lru_cache
 def flags(script: str) -> frozenset[str]:
-    """Every flag in the help text of a script."""
-    done = subprocess.run(
-        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, f"{script} --help: {done.stderr}"
-    return frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", done.stdout))
+    """Every flag of a program; peers need PyTorch, so theirs are read from their text."""
+    if script.startswith("scripts/peers/"):
+        text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts" / "peers").glob("*.py"))
+        return frozenset(f"--{word}" for word in re.findall(r'"(?:--)?(\w+)"', text))
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr("sys.stdout.write", printed.append)
+        with pytest.raises(SystemExit):
+            main_of(script)(["--help"])
+    return frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", "".join(printed)))
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """The project in a folder of its own; pages run once."""
+    read = {file for name in ROOMS for command in commands(name) for file in command.inputs}
+    read |= {
+        file for name in ROOMS for block in blocks(name, "python") for file in re.findall(r'"(runs/[^"]+)"', block)
+    }
+    read |= {str(folder) for file in read for folder in Path(file).parents}
+    return Walk(tmp_path_factory.mktemp("house"), read)
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_every_command_runs(name, walk, same_mode):
+    walk.page(name)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python train.py --config configs/schnet/qm9_lite.yaml --epoch 3",
+        "python train.py --config configs/schnet/qm9_lite.yaml --set target.reference=total",
+        "python scripts/benchmarks/benchmark.py --profiles none",
+        "bash scripts/quickstart.sh --target nothing",
+    ],
+)
+def test_a_mistake_in_a_command_is_seen(line, walk, same_mode):
+    command = command_of(line, {})
+    with pytest.raises((AssertionError, SystemExit, pytest.fail.Exception)):
+        walk.command(command)
+
+
+def test_the_pages_are_there_and_found_from_the_first():
+    """A page that README.md does not lead to is read by nobody."""
+    seen: set[str] = set()
+    waiting = ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        pages = [path.resolve().relative_to(ROOT).as_posix() for path in links(name) if path.suffix == ".md"]
+        waiting += [page for page in pages if page not in seen and (ROOT / page).is_file()]
+    assert not {*ROOMS, *RESULTS} - seen and len(seen) > 20
+    direct = {path.resolve().relative_to(ROOT).as_posix() for path in links("README.md") if path.suffix == ".md"}
+    assert len(direct & set(ROOMS)) >= 10
+
+
+def test_the_first_page_is_short():
+    assert all(len(text_of(name).encode()) <= LARGEST for name in READMES)
+    assert len(result_rows("README.md")) == 10
+
+
+@pytest.mark.parametrize("name", [*ROOMS, *RESULTS])
 def test_every_path_exists(name):
-    text = text_of(name)
-    links = re.findall(r"\]\(([^)\s#]+)\)", text)
-    named = {link for link in links if "://" not in link}
-    named |= {code for code in re.findall(r"`([^`\n]+)`", text) if PATH.fullmatch(code)} - OF_A_RUN
-    named |= {word for command in commands(name) for word in command.split() if word.startswith(("configs/", "tests/"))}
-    named |= {script for script, _ in programs(name)}
-    named |= {word for command in commands(name) for word in command.split() if word.endswith(".sh")}
-    assert len(named) > 20, "the patterns find too little"
-    missing = sorted(path for path in named if not path.startswith(MADE) and not (ROOT / path).exists())
+    assert not [link for link in links(name) if not link.exists()]
+    named = {code for code in code_spans(name) if PATH.fullmatch(code)} - OF_A_RUN
+    folder = (ROOT / name).parent
+    starts = {path.name for path in ROOT.iterdir()} | {path.name for path in folder.iterdir()}
+    named = {path for path in named if path.split("/")[0] in starts or "/" not in path}
+    for command in commands(name):
+        named |= {word for word in command.words if word.startswith(("configs/", "tests/", "data_tools/"))}
+        named |= {word for word in command.words if word.endswith(".sh")}
+    named |= {command.script for command in checked_commands(name) if command.script}
+    missing = sorted(
+        path
+        for path in named
+        if not path.startswith(MADE) and not (ROOT / path).exists() and not (folder / path).exists()
+    )
     assert not missing
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_every_flag_exists(name):
-    assert len(programs(name)) >= 6
-    for script, arguments in programs(name):
-        unknown = {word for word in arguments if word.startswith("--")} - flags(script)
-        assert not unknown, f"{script} has no {unknown}"
-    inline = re.findall(r"`(--\w+)[^`]*`", text_of(name))
-    known = frozenset().union(*(flags(script) for script in dict(programs(name))))
-    assert not set(inline) - known
+@pytest.mark.parametrize("name", [*ROOMS, *RESULTS])
+def test_every_option_of_a_program_exists(name):
+    programs = checked_commands(name)
+    for command in programs:
+        assert command.script
+        unknown = {word.partition("=")[0] for word in command.words if word.startswith("--")} - flags(command.script)
+        assert not unknown, f"{command.script} has no {unknown}"
+    if name in ROOMS:
+        known = frozenset().union(
+            *(flags(script) for script in KNOWN), *(flags(c.script) for c in programs if c.script)
+        )
+        assert not {code.split()[0].partition("=")[0] for code in code_spans(name) if re.match(r"--\w", code)} - known
 
 
-@pytest.mark.parametrize("name", READMES)
+#: programs whose options may stand alone on a page
+KNOWN = ("train.py", "eval.py", "scripts/convert_weights.py", "scripts/peers/peer_schnet.py")
+
+
+@pytest.mark.parametrize("name", [*ROOMS, *RESULTS])
 def test_every_configuration_of_a_command_loads(name):
-    checked = 0
-    for _, arguments in programs(name):
-        if "--config" in arguments:
-            values = [arguments[at + 1] for at, word in enumerate(arguments) if word == "--set"]
-            pairs = [(key, value) for key, _, value in (text.partition("=") for text in values)]
-            load_config(ROOT / arguments[arguments.index("--config") + 1], pairs)
-            checked += 1
-    assert checked >= 3
+    for command in checked_commands(name):
+        if "--config" in command.words:
+            pairs = [(key, value) for key, _, value in (text.partition("=") for text in command.values("--set"))]
+            load_config(ROOT / command.values("--config")[0], pairs)
 
 
-@pytest.mark.parametrize("name", READMES)
+@pytest.mark.parametrize("name", [*ROOMS, *RESULTS])
+def test_every_key_of_the_configuration_exists(name):
+    """Also those in code spans, with the value that stands beside them."""
+    for span in code_spans(name):
+        for key, value in (found.groups() for word in span.split() if (found := KEY.fullmatch(word))):
+            if value in ("RUN", "NAME", "..."):
+                continue
+            refused = []
+            for base in BASES:
+                try:
+                    load_config(ROOT / base, [(key, value)] if value else [(key, "none of these")])
+                except ConfigError as error:
+                    refused.append(str(error))
+            unknown = [words for words in refused if value or "unknown key" in words]
+            assert len(unknown) < len(BASES), f"{key}: {refused}"
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_every_input_of_a_command_is_there_by_then(name):
     """From top to bottom in a fresh copy: files that a command reads ship with the project or were made above it."""
-    made = {"runs/quickstart"}  # by scripts/quickstart.sh
-    read, activated = 0, False
-    for command in commands(name):
-        words = command.split()
-        activated |= command == "source .venv/bin/activate"
-        assert activated or words[0] != "python", f"{command}: no environment is active yet"
-        inputs = [words[at + 1] for at, word in enumerate(words) if word in INPUTS]
-        inputs += [word.partition("=")[2] for word in words if re.match(r"data\.\w*file=", word)]
-        inputs += words[2:3] if words[1:2] == ["scripts/run_eval.sh"] else []
-        for path in inputs:
+    made: set[str] = set()
+    activated = False
+    for command in [*(commands("README.md") if name != "README.md" else []), *commands(name)]:
+        words = command.words
+        activated |= words == ["source", ".venv/bin/activate"]
+        assert activated or words[0] != "python", f"{words}: no environment is active yet"
+        for path in command.inputs:
             folders = {str(folder) for folder in Path(path).parents}
-            assert (ROOT / path).exists() or ({path} | folders) & made, f"{command}: where does {path} come from?"
-            read += 1
-        outputs = [words[at + 1] for at, word in enumerate(words) if word in ("--output", ">", "venv")]
-        if "train.py" in words or "scripts/run_standalone_train.sh" in words or "scripts/quickstart.sh" in words:
-            assert not set(outputs) & made, f"{command}: a run goes into a folder that is in use"
-        made |= {*outputs, *re.findall(r"\.write\('([\w.]+)'\)", command)}
-    assert read >= 10
+            there = (ROOT / path).exists() or path == "data/raw/dsgdb9nsd.xyz.tar.bz2"
+            assert there or ({path} | folders) & made, f"{words}: where does {path} come from?"
+        if "train.py" in words or "scripts/run_standalone_train.sh" in words:
+            assert not set(command.outputs) & made, f"{words}: a run goes into a folder that is in use"
+        made |= {*command.outputs, *(["runs/quickstart"] if "scripts/quickstart.sh" in words else [])}
 
 
-def test_both_languages_agree():
-    english, chinese = (text_of(name) for name in READMES)
-    assert commands("README.md") == commands("README_CN.md")
+@pytest.mark.parametrize("names", PAIRS, ids=lambda names: names[0])
+def test_both_languages_agree(names):
+    english, chinese = (text_of(name) for name in names)
+    assert [command.words for command in commands(names[0])] == [command.words for command in commands(names[1])]
+    assert blocks(names[0], "python") == blocks(names[1], "python")
     assert [len(level) for level in re.findall(r"^(#+) ", english, re.MULTILINE)] == [
         len(level) for level in re.findall(r"^(#+) ", chinese, re.MULTILINE)
     ]
-    for pattern in (r"^\|.*\|$", r"`configs/[^`]+`", r"https?://[^)\s]+", r"results/[\w.]+"):
+    for pattern in (r"^\|.*\|$", r"^(?:-|\d\.) ", r"`configs/[^`]+`", r"https?://[^)\s]+", r"results/[\w/.]+"):
         counts = [len(re.findall(pattern, text, re.MULTILINE)) for text in (english, chinese)]
         assert counts[0] == counts[1], pattern
-    for text in (english, chinese):
-        assert text.count("<!-- results -->") == text.count("<!-- /results -->") == 1
+    numbers = [sorted(re.findall(NUMBER, " ".join(re.findall(r"^\|.*\|$", text, re.M)))) for text in (english, chinese)]
+    assert numbers[0] == numbers[1] and numbers[0]
+    for prose in (r"\d+\.\d+ eV", r"[\d,]{5,}"):
+        assert sorted(re.findall(prose, english)) == sorted(re.findall(prose, chinese))
 
 
-def test_the_numbers_in_the_tables_of_both_languages_agree():
-    """Every number of a table, the measured results among them, is in both."""
-    rows = [re.findall(r"^\|.*\|$", text_of(name), re.MULTILINE) for name in READMES]
-    english, chinese = (sorted(re.findall(r"\d[\d.,]*\d|\d", " ".join(found))) for found in rows)
-    assert english == chinese and len(english) > 100
+@pytest.mark.parametrize("name", [name for name in ROOMS if result_rows(name)])
+def test_the_numbers_are_those_of_the_results(name):
+    """Each measured number is one of the page that its row links to, rounded, perhaps in seconds instead of ms."""
+    for cells, pages in result_rows(name):
+        text = " ".join(page.read_text(encoding="utf-8") for page in pages)
+        known = [float(number.replace(",", "")) for number in re.findall(NUMBER, text)]
+        measured = re.findall(rf"(?<![\w^])({NUMBER})(?= (?:eV|ms|s|kcal|a0))", cells)
+        assert measured, cells
+        for number in measured:
+            half = 0.5000001 * 10.0 ** -len(number.partition(".")[2])
+            assert any(
+                abs(value * unit - float(number.replace(",", ""))) <= half for value in known for unit in (1.0, 1e-3)
+            ), f"{number} of {cells} is not in {pages}"
 
 
 def text_files() -> list[Path]:

@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from models.running import OF_STEP
+from training.earlier_layout import todays_arrays, todays_information
 from training.files import one_line, replacing
 
-FORMAT = "geospore-checkpoint-1"
+FORMAT, EARLIER = "geospore-checkpoint-2", "geospore-checkpoint-1"  # the earlier one is still read
 BEST, LAST = "best.safetensors", "last.safetensors"
 GROUPS = ("model", "ema", "optimizer")
 
@@ -169,7 +170,7 @@ def load(path: str | Path) -> Checkpoint:
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, MemoryError) as error:
         reason = one_line(error)[:200]
         raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({reason})") from None
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (FORMAT, EARLIER):
         raise CheckpointError(
             f"{path}: expected a checkpoint written by train.py or convert_weights.py ({FORMAT}), "
             f"got {one_line(header.get('format') or 'a foreign safetensors file')[:200]}; "
@@ -187,6 +188,9 @@ def load(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the checkpoint is damaged (it does not describe itself)")
     if header.get("checksum") != str(_checksum(tensors, header["information"])):
         raise CheckpointError(f"{path}: the checksum differs, the file is damaged; use another checkpoint")
+    if header["format"] == EARLIER:
+        information = todays_information(information, groups["model"])
+        groups = {group: todays_arrays(arrays) for group, arrays in groups.items()}
     return Checkpoint(**groups, information=information)
 
 

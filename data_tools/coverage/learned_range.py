@@ -1,4 +1,4 @@
-"""What the training structures of a model had in common; the module ``outside`` compares others with it."""
+"""The range that the training structures of a model covered; the module ``outside`` compares others with it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.statistics import RANK_TOLERANCE, WIDTH, element_counts, undetermined
 from data_tools.tables import ATOMIC_NUMBERS
 
-CLOSER, FURTHER = 0.85, 1.2  # what heat adds to distances; see ``outside``
-TOUCH = 1.0  # Angstrom beyond a bond of two atoms' covalent radii; how far apart others come is chance
+CLOSER, FURTHER = 0.85, 1.2  # thermal motion changes distances; see ``outside``
+TOUCH = 1.0  # Angstrom beyond a bond of two atoms' covalent radii; larger distances are chance
 RESOLUTION = 0.01  # Angstrom, of the longest link
 
 

@@ -1,4 +1,4 @@
-"""What decides how structures compare with others: their elements, sizes, distances, charges and unpaired electrons."""
+"""Quantities by which structures are compared: elements, sizes, distances, charges and unpaired electrons."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def observe(packed: PackedGraphs, rows: np.ndarray) -> Iterator[Observed]:
 
 
 def charges_of(table: StructureTable) -> np.ndarray:
-    """(M,) total charges that the file tells, for a structure or as ``initial_charges`` of its atoms; else NaN."""
+    """(M,) total charges in the file, for a structure or as ``initial_charges`` of its atoms; else NaN."""
     for name in CHARGES:
         values = table.of_structures.get(name)
         if values is not None and values.ndim == 1:
@@ -124,7 +124,7 @@ def charges_of(table: StructureTable) -> np.ndarray:
 
 
 def unpaired_of(table: StructureTable) -> np.ndarray:
-    """(M,) unpaired electrons that the file tells; else NaN."""
+    """(M,) unpaired electrons in the file; else NaN."""
     for name, added in UNPAIRED:
         values = table.of_structures.get(name)
         if values is not None and values.ndim == 1:

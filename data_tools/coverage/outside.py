@@ -1,7 +1,7 @@
 """What the training structures covered, and what of another structure lies outside of it.
 
-A model answers for any atoms, and outside of what it has learned the answer is a number like any other.  A checkpoint
-therefore keeps what its training structures had in common, and whatever predicts compares.  A structure is outside if
+A model predicts a number for any atoms, outside of what it has learned, too.  A checkpoint therefore keeps the range of
+its training structures, and every program that predicts compares structures with it.  A structure is outside if
 
 | kind        | rule                                                                                                |
 |-------------|-----------------------------------------------------------------------------------------------------|
@@ -61,8 +61,8 @@ class Outside:
 
     Attributes:
         count: M, how many were compared.
-        findings: one of a kind; none where the model does not know its range.
-        known: whether it does.
+        findings: one of a kind; none where the checkpoint holds no range.
+        known: whether the checkpoint holds a range.
     """
 
     count: int
@@ -84,7 +84,7 @@ class Outside:
         ]
 
     def column(self) -> list[str]:
-        """For each structure its kinds, ``size, close``; empty inside, ``unknown`` where the model does not know."""
+        """For each structure its kinds, ``size, close``; empty inside, ``unknown`` where the model has no range."""
         return [
             ", ".join(finding.kind for finding in self.findings if finding.rows[row]) if self.known else "unknown"
             for row in range(self.count)
@@ -92,7 +92,7 @@ class Outside:
 
 
 def compare(learned: LearnedRange | None, packed: PackedGraphs, rows: np.ndarray) -> Outside:
-    """Rows of a data set with what a model has learned; None where its checkpoint does not say."""
+    """Rows of a data set with what a model has learned; None where its checkpoint holds no range."""
     merged: dict[str, Finding] = {}
     for start, some in enumerate(observe(packed, rows) if learned is not None else ()):
         for finding in findings(learned, some) if learned is not None else ():

@@ -1,4 +1,4 @@
-"""Data sets in archives (tar, zip) and compressed files: QM9's own streams by, one other file is read, of several none.
+"""Data sets in archives (tar, zip) and compressed files: QM9's own is read as a stream, of other files exactly one.
 
 Nothing is written but into a temporary folder, and no path inside an archive decides where.
 """
@@ -43,7 +43,7 @@ Read = Callable[[Path], StructureTable]
 
 
 class Member(NamedTuple):
-    """A file in an archive: its path there, its size in bytes, and its content while it streams by."""
+    """A file in an archive: its path there, its size in bytes, and its content as a stream."""
 
     name: str
     size: int
@@ -86,7 +86,7 @@ def read_archive(
 ) -> StructureTable:
     """An archive of dsgdb9nsd_*.xyz files (ordered by gdb index), of gdb9.sdf and gdb9.sdf.csv, or of one other file.
 
-    The xyz files are parsed as they stream by; others pass through a temporary folder.
+    The xyz files are parsed as a stream; others pass through a temporary folder.
 
     Args:
         path: tar (plain, gzip, bzip2) or zip.
@@ -174,7 +174,7 @@ def _tar_members(path: Path, archive: tarfile.TarFile) -> Iterator[Member]:
     most = most_inflated(path)
     for member in archive:
         archive.members = []  # type: ignore[attr-defined]  # or it keeps a description of every file in memory
-        if member.size > most:  # a lie would be skipped byte by byte, and the holes of a sparse file be written
+        if member.size > most:  # a wrong size would be skipped byte by byte, and the holes of a sparse file be written
             raise DataError(
                 f"{path}: {shown(member.name)} has {member.size} bytes, too many for this archive; fetch it again"
             )

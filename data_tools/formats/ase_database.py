@@ -1,4 +1,4 @@
-"""Databases of ASE (sqlite): the rows of ISO17, of schnetpack and of whoever writes structures with ``ase.db``.
+"""Databases of ASE (sqlite): the rows of ISO17, of schnetpack and of other programs that use ``ase.db``.
 
 A row has labels in three places, of which the first that holds one counts:
 
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 
 class Units(NamedTuple):
-    """What turns the values of a file into the project's: positions, and per label."""
+    """Factors from the units of a file to the project's: of positions, and per label."""
 
     length: float
     labels: dict[str, float]
@@ -163,7 +163,7 @@ def _units(path: Path, connection: sqlite3.Connection, keys: Mapping[str, str]) 
     """The units that schnetpack keeps in the metadata.
 
     Raises:
-        DataError: one that is not known.
+        DataError: an unknown unit.
     """
     try:
         found = connection.execute("SELECT value FROM information WHERE name='metadata'").fetchone()
@@ -247,7 +247,7 @@ def _chosen(entries: dict[str, Any], calculated: dict[str, Any], keys: Mapping[s
 
 
 def _is_number(value: Any) -> bool:
-    """Whether an entry that nobody asked for is one number: a name such as H may stand for anything."""
+    """Whether an entry that ``keys`` does not name is one number: a name such as H may stand for anything."""
     if isinstance(value, dict):
         shape, kind, _ = value.get(ARRAY, (None, "", 0))
         return kind in KINDS and isinstance(shape, list) and all(size == 1 for size in shape)

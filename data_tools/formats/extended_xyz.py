@@ -12,11 +12,20 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data_tools.formats.ase_frames import AS_WRITTEN, read_with_ase
+from data_tools.formats.frame_labels import (
+    ENERGY,
+    ENERGY_SPELLINGS,
+    NAMES,
+    FrameLabels,
+    labels_of,
+    merge_all,
+    refuse_text,
+)
 from data_tools.formats.label_keys import FORCES, NO_KEYS, label_of, rename
 from data_tools.formats.stress_labels import STRESS, VIRIAL, stress_of_frame
 from data_tools.formats.xyz_format import Frame, element_of, isotope_note, plain_structure
@@ -34,18 +43,6 @@ KEY_AND_VALUE = re.compile(r"[A-Za-z_]\w*=(\S+)")
 DEFAULT_PROPERTIES = "species:S:1:pos:R:3"
 SYMBOL_COLUMNS = {"species", "symbols"}
 MOST_COLUMNS = 1000
-NOT_LABELS = {"numbers", "positions", "gdb_index"}
-ENERGY = "energy"
-ENERGY_SPELLINGS, FORCES_SPELLINGS = ("Energy",), ("force", "Forces", "Force")  # that ASE does not know
-OF_ATOMS = {"forces", "charges", "magmoms", "energies", "stresses"}
-
-
-class Labels(NamedTuple):
-    """Numbers of one frame with n atoms: per name (1, ...) and (n, ...); and the names of what are no numbers."""
-
-    of_frame: dict[str, np.ndarray]
-    of_atoms: dict[str, np.ndarray]
-    others: tuple[str, ...] = ()
 
 
 def is_extended(comment: str) -> bool:
@@ -61,7 +58,8 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
 
     ``Energy``, ``force``, ``Force`` and ``Forces`` become the labels ``energy`` and ``forces`` that ASE knows; other
     names do where ``keys`` says so.  A label whose shape changes is left out and named in the source.
-    ``gdb_index`` in the comment lines, if all have it as a whole number, becomes the identity; ``name`` the name.
+    ``gdb_index`` in the comment lines, if all have it as a whole number, becomes the identity; ``name``, or else
+    ``material_id`` or ``mp_id`` (of the Materials Project), the name.
 
     Args:
         path: the file.
@@ -76,27 +74,28 @@ def read_extended_xyz(path: Path, frames: list[Frame], keys: Mapping[str, str] =
     prepared = [_prepared(path, frame) for frame, one in zip(frames, extended, strict=True) if one]
     read = iter(read_with_ase(path, prepared))
     structures: list[Structure] = []
-    labels: list[Labels] = []
+    labels: list[FrameLabels] = []
     indices: list[Any] = []  # gdb indices, or whatever stands there
     for row, (frame, one) in enumerate(zip(frames, extended, strict=True)):
         if not one:
             structures.append(plain_structure(path, frame, row))
-            labels.append(Labels({}, {}))
+            labels.append(FrameLabels({}, {}))
             indices.append(None)
             continue
         atoms = next(read)
         name = f"frame {row}" if DECLARED.search(frame.comment) else frame.comment.strip()
         tensors = {key: atoms.info.pop(key + AS_WRITTEN) for key in (STRESS, VIRIAL) if key + AS_WRITTEN in atoms.info}
-        structures.append(_structure_of(path, str(atoms.info.get("name", name)), atoms))
-        labels.append(_labels_of(atoms, keys))
+        name = str(next((atoms.info[key] for key in NAMES if key in atoms.info), name))
+        structures.append(_structure_of(path, name, atoms))
+        labels.append(labels_of(atoms, keys))
         values = atoms.info | ({} if atoms.calc is None else atoms.calc.results)
-        _refuse_text(path, values | tensors, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *tensors, *keys.values()})
+        refuse_text(path, values | tensors, frame.line + 1, {ENERGY, *ENERGY_SPELLINGS, *tensors, *keys.values()})
         if keys.get(STRESS, STRESS) == STRESS:
             stress = stress_of_frame(path, frame.line + 1, tensors, structures[-1].cell)
             labels[-1].of_frame.update({} if stress is None else {STRESS: stress[None]})
         indices.append(atoms.info.get("gdb_index"))
     sizes = [len(structure.numbers) for structure in structures]
-    of_structures, of_atoms, ragged = _merge_all(path, frames, labels, sizes, keys)
+    of_structures, of_atoms, ragged = merge_all(path, [frame.line for frame in frames], labels, sizes, keys)
     columns = (_species_column(frame) for frame, one in zip(frames, extended, strict=True) if one)
     notes = isotope_note(frames, next((column for column in columns if column is not None), 0))
     notes += f"; labels whose shape changes, not read: {', '.join(map(shown, ragged))}" if ragged else ""
@@ -189,101 +188,3 @@ def _structure_of(path: Path, name: str, atoms: Any) -> Structure:
         )
     cell = np.array(atoms.cell, np.float64) if atoms.pbc.all() else None
     return Structure(atoms.numbers.astype(np.int32), atoms.positions, cell, name)
-
-
-def _refuse_text(path: Path, values: dict[str, Any], line: int, names: set[str]) -> None:
-    """A label that is text with a digit in it is a number with something behind it; other text means none.
-
-    Raises:
-        DataError: such a text.
-    """
-    for name in names & set(values):
-        if isinstance(values[name], str) and any(map(str.isdigit, values[name])):
-            raise DataError(
-                f"{path}: expected a number as {shown(name)} in line {line}, found '{shown(values[name])}'; correct it"
-            )
-
-
-def _labels_of(atoms: Any, keys: Mapping[str, str]) -> Labels:
-    """What ASE found in a frame besides the structure; a usual spelling stays where ``keys`` says what the label is."""
-    results = {} if atoms.calc is None else atoms.calc.results
-    atomic = OF_ATOMS & set(results)
-    frame_values = atoms.info | {name: results[name] for name in set(results) - atomic}
-    of_frame = _numeric(frame_values)
-    if ENERGY not in keys:
-        _rename(of_frame, ENERGY_SPELLINGS, ENERGY, ())
-    of_atoms = _numeric(atoms.arrays | {name: results[name] for name in atomic})
-    if FORCES not in keys:
-        _rename(of_atoms, FORCES_SPELLINGS, FORCES, (len(atoms), 3))
-    others = tuple(set(frame_values) - set(of_frame) - NOT_LABELS - {"name", ENERGY, *ENERGY_SPELLINGS})
-    return Labels({name: value[None] for name, value in of_frame.items()}, of_atoms, others)
-
-
-def _numeric(values: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The entries that are numbers, as float arrays."""
-    arrays = {}
-    for name, value in values.items():
-        try:
-            array = np.asarray(value)
-        except ValueError:  # lists of several lengths
-            continue
-        if name not in NOT_LABELS and array.dtype.kind in "biuf":
-            arrays[name] = array.astype(np.float64)
-    return arrays
-
-
-def _rename(labels: dict[str, np.ndarray], spellings: tuple[str, ...], name: str, shape: tuple[int, ...]) -> None:
-    """Give the label with one of these spellings, and of this shape, the name that it should have had."""
-    for spelling in spellings:
-        if name not in labels and spelling in labels and labels[spelling].shape == shape:
-            labels[name] = labels.pop(spelling)
-
-
-def _merge_all(
-    path: Path, frames: list[Frame], labels: list[Labels], sizes: list[int], keys: Mapping[str, str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
-    """Labels of structures and of atoms over all frames, and the names of those that have several shapes.
-
-    Raises:
-        DataError: such a one is the energy, the forces or what ``keys`` names.
-    """
-    per_frame, ragged_frame = _merge([one.of_frame for one in labels], [1] * len(labels))
-    per_atom, ragged_atoms = _merge([one.of_atoms for one in labels], sizes)
-    twice = {name: "a number of the atoms here and of the frame there" for name in per_frame.keys() & per_atom}
-    ragged = ragged_frame | ragged_atoms
-    wanted = ({ENERGY, FORCES} - set(keys)) | set(keys.values())
-    for name in wanted & (ragged.keys() | twice):
-        row, words = ragged.get(name, (0, twice.get(name, "")))
-        raise DataError(
-            f"{path}: expected {shown(name)} of one shape in every frame, found {words} in the frame of line "
-            f"{frames[row].line}; correct the file"
-        )
-    left_out = sorted({*ragged, *twice})
-    return (
-        {name: values for name, values in per_frame.items() if name not in left_out},
-        {name: values for name, values in per_atom.items() if name not in left_out},
-        left_out,
-    )
-
-
-def _merge(
-    rows: list[dict[str, np.ndarray]], sizes: list[int]
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, str]]]:
-    """Join labels over all frames, NaN where a frame lacks one; frame k has ``sizes[k]`` entries of each.
-
-    Returns:
-        The joined labels, and those of several shapes with the first frame of a second shape and words about it.
-    """
-    ends = np.cumsum(sizes)
-    merged: dict[str, np.ndarray] = {}
-    ragged: dict[str, tuple[int, str]] = {}
-    for row, (labels, size, end) in enumerate(zip(rows, sizes, ends, strict=True)):
-        for name, value in labels.items():
-            column = merged.get(name)
-            if column is None:
-                column = merged[name] = np.full((ends[-1], *value.shape[1:]), np.nan)
-            if value.shape != (size, *column.shape[1:]):
-                ragged.setdefault(name, (row, f"{value.shape[1:]} beside {column.shape[1:]}"))
-            else:
-                column[end - size : end] = value
-    return merged, ragged

@@ -43,7 +43,7 @@ def check_keys(keys: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def rename(path: Path, table: StructureTable, keys: Mapping[str, str]) -> StructureTable:
-    """The table with the labels that ``keys`` names under their right names; a label of that name makes room.
+    """The table with the labels that ``keys`` names under their right names; a label that had that name is left out.
 
     Args:
         path: the file, for the message.

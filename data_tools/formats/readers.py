@@ -1,4 +1,4 @@
-"""Files to structures and labels in eV and Angstrom: the entry that finds out what a file is and calls its reader."""
+"""Files to structures and labels in eV and Angstrom: recognises the format of a file and calls its reader."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def is_data_name(name: str) -> bool:
 
 
 def kind_of_name(name: str) -> str | None:
-    """What a file is, by its ending: a value of ``KINDS`` or ``COMPRESSED``; None where that is not known."""
+    """The format of a file by its ending: a value of ``KINDS`` or ``COMPRESSED``; None for an unknown ending."""
     path = Path(name)
     if path.suffix.lower() in COMPRESSIONS and KINDS.get(Path(path.stem).suffix.lower()) in HAVE_DATA:
         return COMPRESSED
@@ -136,7 +136,7 @@ def kind_of_name(name: str) -> str | None:
 
 
 def kind_of(path: Path) -> str | None:
-    """What a file is, as ``kind_of_name`` or by its first bytes; None where neither is known.
+    """The format of a file, as ``kind_of_name`` or by its first bytes; None where neither decides.
 
     A download often has no ending (figshare calls the QM9 archive 3195389).
     """

@@ -98,7 +98,7 @@ def _rdkit_molecules(path: Path, entries: int | None = None) -> Iterator[Any]:
 def _geometry_of(molecule: Any) -> tuple[str, list[int], np.ndarray]:
     try:
         title = molecule.GetProp("_Name") if molecule.HasProp("_Name") else ""
-    except UnicodeDecodeError:  # a title that nobody can show is none
+    except UnicodeDecodeError:  # a title that cannot be decoded is none
         title = ""
     return title, [atom.GetAtomicNum() for atom in molecule.GetAtoms()], molecule.GetConformer().GetPositions()
 

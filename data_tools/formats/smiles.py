@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Molecules:
-    """What became of records of SMILES: each is a structure or a refusal.
+    """Records of SMILES, each as a structure or a refusal.
 
     Attributes:
         records: K of them.
@@ -206,7 +206,7 @@ def _relax(molecule: Any) -> None:
     """Move the atoms to a minimum of a force field.
 
     Raises:
-        ValueError: none knows these atoms.
+        ValueError: no force field has parameters for these atoms.
     """
     from rdkit.Chem import rdForceFieldHelpers  # noqa: PLC0415  (heavy)
 

@@ -120,7 +120,7 @@ def columns_of(line: str) -> str:
 
 
 def _delimiter(line: str) -> str:
-    """What parts the columns of a header; a single column may have a name of several words."""
+    """The delimiter of the columns of a header; a single column may have a name of several words."""
     present = [one for one in DELIMITERS if one in line]
     if present:
         fitting = [one for one in present if any(map(_means_smiles, map(_plain, _split(line, one))))]

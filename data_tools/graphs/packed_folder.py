@@ -218,7 +218,7 @@ def _make_anew(folder: Path, manifest: dict[str, Any]) -> str:
     cutoff = float(manifest["cutoff_angstrom"])
     return (
         f"{folder}: expected format {FORMAT}, got {shown(manifest['format'])} of an earlier version; make it anew: "
-        f"python scripts/prepare_qm9.py --source {file} --output {shlex.quote(str(folder))} --cutoff {cutoff:g}"
+        f"python scripts/prepare_qm9.py --source {file} --output {shlex.quote(str(folder))} --cutoff {cutoff!r}"
     )
 
 

@@ -1,6 +1,6 @@
 """Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
 
-    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/benchmark_schnet.json
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/system/benchmark_schnet.json
     python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles dimenetpp --rounds 3 --steps 8
 
 PARITY is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
@@ -32,13 +32,14 @@ if __name__ == "__main__":
 import numpy as np
 from mindspore import ParameterTuple
 
+from configs.schema import DimeNetPlusPlusConfig, SchNetConfig
 from data_tools.dataset import open_graphs
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.graphs.batching import chunks
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
 from data_tools.labels.providers import StoredLabels
-from models import build_model
+from models import GraphModel, build_model
 from physics.derivatives import EnergyAndForces
 from scripts.benchmarks.timed_steps import Side, answer
 from scripts.help_defaults import Defaults
@@ -72,6 +73,15 @@ def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
     return chunks(order, batch_size)
 
 
+def model_of(profile: str, dtype: str = "float32") -> GraphModel:
+    """An untrained model of a profile, whose readout is the sum."""
+    if profile == DIMENETPP:
+        settings: SchNetConfig | DimeNetPlusPlusConfig = DimeNetPlusPlusConfig(cutoff=CUTOFF, output_init="orthogonal")
+    else:
+        settings = SchNetConfig(cutoff=CUTOFF, **PROFILES[profile])
+    return build_model(dtype=dtype, amp_level="O0", readout="sum", **dataclasses.asdict(settings))
+
+
 #: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
 TRIALS = 50
 
@@ -90,10 +100,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
         provider = StoredLabels(packed, {"energy": table.of_structures["gap"]})
     budgets = choose_budgets(batch_sizes(packed, batches), len(batches[0]), 4, packed.triplets)
     padded = [fitted_batch(packed, rows, budgets, provider(rows)) for rows in batches]
-    if profile == DIMENETPP:
-        model = build_model("dimenetpp", cutoff=CUTOFF, output_init="orthogonal")
-    else:
-        model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    model = model_of(profile)
     if kind.endswith("infer"):
         arguments = [to_tensors(batch.inputs) for batch in padded]
         derive = EnergyAndForces(model)
@@ -164,8 +171,8 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
     for _ in range(options.rounds):
         block = {}
         for name, run in (("ours", ours.run), ("peer", peer.run)):
-            time.sleep(0.3)  # let the other side's threads go to sleep
-            block[name] = run(options.steps)[2:]  # the first steps of a block wake threads and caches
+            time.sleep(0.3)  # until the other side's threads are idle
+            block[name] = run(options.steps)[2:]  # the first steps of a block warm up threads and caches
             seconds[name] += block[name]
         rounds.append(float(np.median(block["peer"]) / np.median(block["ours"])))
     memory = {"ours": ours.memory(), "peer": peer.memory()}

@@ -1,6 +1,6 @@
 """What a whole Hessian costs, as a multiple of one gradient, beside PyG's SchNet with torch.func.hessian.
 
-    python scripts/benchmarks/benchmark_hessian.py --peer_python PYTHON --output results/benchmark_hessian.json
+    python scripts/benchmarks/benchmark_hessian.py --peer_python PYTHON --output results/system/benchmark_hessian.json
 
 Three molecules: ethanol (9 atoms), one of the shipped QM9 with 21 atoms, and C60.  Both sides are timed in one run,
 in turns, with the same number of weights; the weights themselves do not matter.
@@ -28,11 +28,11 @@ import ase.build
 import numpy as np
 
 from data_tools.dataset import open_graphs
-from data_tools.graph import Budget, GraphInputs, Structure
+from data_tools.graph import AtomGraph, Budget, Structure
 from data_tools.graphs.batching import build_graph, join, pad
-from models import build_model
-from physics.derivatives import EnergyAndForces, HessianProduct, hessian
-from scripts.benchmarks.benchmark import CUTOFF, PROFILES
+from physics.derivatives import EnergyAndForces, HessianProduct
+from physics.hessian import exact_rows
+from scripts.benchmarks.benchmark import CUTOFF, PROFILES, model_of
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -54,17 +54,18 @@ def structure_of(atoms: int) -> Structure:
     return Structure(molecule.numbers.astype(np.int32), molecule.positions)
 
 
-def our_calls(inputs: GraphInputs, profile: str, dtype: str) -> dict[str, Callable[[], object]]:
+def our_calls(graph: AtomGraph, profile: str, dtype: str) -> dict[str, Callable[[], object]]:
     """One gradient, and one Hessian, as functions of nothing."""
-    model = build_model("schnet", cutoff=CUTOFF, dtype=dtype, **PROFILES[profile])
-    derive, product = EnergyAndForces(model), HessianProduct(model)
-    tensors = to_tensors(inputs)
+    model = model_of(profile, dtype)
+    derive, product, kind = EnergyAndForces(model), HessianProduct(model), np.dtype(dtype).type
+    budget = Budget(len(graph.numbers) + 1, len(graph.senders) + 4, 0, 2)
+    tensors = to_tensors(pad(join([graph]), budget, CUTOFF, kind).inputs)
 
     def gradient() -> np.ndarray:
         return derive(*tensors)[1].asnumpy()
 
     def whole_hessian() -> np.ndarray:
-        return hessian(product, inputs)
+        return exact_rows(product, [graph], CUTOFF, kind).arrays()[0]
 
     calls: dict[str, Callable[[], object]] = {"gradient": gradient, "hessian": whole_hessian}
     for call in calls.values():
@@ -88,9 +89,7 @@ def compare(atoms: int, profile: str, options: argparse.Namespace, folder: Path)
     file = folder / f"{atoms}.npz"
     edges = np.stack((graph.senders, graph.receivers))
     np.savez(file, numbers=graph.numbers, positions=graph.positions, edge_index=edges)
-    dtype = np.dtype(options.dtype).type
-    inputs = pad(join([graph]), Budget(atoms + 1, len(graph.senders) + 4, 0, 2), CUTOFF, dtype).inputs
-    ours = our_calls(inputs, profile, options.dtype)
+    ours = our_calls(graph, profile, options.dtype)
     sizes = {key: PROFILES[profile][key] for key in ("features", "blocks", "gaussians")}
     words = [word for key, size in sizes.items() for word in (f"--{key}", str(size))]
     command = [options.peer_python, str(PEERS / "peer_hessian.py"), "--structure", str(file), *words,

@@ -1,10 +1,10 @@
-"""Does every shipped configuration run at its own size?  Trains, evaluates, saves and resumes each; says what it takes.
+"""Train, evaluate, save and resume every shipped configuration at its own size; measure time and memory.
 
-    python scripts/benchmarks/check_configs.py --output results/configs.json
+    python scripts/benchmarks/check_configs.py --output results/system/configs.json
     python scripts/benchmarks/check_configs.py configs/schnet/qm9_mini.yaml --modes PYNATIVE
 
 Each configuration runs in a process of its own on the data it names: it compiles every training shape and makes a step
-with each of them (two at least), evaluates one batch of ``eval_batch_size`` molecules at the shape of the whole run,
+with each of them (two at least), evaluates one batch of ``eval_batch_size`` structures at the shape of the whole run,
 saves a checkpoint and restores it.  The memory is the largest of the process.  With ``--output`` the rows of the file
 that are measured again are replaced, the others stay, and a table of the same name in Markdown is written beside it.
 The exit code is 1 if a configuration fails.
@@ -134,7 +134,7 @@ def seconds_of_evaluation(trainer: Trainer, evaluate: Evaluator, rows: Any) -> f
 
 
 def stage(name: str) -> None:
-    """What comes next, for the process that watches this one."""
+    """Print the stage that begins, for the process that watches the memory of this one."""
     print(f"{name}, after {memory():.2f} GiB", file=sys.stderr, flush=True)
 
 
@@ -167,7 +167,7 @@ def in_a_process(file: str, mode: str, most_gib: float) -> dict[str, Any]:
 
 
 def memory_of(process: int) -> float:
-    """Resident memory of a process now, GiB; 0 where the system does not tell, or the process has ended."""
+    """Resident memory of a process now, GiB; 0 where the system has no /proc, or the process has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
         return int(status.split("VmRSS:")[1].split()[0]) / 2**20
@@ -184,14 +184,15 @@ def commit() -> str:
 def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """The rows in Markdown."""
     columns = (
-        "configuration", "mode", "parameters", "training: molecules, shapes, compilation", "step of the largest shape",
-        "evaluation: molecules, first, next batch", "memory, training", "memory, all", "result", "commit",
+        "configuration", "mode", "parameters", "training: structures, shapes, compilation", "step of the largest shape",
+        "evaluation: structures, first, next batch", "memory, training", "memory, all", "result", "commit",
     )  # fmt: skip
     lines = [
         "# Every shipped configuration at its own size", "",
         "Each row is a process of its own: it compiles every training shape, makes a step with each, evaluates one",
         "batch at the shape of the whole run, saves and restores. Memory is the largest of the process.", "",
-        "```bash", "python scripts/benchmarks/check_configs.py --modes GRAPH PYNATIVE --output results/configs.json",
+        "```bash",
+        "python scripts/benchmarks/check_configs.py --modes GRAPH PYNATIVE --output results/system/configs.json",
         "```", "",
         f"| {' | '.join(columns)} |", "|---" * len(columns) + "|",
     ]  # fmt: skip

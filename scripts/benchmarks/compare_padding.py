@@ -1,6 +1,6 @@
 """Three ways to feed batches of different sizes to a compiled model, measured on the same molecules in the same order.
 
-    python scripts/benchmarks/compare_padding.py --output results/padding_dimenetpp.json
+    python scripts/benchmarks/compare_padding.py --output results/system/padding_dimenetpp.json
 
     none      every batch at its own shape: a compilation for each new shape
     worst     one shape that holds the largest batch of the epoch
@@ -36,7 +36,8 @@ from data_tools.graphs.batching import GHOST_EDGES, chunks, epoch_order
 from data_tools.graphs.budgets import batch_sizes, choose_budgets
 from data_tools.graphs.loader import fitted_batch
 from data_tools.labels.providers import StoredLabels
-from models import NEEDS_TRIPLETS, build_model
+from models import NEEDS_TRIPLETS
+from scripts.benchmarks.benchmark import DIMENETPP, model_of
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -68,8 +69,7 @@ def measure(way: str, options: argparse.Namespace) -> dict:
     steps = options.steps_without_padding if way == "none" else options.steps
     budgets = budgets_of(way, sizes, options.batch_size, triplets)
     provider = StoredLabels(packed, {"energy": packed.table.of_structures["gap"]})
-    extra = {"output_init": "orthogonal"} if options.model == "dimenetpp" else {}
-    model = build_model(options.model, cutoff=CUTOFF, **extra)
+    model = model_of(DIMENETPP if options.model == DIMENETPP else "full")
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, [Term("energy", error="mae")])
     times, filled, given, before = [], np.zeros(3), np.zeros(3), 0

@@ -1,17 +1,17 @@
 """Time of a train step on several devices: measured on one and two CPU cores, predicted for more.
 
-    python scripts/benchmarks/scaling.py --output results/scaling.json
+    python scripts/benchmarks/scaling.py --output results/system/scaling.json
 
 A device is one CPU core here: each process is bound to a core of its own.  Measured are the step of one process at each
 batch size that a device of n gets, alone and beside a second process; the all-reduce of vectors of several lengths
 between two processes; the waste of padding when all parts of a batch have the shape of the largest; and the step of
-two processes, which the model below predicts without having seen it:
+two processes, which the model below predicts from the others:
 
     step(n) = compute(batch / n) + allreduce(n, bytes)
     allreduce(n, bytes) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
 The second is that of a ring.  ``compute`` is measured at the padded shape that a process of n runs, waste included;
-``waste`` says which share of it that is.
+``waste`` is its share of it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ from mindspore import ParameterTuple
 from data_tools.dataset import open_graphs
 from data_tools.graphs.loader import TrainingBatches, training_batches
 from data_tools.labels.providers import StoredLabels
-from models import build_model
-from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES
+from scripts.benchmarks.benchmark import CUTOFF, LAW, PROFILES, model_of
 from scripts.help_defaults import Defaults
 from training.device import set_up, versions
 from training.files import write_text
@@ -65,7 +64,7 @@ def batches_for(batch_size: int, devices: int, rank: int = 0) -> TrainingBatches
 
 def step_milliseconds(profile: str, batches: TrainingBatches, ranks: int) -> float:
     """Median over STEPS steps, after each shape has been seen."""
-    model = build_model("schnet", cutoff=CUTOFF, **PROFILES[profile])
+    model = model_of(profile)
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"])
     step = TrainStep(model, optimizer, [Term("energy")], ranks)
     for ghosts in batches.ghost_batches():
@@ -131,7 +130,7 @@ def measured(processes: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def allreduce_milliseconds(devices: int, numbers: int, latency: float, per_number: float) -> float:
-    """A ring over so many devices."""
+    """Time of a ring over so many devices."""
     return 2 * (devices - 1) * latency + 2 * (devices - 1) / devices * numbers * per_number
 
 
@@ -149,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         work(options)
         return 0
     one, two = measured(1, options), measured(2, options)
-    numbers = sum(p.size for p in build_model("schnet", cutoff=CUTOFF, **PROFILES[options.profile]).trainable_params())
+    numbers = sum(p.size for p in model_of(options.profile).trainable_params())
     lengths = np.array(LENGTHS, np.float64)
     slope, intercept = np.polyfit(lengths, [two["allreduce_ms"][str(n)] for n in LENGTHS], 1)
     latency, per_number = max(float(intercept), 0.0) / 2, float(slope)  # of a ring of two: 2 latency + n per_number

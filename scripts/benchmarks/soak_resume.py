@@ -1,6 +1,6 @@
 """Kill a training run at random moments, resume it, and compare the result with an uninterrupted run.
 
-    python scripts/benchmarks/soak_resume.py --kills 50 --output results/soak_resume.txt
+    python scripts/benchmarks/soak_resume.py --kills 50 --output results/system/soak_resume.txt
 
 Each kill is SIGKILL at a moment drawn evenly from the time that an uninterrupted run takes, so it hits imports,
 compilation, training, validation and checkpoints being written.  A run that ends before its kill is compared and a new

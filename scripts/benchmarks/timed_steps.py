@@ -1,6 +1,6 @@
 """Timed steps in a process of their own, on request: both ends of the pipe, for our side and for a torch peer.
 
-The process says ``ready`` when it is warm, answers each ``go K`` with a JSON list of the seconds of K steps, and ends
+The process prints ``ready`` when it is warm, answers each ``go K`` with a JSON list of the seconds of K steps, and ends
 at ``quit``.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def answer(run: Callable[[int], list[float]]) -> None:
-    """Say that the steps are warm and answer requests until ``quit``.
+    """Print ``ready`` and answer requests until ``quit``.
 
     Args:
         run: makes K steps and returns the seconds of each.

@@ -91,7 +91,7 @@ class PeerBench:
 
 def serve(bench: PeerBench) -> None:
     """Answer requests for timed steps until `quit`."""
-    for _ in range(len(bench.batches)):  # every batch once: allocator and kernels meet each shape before the clock does
+    for _ in range(len(bench.batches)):  # every batch once: allocator and kernels are warm for each shape
         bench.step()
     print(json.dumps(versions() | {"threads": torch.get_num_threads()}), file=sys.stderr, flush=True)
     answer(lambda steps: [bench.step() for _ in range(steps)])

@@ -1,6 +1,6 @@
 """The shipped QM9 molecules as flat torch tensors, and their collation into batches for the torch peers.
 
-Edges are found once, before any clock starts, and a batch is gathered by tensor indexing alone: neither a neighbour
+Edges are computed once, before any clock starts, and a batch is gathered by tensor indexing alone: neither a neighbour
 search nor Python loops over molecules slow the peer down.  Runs in the peers' interpreter (requirements-parity.txt).
 """
 
@@ -38,7 +38,7 @@ class PeerBatch(NamedTuple):
 
 
 class GivenEdges(nn.Module):
-    """PyG's `interaction_graph` for edges known beforehand; distances are taken from `pos`, so forces can flow."""
+    """PyG's `interaction_graph` for given edges; distances are taken from `pos`, so forces can flow."""
 
     def __init__(self) -> None:
         super().__init__()

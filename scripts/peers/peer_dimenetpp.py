@@ -5,7 +5,7 @@ Runs in an interpreter of its own (`pip install -r requirements-parity.txt`) and
     python scripts/peers/peer_dimenetpp.py train --target U0 --output peer/dimenetpp_U0
     python scripts/peers/peer_dimenetpp.py bench --kind train --ids_file ids.npz     # then `go 20` and `quit` on stdin
 
-The model is torch_geometric.nn.models.DimeNetPlusPlus itself.  Edges and triplets are found before the clock starts:
+The model is torch_geometric.nn.models.DimeNetPlusPlus itself.  Edges and triplets are computed before the clock starts:
 PyG would search them anew in every step.
 
 `train` reads the file that train.py reads and takes everything from it: sizes, molecules, split, labels with their
@@ -64,7 +64,7 @@ OPTIONS = {
     "target": "target.name", "epochs": "training.epochs", "batch_size": "training.batch_size",
     "train_size": "data.train_size", "seed": "run.seed",
 }  # fmt: skip
-#: where the peer can do less than train.py: what a key may say
+#: where the peer can do less than train.py: allowed values of a key
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "model.name": ("dimenetpp",), "model.outputs": (1,), "data.train_file": ("",), "optimizer.ema_decay": (0.0,),
     "schedule.name": ("constant", "one_cycle"), "schedule.warmup_steps": (0,), "schedule.warmup_epochs": (0.0,),

@@ -2,7 +2,7 @@
 
 The output folder holds initial_weights.npz, final_weights.npz, metrics.csv, predictions.csv and metrics.json.  Column
 and key names end with the unit.  `seconds` are those of the steps alone: a batch, with all its edges and triplets, is
-made while the clock stands still.  Runs in the peers' interpreter (requirements-parity.txt).
+made outside of the measured time.  Runs in the peers' interpreter (requirements-parity.txt).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 They are those of train.py with the same configuration and options: by its seed, or of `training.pretrained`.  The file
 holds `sd/<key>` arrays, for `scripts/peers/peer_dimenetpp.py train --initial_weights`; every weight is copied as it is,
-and `scripts/convert_weights.py` leads back.
+those of elements as far as PyG's table goes, and `scripts/convert_weights.py` leads back.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from training.device import set_up
 from training.files import replacing
 
 SOURCE = SOURCES["pyg-dimenetpp"]
+ROWS = 95  # of PyG's table of elements
 
 
 def initial_weights(path: str, overrides: Iterable[tuple[str, str]]) -> State:
@@ -55,7 +56,8 @@ def initial_weights(path: str, overrides: Iterable[tuple[str, str]]) -> State:
         checkpoints.assign(model, checkpoints.load(pretrained).weights, pretrained)
     ours = checkpoints.parameters_of(model)
     counts = {name: getattr(config.model, name) for name in SOURCE.repeated}
-    return {theirs: ours[name] for name, theirs in SOURCE.names(counts).items()}
+    state = {theirs: ours[name] for name, theirs in SOURCE.names(counts).items()}
+    return {**state, SOURCE.elements: state[SOURCE.elements][:ROWS]}
 
 
 def main(arguments: list[str] | None = None) -> int:

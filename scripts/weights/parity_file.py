@@ -16,12 +16,11 @@ import numpy as np
 from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from data_tools.labels.statistics import element_counts
+from models.elements import ELEMENTS
 from scripts.weights.weight_files import read_arrays
 from scripts.weights.weight_source import WeightError
 
 Arrays = Mapping[str, np.ndarray]
-
-ELEMENTS = 119  # one more than the largest atomic number
 
 
 class Golden:

@@ -24,6 +24,7 @@ if __name__ == "__main__":
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,6 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from data_tools.labels.statistics import Normalizer
-from models.graph_ops import edge_vectors, gather, safe_norm
 from scripts.weights.parity_file import Golden, numbers_of
 from scripts.weights.weight_files import read_arrays
 from scripts.weights.weight_source import Counts, Source
@@ -74,7 +74,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model computes from the molecules of a parity file, in the file's units and order."""
+    """What one model computes from the molecules of a parity file, in the file's units and order.
+
+    ``blocks`` are the outputs of its cells by their names, ghosts included.
+    """
 
     outputs: np.ndarray
     forces: np.ndarray
@@ -82,8 +85,8 @@ class Evaluation:
     gradients: dict[str, np.ndarray]
 
 
-def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Source, dtype: type) -> Evaluation:
-    """Run a model on a parity file's molecules in the current mode."""
+def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, cells: Collection[str], dtype: type) -> Evaluation:
+    """Run a model on a parity file's molecules in the current mode; what its cells return is always PYNATIVE's."""
     inputs = tuple(Tensor(array) for array in golden.batch(dtype).inputs)
     parameters = list(model.trainable_params())
 
@@ -107,70 +110,34 @@ def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, source: Sou
     return Evaluation(
         outputs=_in_their_units(normalizer, output.asnumpy()[:graphs], golden.counts),
         forces=-normalizer.scale * slope.asnumpy()[:nodes].astype(np.float64),
-        blocks={name: value.astype(np.float64) for name, value in QUANTITIES[source.model](model, inputs).items()},
+        blocks=outputs_of_cells(model, inputs, cells),
         gradients=named | {REFERENCES: golden.counts.T @ share},
     )
 
 
-class SchNetTrace(nn.Cell):
-    """What happens inside SchNet, as a cell, so that GRAPH mode compiles it as one graph."""
+def outputs_of_cells(model: nn.Cell, inputs: tuple[Tensor, ...], names: Collection[str]) -> dict[str, np.ndarray]:
+    """What cells of a model return, by their names, ghosts included; of several results the last.
 
-    def __init__(self, model: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.model = model
+    Hooks read it, which MindSpore calls in PYNATIVE mode alone.
+    """
+    found: dict[str, np.ndarray] = {}
 
-    def construct(self, numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask):
-        """Gaussians (P, K), envelope (P, 1), filters [(P, F)] and the result of ``SchNet.trace``."""
-        pairs = senders.shape[0] // 2
-        distances = safe_norm(edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts[:pairs]))
-        gaussians = self.model.basis(distances)
-        filters: tuple = ()
-        for interaction in self.model.interactions:
-            filters = (*filters, interaction.filter(gaussians))
-        traced = self.model.trace(numbers, positions, senders, receivers, shifts, node_graph, node_mask, graph_mask)
-        gaussians = gaussians[:, : self.model.basis.offsets.shape[0]]
-        return gaussians, self.model.envelope(distances), filters, gather(self.model.embedding, numbers), traced
+    def keep(name: str) -> Callable:
+        def hook(cell: nn.Cell, arguments: tuple, result: Tensor | tuple) -> None:
+            found[name] = (result[-1] if isinstance(result, tuple) else result).asnumpy().astype(np.float64)
 
+        return hook
 
-def _schnet_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
-    """Inner arrays per node or per pair, ghosts included."""
-    result = SchNetTrace(model)(*inputs[:5], *inputs[7:])
-    gaussians, envelope, filters, embedding, (_, nodes, updates, hidden, values) = result
-    found = {"gaussians": gaussians, "envelope": envelope, "embedding": embedding, "nodes": nodes}
-    found |= {"hidden": hidden, "values": values}
-    found |= {f"filters.{k}": value for k, value in enumerate(filters)}
-    found |= {f"updates.{k}": value for k, value in enumerate(updates)}
-    return {name: value.asnumpy() for name, value in found.items()}
-
-
-class Trace(nn.Cell):
-    """A model's ``trace`` as a cell, so that GRAPH mode compiles it as one graph."""
-
-    def __init__(self, model: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.model = model
-
-    def construct(self, *inputs):
-        """Whatever the model's ``trace`` returns."""
-        return self.model.trace(*inputs)
-
-
-def _dimenetpp_quantities(model: nn.Cell, inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
-    """Bases, messages and atom values, ghosts included."""
-    _, radial, spherical, messages, values = Trace(model)(*inputs)
-    found = {"radial": radial, "spherical": spherical}
-    found |= {f"messages.{k}": value for k, value in enumerate(messages)}
-    found |= {f"values.{k}": value for k, value in enumerate(values)}
-    return {name: value.asnumpy() for name, value in found.items()}
-
-
-#: By model: a function that returns its inner arrays under the names that ``Source.observed`` uses.
-QUANTITIES = {"schnet": _schnet_quantities, "dimenetpp": _dimenetpp_quantities}
-#: By model: what the rows of those arrays are, where they are not nodes.
-ROWS = {
-    "schnet": {"gaussians": "pair", "envelope": "pair", "filters": "pair"},
-    "dimenetpp": {"radial": "edge", "spherical": "triplet", "messages": "edge"},
-}
+    before = ms.get_context("mode")
+    hooks = [cell.register_forward_hook(keep(name)) for name, cell in model.cells_and_names() if name in names]
+    try:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+        model(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        ms.set_context(mode=before)
+    return found
 
 
 def compare(
@@ -181,10 +148,9 @@ def compare(
     rows = [_difference("outputs", "out", found.outputs, golden, mode, bits)]
     if "forces64" in arrays:
         rows.append(_difference("forces", "forces", found.forces, golden, mode, bits))
-    for name, ours in source.observed(counts).items():
-        kind = ROWS[source.model].get(ours.split(".")[0], "node")
+    for name, (cell, kind) in source.observed(counts).items():
         if file_key(name, 64) in arrays and kind in golden.places:
-            values = golden.real(kind, found.blocks[ours])
+            values = golden.real(kind, found.blocks[cell])
             rows.append(_difference("blocks", name, values, golden, mode, bits, kind))
     return rows + _gradient_differences(found, golden, source, counts, mode, bits)
 

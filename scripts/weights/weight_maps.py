@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 
+from models.elements import ELEMENTS, every_row
 from scripts.weights.weight_maps_dimenetpp import DIMENETPP_SOURCES
 from scripts.weights.weight_maps_schnet import SCHNET_SOURCES
 from scripts.weights.weight_source import Source, State, WeightError
@@ -64,8 +65,15 @@ def check_keys(name: str, state: State, where: object = "weights") -> State:
 def convert(name: str, state: State) -> dict[str, np.ndarray]:
     """Our parameters by name, from a state dict that ``check_keys`` returned."""
     source = SOURCES[name]
-    copied = {ours: np.asarray(state[theirs]) for ours, theirs in source.names(source.counts(state)).items()}
-    return copied | source.derived(state)
+    names = source.names(source.counts(state))
+    copied = {ours: np.asarray(state[theirs]) for ours, theirs in names.items()}
+    tables = {ours: every_row(copied[ours]) for ours, theirs in names.items() if theirs == source.elements}
+    return copied | tables | source.derived(state)
+
+
+def elements_of(name: str, state: State) -> list[int]:
+    """Atomic numbers of the rows of the original's table; which of them were trained cannot be seen."""
+    return list(range(1, min(len(state[SOURCES[name].elements]), ELEMENTS)))
 
 
 def _some(keys: list[str]) -> str:

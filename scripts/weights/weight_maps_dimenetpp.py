@@ -21,14 +21,14 @@ def _residual(ours: str, theirs: str) -> list[tuple[str, str, bool]]:
 
 def _names(counts: Counts) -> dict[str, str]:
     names = {
-        "radial.frequencies": "rbf.freq",
-        "embedding.elements": "emb.emb.weight",
-        "embedding.weight": "emb.lin.weight",
-        "embedding.bias": "emb.lin.bias",
+        "network.radial.frequencies": "rbf.freq",
+        "network.embedding.elements.table": "emb.emb.weight",
+        "network.embedding.weight": "emb.lin.weight",
+        "network.embedding.bias": "emb.lin.bias",
     }
-    parts = [("embedding.radial", "emb.lin_rbf", True)]
+    parts = [("network.embedding.radial", "emb.lin_rbf", True)]
     for k in range(counts["blocks"]):
-        ours, theirs = f"interactions.{k}", f"interaction_blocks.{k}"
+        ours, theirs = f"network.interactions.{k}", f"interaction_blocks.{k}"
         for basis, short in (("radial", "rbf"), ("spherical", "sbf")):
             names[f"{ours}.{basis}_first.weight"] = f"{theirs}.lin_{short}1.weight"
             names[f"{ours}.{basis}_second.weight"] = f"{theirs}.lin_{short}2.weight"
@@ -43,7 +43,7 @@ def _names(counts: Counts) -> dict[str, str]:
             for layer in range(counts[f"layers_{side}_skip"]):
                 parts += _residual(f"{ours}.{side}_skip.{layer}", f"{theirs}.layers_{side}_skip.{layer}")
     for k in range(counts["blocks"] + 1):
-        ours, theirs = f"outputs.{k}", f"output_blocks.{k}"
+        ours, theirs = f"network.outputs.{k}", f"output_blocks.{k}"
         parts += [(f"{ours}.{name}", f"{theirs}.{key}", False) for name, key in
                   (("radial", "lin_rbf"), ("up", "lin_up"), ("output", "lin"))]  # fmt: skip
         parts += [(f"{ours}.hidden.{n}", f"{theirs}.lins.{n}", True) for n in range(counts["output_layers"])]
@@ -69,10 +69,16 @@ def _sizes(state: State) -> Sizes:
     }
 
 
-def _observed(counts: Counts) -> dict[str, str]:
-    found = {"h/rbf": "radial", "h/sbf": "spherical", "h/emb": "messages.0", "h/output_blocks.0": "values.0"}
+def _observed(counts: Counts) -> dict[str, tuple[str, str]]:
+    found = {
+        "h/rbf": ("network.radial", "pair"),
+        "h/sbf": ("network.spherical", "triplet"),
+        "h/emb": ("network.embedding", "edge"),
+    }
     for k in range(counts["blocks"]):
-        found |= {f"h/interaction_blocks.{k}": f"messages.{k + 1}", f"h/output_blocks.{k + 1}": f"values.{k + 1}"}
+        found[f"h/interaction_blocks.{k}"] = (f"network.interactions.{k}", "edge")
+    for k in range(counts["blocks"] + 1):
+        found[f"h/output_blocks.{k}"] = (f"network.outputs.{k}", "node")
     return found
 
 
@@ -94,6 +100,7 @@ DIMENETPP_SOURCES: dict[str, Source] = {
         readouts=lambda _: ("sum",),
         derived=lambda _: {},
         references=lambda _: None,
+        elements="emb.emb.weight",
         observed=_observed,
     )
 }

@@ -18,28 +18,29 @@ import re
 
 import numpy as np
 
+from models.elements import ELEMENTS
 from scripts.weights.weight_source import Counts, Sizes, Source, State, WeightError, layers, matrix, short
 
-ELEMENT_ROWS = 119  # atomic numbers 0 to 118
+PLAIN = {"filter": "elementwise", "envelope": "cosine"}  # both originals
 
 
 # ---------------------------------------------------------------- torch_geometric.nn.models.SchNet
 
 
 def _pyg_names(counts: Counts) -> dict[str, str]:
-    names = {"embedding": "embedding.weight"}
+    names = {"network.embedding.table": "embedding.weight"}
     for k in range(counts["blocks"]):
-        ours, theirs = f"interactions.{k}", f"interactions.{k}"
+        ours, theirs = f"network.interactions.{k}", f"interactions.{k}"
         names |= layers(
             (
                 (f"{ours}.filter.hidden", f"{theirs}.mlp.0", True),
                 (f"{ours}.filter.output", f"{theirs}.mlp.2", True),
                 (f"{ours}.input", f"{theirs}.conv.lin1", False),
-                (f"{ours}.update_hidden", f"{theirs}.conv.lin2", True),
-                (f"{ours}.update_output", f"{theirs}.lin", True),
+                (f"{ours}.update.hidden", f"{theirs}.conv.lin2", True),
+                (f"{ours}.update.output", f"{theirs}.lin", True),
             )
         )
-    return names | layers((("head_hidden", "lin1", True), ("head_output", "lin2", True)))
+    return names | layers((("network.value.hidden", "lin1", True), ("network.value.output", "lin2", True)))
 
 
 def _pyg_clean(state: State) -> State:
@@ -65,49 +66,60 @@ def _pyg_sizes(state: State) -> Sizes:
         )
     sizes = {"features": matrix(state, "embedding.weight").shape[1], "filters": filters}
     cutoff = {"cutoff": short(offsets[-1])}
-    return sizes | {"gaussians": gaussians} | cutoff | {"convention": "pyg", "filter": "elementwise"}
+    return sizes | {"gaussians": gaussians} | cutoff | {"convention": "pyg", **PLAIN}
 
 
 def _pyg_derived(state: State) -> dict[str, np.ndarray]:
     stored = state["distance_expansion.offset"]
     offsets = np.linspace(0.0, short(stored[-1]), len(stored))
-    derived = {"basis.offsets": offsets, "basis.coefficients": np.full(len(offsets), -0.5 / offsets[1] ** 2)}
-    return derived | ({"readout.masses": np.asarray(state["atomic_mass"])} if "atomic_mass" in state else {})
+    derived = {
+        "network.basis.offsets": offsets,
+        "network.basis.coefficients": np.full(len(offsets), -0.5 / offsets[1] ** 2),
+    }
+    return derived | ({"head.masses": np.asarray(state["atomic_mass"])} if "atomic_mass" in state else {})
 
 
 def _pyg_references(state: State) -> np.ndarray | None:
     if "atomref.weight" not in state or "atomic_mass" in state:  # PyG adds none to a dipole
         return None
     table = np.asarray(state["atomref.weight"], np.float64).reshape(-1)
-    references = np.full(ELEMENT_ROWS, np.nan)
-    references[: len(table)] = table[:ELEMENT_ROWS]
+    references = np.full(ELEMENTS, np.nan)
+    references[: len(table)] = table[:ELEMENTS]
     return references
 
 
-def _pyg_observed(counts: Counts) -> dict[str, str]:
-    blocks = range(counts["blocks"])
-    edges = {"h/distance_expansion": "gaussians"} | {f"h/interactions.{k}.mlp": f"filters.{k}" for k in blocks}
-    updates = {f"h/interactions.{k}": f"updates.{k}" for k in blocks}
-    return {"h/embedding": "embedding", **edges, **updates, "h/lin1": "hidden", "h/lin2": "values"}
+def _pyg_observed(counts: Counts) -> dict[str, tuple[str, str]]:
+    found = {
+        "h/embedding": ("network.embedding", "node"),
+        "h/distance_expansion": ("network.basis", "pair"),
+        "h/lin1": ("network.value.hidden", "node"),
+        "h/lin2": ("network.value", "node"),
+    }
+    for k in range(counts["blocks"]):
+        found[f"h/interactions.{k}.mlp"] = (f"network.interactions.{k}.filter", "pair")
+        found[f"h/interactions.{k}"] = (f"network.interactions.{k}", "node")
+    return found
 
 
 # ---------------------------------------------------------------- schnetpack.representation.SchNet and Atomwise
 
 
 def _spk_names(counts: Counts) -> dict[str, str]:
-    names = {"embedding": "representation.embedding.weight"}
+    names = {"network.embedding.table": "representation.embedding.weight"}
     for k in range(counts["blocks"]):
-        ours, theirs = f"interactions.{k}", f"representation.interactions.{k}"
+        ours, theirs = f"network.interactions.{k}", f"representation.interactions.{k}"
         names |= layers(
             (
                 (f"{ours}.filter.hidden", f"{theirs}.filter_network.0", True),
                 (f"{ours}.filter.output", f"{theirs}.filter_network.1", True),
                 (f"{ours}.input", f"{theirs}.in2f", False),
-                (f"{ours}.update_hidden", f"{theirs}.f2out.0", True),
-                (f"{ours}.update_output", f"{theirs}.f2out.1", True),
+                (f"{ours}.update.hidden", f"{theirs}.f2out.0", True),
+                (f"{ours}.update.output", f"{theirs}.f2out.1", True),
             )
         )
-    return names | layers((("head_hidden", "output.outnet.0", True), ("head_output", "output.outnet.1", True)))
+    return names | layers(
+        (("network.value.hidden", "output.outnet.0", True), ("network.value.output", "output.outnet.1", True))
+    )
 
 
 def _spk_clean(state: State) -> State:
@@ -120,21 +132,27 @@ def _spk_sizes(state: State) -> Sizes:
     features = matrix(state, "representation.embedding.weight").shape[1]
     cutoff = short(state["representation.cutoff_fn.cutoff"].reshape(-1)[0])
     sizes = {"features": features, "filters": filters, "gaussians": gaussians, "cutoff": cutoff}
-    return sizes | {"convention": "schnetpack", "filter": "elementwise"}
+    return sizes | {"convention": "schnetpack", **PLAIN}
 
 
 def _spk_derived(state: State) -> dict[str, np.ndarray]:
     widths = state["representation.radial_basis.widths"].astype(np.float64)
     return {
-        "basis.offsets": state["representation.radial_basis.offsets"].astype(np.float64),
-        "basis.coefficients": -0.5 / (widths * widths),
+        "network.basis.offsets": state["representation.radial_basis.offsets"].astype(np.float64),
+        "network.basis.coefficients": -0.5 / (widths * widths),
     }
 
 
-def _spk_observed(counts: Counts) -> dict[str, str]:
-    edges = {"h/representation.radial_basis": "gaussians", "h/representation.cutoff_fn": "envelope"}
-    updates = {f"h/representation.interactions.{k}": f"updates.{k}" for k in range(counts["blocks"])}
-    return {**edges, **updates, "rep": "nodes", "h/output.outnet": "values"}
+def _spk_observed(counts: Counts) -> dict[str, tuple[str, str]]:
+    found = {
+        "h/representation.radial_basis": ("network.basis", "pair"),
+        "h/representation.cutoff_fn": ("network.envelope", "pair"),
+        "rep": ("network", "node"),
+        "h/output.outnet": ("network.value", "node"),
+    }
+    for k in range(counts["blocks"]):
+        found[f"h/representation.interactions.{k}"] = (f"network.interactions.{k}", "node")
+    return found
 
 
 SCHNET_SOURCES: dict[str, Source] = {
@@ -150,6 +168,7 @@ SCHNET_SOURCES: dict[str, Source] = {
         readouts=lambda state: ("dipole",) if "atomic_mass" in state else ("sum", "mean"),
         derived=_pyg_derived,
         references=_pyg_references,
+        elements="embedding.weight",
         observed=_pyg_observed,
     ),
     "schnetpack-schnet": Source(
@@ -166,6 +185,7 @@ SCHNET_SOURCES: dict[str, Source] = {
         readouts=lambda _: ("sum", "mean"),
         derived=_spk_derived,
         references=lambda _: None,
+        elements="representation.embedding.weight",
         observed=_spk_observed,
     ),
 }

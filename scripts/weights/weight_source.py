@@ -45,7 +45,9 @@ class Source:
         readouts: state dict to the readouts that it can belong to.
         derived: state dict to our parameters that are not copied as they are.
         references: state dict to the energies of the free atoms (119,), or None.
-        observed: the counts to {array of a parity file: our quantity}, see ``scripts.weights.weight_check``.
+        elements: key of their table with a row for each element.
+        observed: the counts to {array of a parity file: (our cell that returns it, what its rows are: ``node``,
+            ``pair``, ``edge`` or ``triplet``)}.
     """
 
     model: str
@@ -59,7 +61,8 @@ class Source:
     readouts: Callable[[State], tuple[str, ...]]
     derived: Callable[[State], dict[str, np.ndarray]]
     references: Callable[[State], np.ndarray | None]
-    observed: Callable[[Counts], dict[str, str]]
+    elements: str
+    observed: Callable[[Counts], dict[str, tuple[str, str]]]
 
     def counts(self, state: State) -> dict[str, int]:
         """How often each repeated part is in the weights; no more often than there are arrays, whatever a key says."""

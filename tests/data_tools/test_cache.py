@@ -61,6 +61,23 @@ def test_what_comes_back_is_what_went_in(folder):
     np.testing.assert_array_equal(before.table.of_atoms["forces"], after.table.of_atoms["forces"])
 
 
+def test_the_manifest_says_whose_each_array_is(folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["format"] == "geospore-packed-graphs-2" and manifest["origin"] == ""
+    assert manifest["arrays"]["structure_gap"] == {"owner": "structures", "shape": [3], "unit": "eV"}
+    assert manifest["arrays"]["atom_forces"] == {"owner": "atoms", "shape": [24, 3], "unit": "eV/Angstrom"}
+    assert manifest["arrays"]["pair_senders"]["owner"] == "pairs"
+    assert {path.stem for path in folder.glob("*.npy")} == set(manifest["arrays"])
+
+
+@pytest.mark.parametrize("label", ["a/b", "../up", "50 %", "Ladung ä", "structure_gap", "numbers"])
+def test_labels_of_any_name(tmp_path, label):
+    """Also those that would be another file, or the name of another array."""
+    save(pack(make_table(of_structures={label: np.arange(3.0)}), CUTOFF), tmp_path / "packed")
+    assert load(tmp_path / "packed").table.of_structures[label].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
 def test_arrays_stay_on_disk(folder):
     packed = load(folder)
     for array in (packed.table.positions, packed.pair_senders, packed.table.of_structures["gap"]):
@@ -143,6 +160,22 @@ def edit_manifest(folder, **changes):
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
 
 
+def drop_from_manifest(folder, name):
+    content = json.loads((folder / MANIFEST).read_text())
+    del content[name]
+    (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def edit_array(folder, name, **changes):
+    arrays = json.loads((folder / MANIFEST).read_text())["arrays"]
+    edit_manifest(folder, arrays={**arrays, name: {**arrays.get(name, {}), **changes}})
+
+
+def add_array(folder, name, values, owner="structures", unit=""):
+    np.save(folder / f"{name}.npy", values)
+    edit_array(folder, name, owner=owner, shape=list(values.shape), unit=unit)
+
+
 def cut(path, length):
     os.truncate(path, length)
 
@@ -161,6 +194,33 @@ DAMAGES = {
     ),
     "no cutoff": (lambda folder: edit_manifest(folder, cutoff_angstrom=None), "readable manifest.json"),
     "shapes are no lists": (lambda folder: edit_manifest(folder, arrays={"numbers": 5}), "readable manifest.json"),
+    "array without an owner": (
+        lambda folder: edit_manifest(folder, arrays={"numbers": {"shape": [24], "unit": ""}}),
+        "readable manifest.json",
+    ),
+    "no origin": (lambda folder: drop_from_manifest(folder, "origin"), "readable manifest.json"),
+    "another owner": (
+        lambda folder: edit_array(folder, "structure_gap", owner="atoms"),
+        "structure_gap.npy: expected the owner structures and the unit 'eV', manifest.json says the owner atoms and",
+    ),
+    "another unit": (lambda folder: edit_array(folder, "atom_forces", unit="Hartree"), "and the unit 'Hartree'; build"),
+    "array nobody knows": (lambda folder: add_array(folder, "label_gap", np.zeros(3)), "expected no such array"),
+    "label of atoms as one of structures": (
+        lambda folder: add_array(folder, "structure_charges", np.zeros(24)),
+        "expected 3 structures, 24 atoms",
+    ),
+    "label of structures as one of atoms": (
+        lambda folder: add_array(folder, "atom_mass", np.zeros(3), "atoms"),
+        "found 3 in atom_mass; build",
+    ),
+    "label of both": (
+        lambda folder: add_array(folder, "atom_gap", np.zeros(24), "atoms", "eV"),
+        "expected gap to be a label of structures or of atoms, found both",
+    ),
+    "label of whole numbers": (
+        lambda folder: add_array(folder, "structure_charge", np.zeros(3, int)),
+        "structure_charge.npy: expected another type",
+    ),
     "array missing": (lambda folder: (folder / "positions.npy").unlink(), "positions.npy: missing or damaged"),
     "array cut": (lambda folder: cut(folder / "pair_senders.npy", 130), "pair_senders.npy: missing or damaged"),
     "array empty": (lambda folder: cut(folder / "numbers.npy", 0), "numbers.npy: missing or damaged"),

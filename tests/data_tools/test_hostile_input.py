@@ -1,7 +1,7 @@
 """Hostile input: more than a thousand damaged files over every reader, and a sample of them through the programs.
 
 Each is accepted with a sound result or refused by one line that names the file; see ``hostile_run.judge``.  One case
-again: ``python tests/hostile_run.py FOLDER SEED NUMBER NUMBER+1``.  Table of counts: results/hostile_input.txt.
+again: ``python tests/hostile_run.py FOLDER SEED NUMBER NUMBER+1``.  Table of counts: results/system/hostile_input.txt.
 """
 
 from __future__ import annotations

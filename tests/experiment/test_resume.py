@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from tiny_runs import MINI, REPOSITORY, light, options, small_run
+from tiny_runs import MINI, REPOSITORY, light, options, read_rows, small_run
 
 import train
 from scripts.benchmarks.soak_resume import differences
@@ -136,6 +137,37 @@ def test_other_batches_begin_the_epoch_again(molecules, tmp_path):
     assert "epoch 2 begins again" in (folder / "train.log").read_text()
     progress = checkpoints.load(folder / checkpoints.LAST).information["progress"]
     assert (progress["epoch"], progress["step"]) == (EPOCHS, 3 + 2 * 4)
+
+
+def test_a_checkpoint_whose_sums_have_no_counts(molecules, whole, tmp_path, monkeypatch):
+    """An older version kept none: the weights go on as they would, the errors of that epoch are of its other steps."""
+    folder, saved = tmp_path / "cut", loop.save
+
+    def interrupt(path, checkpoint, **named):
+        progress = checkpoint.information["progress"]
+        if progress["step"] == 3 and path.name == checkpoints.LAST:
+            assert len(progress["sums"]) == 5
+            del progress["sums"][4:]
+            saved(path, checkpoint, **named)
+            raise KeyboardInterrupt
+        saved(path, checkpoint, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save", interrupt)
+        assert train.main(options(molecules, folder, "--config", str(MINI), **light(**SETTINGS))) == 130
+    assert train.main(["--resume", str(folder)]) == 0
+    assert (
+        "of an older version: train errors and speed of epoch 2 are those from here on"
+        in (folder / "train.log").read_text()
+    )
+    ends = [checkpoints.load(path / checkpoints.LAST) for path in (whole, folder)]
+    for group in checkpoints.GROUPS:
+        for name, value in getattr(ends[0], group).items():
+            np.testing.assert_array_equal(getattr(ends[1], group)[name], value, err_msg=name)
+    expected, found = (read_rows(path / "metrics.csv") for path in (whole, folder))
+    for row, (one, other) in enumerate(zip(expected, found, strict=True)):
+        same = {name for name, value in one.items() if other[name] == value}
+        assert set(one) - same == (set() if row != 1 else {"train_loss", "train_mae"})
 
 
 def test_a_damaged_checkpoint_is_skipped(molecules, whole, tmp_path, monkeypatch, capsys):

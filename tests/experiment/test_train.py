@@ -206,7 +206,7 @@ def test_double_precision(molecules, tmp_path):
     weights = checkpoints.load(folder).model
     assert {array.dtype for array in weights.values()} == {np.dtype("float64")}
     # nothing on the way rounds them to float32
-    assert np.any(weights["head_hidden.weight"] != weights["head_hidden.weight"].astype(np.float32))
+    assert np.any(weights["network.value.hidden.weight"] != weights["network.value.hidden.weight"].astype(np.float32))
 
 
 def without_times(rows):

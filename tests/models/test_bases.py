@@ -152,7 +152,7 @@ def test_spherical_basis_is_that_of_scipy(precision, cutoff, degrees, count):
     dtype, numpy_type = TYPES[precision]
     distances = np.linspace(0.1, cutoff, 1000, endpoint=False).astype(numpy_type)
     for kind in ("smooth", "pole", "none"):
-        basis = SphericalBesselBasis(degrees, count, cutoff, dtype=dtype)  # anew: what is compiled does not change
+        basis = SphericalBesselBasis(degrees, count, cutoff, 5, False, dtype)  # anew: what is compiled does not change
         basis.with_pole = kind == "pole"
         if kind == "none":
             basis.envelope = NoEnvelope()
@@ -164,7 +164,7 @@ def test_spherical_basis_is_that_of_scipy(precision, cutoff, degrees, count):
 
 def test_many_functions_and_tiny_distances():
     zeros = zeros_of(12, 12)
-    basis = SphericalBesselBasis(12, 12, 5.0, dtype=mstype.float64)
+    basis = SphericalBesselBasis(12, 12, 5.0, 5, False, mstype.float64)
     distances = np.concatenate([np.geomspace(0.01, 0.1, 50), np.linspace(0.1, 5, 500), [5.0, 5.01, 6.0]])
     found = basis(Tensor(distances[:, None])).asnumpy().reshape(-1, 12, 12)
     assert_each(found, spherical_expected(zeros, distances / 5, "smooth"), 5e-14, (0, 2))
@@ -204,7 +204,7 @@ def test_derivatives_of_the_spherical_basis(precision, bugs, tolerances):
         radial = radial_derivatives(zeros, x)
         return leibniz(radial, envelope_derivatives(x, bugs)[..., None, None] * np.ones_like(radial))
 
-    basis = SphericalBesselBasis(7, 6, 5.0, reference_bugs=bugs, dtype=dtype)
+    basis = SphericalBesselBasis(7, 6, 5.0, 5, bugs, dtype)
     compare_derivatives(basis, 5.0, 42, numpy_type, expected_at, tolerances)
 
 
@@ -236,11 +236,11 @@ def test_derivatives_of_the_bessel_basis(precision, tolerances):
         sines = np.array([frequencies**k * np.sin(x[:, None] * frequencies + k * np.pi / 2) for k in range(4)])
         return leibniz(sines, envelope_derivatives(x, True)[..., None] * np.ones_like(sines))
 
-    compare_derivatives(BesselBasis(6, 5.0, dtype=dtype), 5.0, 6, numpy_type, expected_at, tolerances)
+    compare_derivatives(BesselBasis(6, 5.0, 5, dtype), 5.0, 6, numpy_type, expected_at, tolerances)
 
 
 def test_frequencies_are_trained():
-    basis = BesselBasis(5, 5.0, dtype=mstype.float64)
+    basis = BesselBasis(5, 5.0, 5, mstype.float64)
     assert [parameter.name for parameter in basis.trainable_params()] == ["frequencies"]
     np.testing.assert_array_equal(basis.frequencies.asnumpy(), np.pi * np.arange(1, 6))
     basis.frequencies.set_data(Tensor(np.linspace(1.0, 20.0, 5)))
@@ -281,18 +281,19 @@ def test_zonal_harmonics_are_exact_to_some_epsilon(precision, degrees, tolerance
     dtype, numpy_type = TYPES[precision]
     cosines = np.cos(np.linspace(0, np.pi, 101)).astype(numpy_type)
     expected = exact_zonal(degrees, cosines)
-    found = ZonalHarmonics(degrees, dtype=dtype)(Tensor(cosines)).asnumpy()
+    found = ZonalHarmonics(degrees, 1, dtype)(Tensor(cosines)).asnumpy()
     assert found.shape == expected.shape and found.dtype == numpy_type
     assert np.abs(found - expected).max() <= tolerance * np.finfo(numpy_type).eps
     repeated = ZonalHarmonics(degrees, 3, dtype)(Tensor(cosines[:, None])).asnumpy()
-    np.testing.assert_array_equal(repeated, np.repeat(found, 3, 1))
+    # not the same bits: a product of matrices may round otherwise where it is wider
+    assert np.abs(repeated - np.repeat(expected, 3, 1)).max() <= tolerance * np.finfo(numpy_type).eps
 
 
 def test_derivatives_of_the_zonal_harmonics():
     """Also of straight and folded triplets, where an angle would have none."""
     cosines = np.array([1.0, -1.0, 0.0, 0.3, -0.9])
     for dtype, numpy_type in TYPES.values():
-        found = derivatives_of(ZonalHarmonics(7, dtype=dtype), cosines, 7, numpy_type)
+        found = derivatives_of(ZonalHarmonics(7, 1, dtype), cosines, 7, numpy_type)
         rounded = cosines.astype(numpy_type).astype(np.float64)
         expected = np.array([zonal(7, rounded, order) for order in range(4)])
         scale = np.maximum(np.abs(expected).max(1, keepdims=True), 1e-300)
@@ -316,16 +317,16 @@ def test_the_original_with_its_bugs(name, degrees, count):
     zeros = spherical_bessel_zeros(degrees, count)
     np.testing.assert_array_equal(zeros.astype(np.float32), arrays["jn_zeros_f32"])
 
-    smooth = PolynomialEnvelope(5.0, dtype=mstype.float64).with_pole(Tensor(arrays["envelope_x"][:, None] * 5))
+    smooth = PolynomialEnvelope(5.0, 5, mstype.float64).with_pole(Tensor(arrays["envelope_x"][:, None] * 5))
     u = arrays["envelope_p5_64"]
     closed_form = EPSILON * 50 / x[:, None]  # 28 + 48 + 21 roundings of numbers that cancel at x = 1
     assert (np.abs(smooth.asnumpy()[:, 0] - u) <= closed_form[:, 0]).all()
-    radial = BesselBasis(count, 5.0, dtype=mstype.float64)(column).asnumpy()
+    radial = BesselBasis(count, 5.0, 5, mstype.float64)(column).asnumpy()
     assert (np.abs(radial - arrays["rbf64"]) <= 2 * closed_form).all()
-    harmonics = ZonalHarmonics(degrees, dtype=mstype.float64)(Tensor(cosines)).asnumpy()
+    harmonics = ZonalHarmonics(degrees, 1, mstype.float64)(Tensor(cosines)).asnumpy()
     np.testing.assert_allclose(harmonics, arrays["Yl064"], atol=3e-14, rtol=0)
 
-    basis = SphericalBesselBasis(degrees, count, 5.0, reference_bugs=True, dtype=mstype.float64)
+    basis = SphericalBesselBasis(degrees, count, 5.0, 5, True, mstype.float64)
     spread = ZonalHarmonics(degrees, count, mstype.float64)(Tensor(cosines)).asnumpy()
     found = (basis(column).asnumpy() * spread).reshape(-1, degrees, count)
     expected = arrays["sbf64"].reshape(found.shape)
@@ -343,22 +344,22 @@ def test_the_original_with_its_bugs(name, degrees, count):
 def test_the_bugs_are_two():
     """Beside the pole, the rounded constants alone: 2.4e-6 at most, and not 0."""
     distances = Tensor(np.linspace(0.1, 4.9, 500)[:, None])
-    right = SphericalBesselBasis(7, 6, 5.0, dtype=mstype.float64)(distances).asnumpy()
-    wrong = SphericalBesselBasis(7, 6, 5.0, reference_bugs=True, dtype=mstype.float64)(distances).asnumpy()
+    right = SphericalBesselBasis(7, 6, 5.0, 5, False, mstype.float64)(distances).asnumpy()
+    wrong = SphericalBesselBasis(7, 6, 5.0, 5, True, mstype.float64)(distances).asnumpy()
     difference = np.abs(wrong * distances.asnumpy() / 5 - right).max()
     assert 1e-7 < difference < 2.4e-6
 
 
 def test_sizes_that_make_no_basis_are_refused():
     for make in (
-        lambda: SphericalBesselBasis(0, 6, 5.0),
-        lambda: SphericalBesselBasis(7, 0, 5.0),
-        lambda: SphericalBesselBasis(7, 6, 0.0),
-        lambda: BesselBasis(0, 5.0),
-        lambda: BesselBasis(6, -1.0),
-        lambda: PolynomialEnvelope(5.0, -1),
-        lambda: ZonalHarmonics(0),
-        lambda: ZonalHarmonics(7, 0),
+        lambda: SphericalBesselBasis(0, 6, 5.0, 5, False, mstype.float32),
+        lambda: SphericalBesselBasis(7, 0, 5.0, 5, False, mstype.float32),
+        lambda: SphericalBesselBasis(7, 6, 0.0, 5, False, mstype.float32),
+        lambda: BesselBasis(0, 5.0, 5, mstype.float32),
+        lambda: BesselBasis(6, -1.0, 5, mstype.float32),
+        lambda: PolynomialEnvelope(5.0, -1, mstype.float32),
+        lambda: ZonalHarmonics(0, 1, mstype.float32),
+        lambda: ZonalHarmonics(7, 0, mstype.float32),
     ):
         with pytest.raises(ValueError, match="expected"):
             make()

@@ -99,6 +99,7 @@ def test_initial_weights_become_the_originals(tmp_path):
     expected = parameters_of(build_single(config, resolve_task(config)))
     found = convert(NAME, state)
     assert found.keys() == expected.keys()
+    expected["network.embedding.elements.table"][95:] = 0  # elements that the original does not have
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 

@@ -137,7 +137,7 @@ def test_round_trip_through_the_program(tmp_path, capsys):
         output = tmp_path / "converted" / f"{weights.stem}.safetensors"
         assert convert_weights.main(arguments(name, "--output", output, weights=weights)) == 0
         loaded.append(checkpoint.load(output))
-    assert "44,993 parameters, readout sum (from the configuration" in capsys.readouterr().out
+    assert "46,209 parameters, readout sum (from the configuration" in capsys.readouterr().out
     first = loaded[0]
     for other in loaded[1:]:
         assert all(np.array_equal(values, other.model[key]) for key, values in first.model.items())
@@ -152,10 +152,11 @@ def test_round_trip_through_the_program(tmp_path, capsys):
     normalizer = Normalizer.from_dict(information["normalizer"])
     assert (normalizer.scale, normalizer.shift, normalizer.per_atom, normalizer.average) == (0.19, -4.24, True, False)
     assert np.array_equal(normalizer.references[1:100], state["atomref.weight"][1:, 0].astype(np.float64))
-    settings = {key: value for key, value in information["config"]["model"].items() if key != "name"}
-    model = build_model("schnet", readout="sum", dtype="float64", **settings)
+    model = build_model(dtype="float64", amp_level="O0", readout="sum", **information["config"]["model"])
     checkpoint.assign(model, first.weights)
-    assert np.array_equal(model.embedding.asnumpy(), state["embedding.weight"].astype(np.float64))
+    table = model.network.embedding.table.asnumpy()
+    assert table.shape == (119, 64) and np.array_equal(table[:100], state["embedding.weight"].astype(np.float64))
+    assert not table[100:].any()
 
 
 def test_as_a_program_from_another_folder(tmp_path):
@@ -183,8 +184,10 @@ def test_check_accepts_and_then_refuses_a_perturbed_weight(tmp_path, capsys):
 def test_a_configuration_that_contradicts_is_told_every_change(capsys):
     name, output = "schnet_pyg", ("--output", "never.safetensors")
     wrong = ["model.convention=schnetpack", "model.filter=matrix", "model.blocks=1", "target.name=mu"]
+    wrong += ["model.envelope=polynomial"]
     shown = refused(capsys, arguments(name, *output, settings=[*wrong, "target.readout=dipole"]))
-    changes = [*BIG[:4], "model.cutoff=10.0", "model.convention=pyg", "model.filter=elementwise", "target.readout=sum"]
+    changes = [*BIG[:4], "model.cutoff=10.0", "model.convention=pyg", "model.filter=elementwise"]
+    changes += ["model.envelope=cosine", "target.readout=sum"]
     assert all(f"--set {change}" in shown for change in changes) and shown.count("--set") == len(changes)
     shown = refused(capsys, arguments("schnet_spk_lite", *output, settings=[]), "--set model.convention=schnetpack")
     assert shown.count("--set") == 1
@@ -225,7 +228,7 @@ def test_values_that_cannot_be_weights(capsys, tmp_path):
         return arguments(name, "--output", "never.safetensors", weights=tmp_path / "changed.npz")
 
     refused(capsys, stored(**{"lin1.bias": np.full(32, np.nan)}), "lin1.bias holds a value that is not finite")
-    refused(capsys, stored(**{"lin1.bias": np.ones(31)}), "head_hidden.bias: expected shape (32,), got (31,)")
+    refused(capsys, stored(**{"lin1.bias": np.ones(31)}), "network.value.hidden.bias: expected shape (32,), got (31,)")
     refused(capsys, stored(**{"embedding.weight": np.ones(64)}), "embedding.weight: expected a matrix")
     refused(capsys, stored(**{"interactions.0.conv.nn.0.bias": np.ones(64)}), "are one tensor in PyG but differ here")
     refused(capsys, stored(**{"distance_expansion.offset": np.ones(25)}), "even steps from 0 to the cutoff")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import CASES, build, molecules
+from helpers import CASES, build, model_of, molecules
 from mindspore import Tensor
 from mindspore import dtype as mstype
 from tiny_runs import REPOSITORY, options, read_rows
 
 import train
-from models import build_model
 from models.blocks import SwishLinear
 from models.precision import AMP_LEVELS, precision
 from scripts.benchmarks import label_rounding as rounding
@@ -28,7 +27,7 @@ TRIED = [case for case in CASES if case.name in ("schnet", "schnet-2017", "schne
 def computed(case, amp_level):
     """Outputs and the gradients of their weighted sum by all weights."""
     plain = build(case, "float32")
-    model = build_model(case.model, dtype="float32", amp_level=amp_level, cutoff=case.cutoff, **case.hyperparameters)
+    model = case.build("float32", amp_level)
     for own, other in zip(model.get_parameters(), plain.get_parameters(), strict=True):
         own.set_data(Tensor(other.asnumpy()))
     batch = case.batch(molecules(), dtype=np.float32)
@@ -64,16 +63,16 @@ def test_a_level_rounds_and_no_more(case):
 @pytest.mark.parametrize("model", ["schnet", "dimenetpp"])
 def test_weights_keep_float32(model):
     for level in LEVELS:
-        parameters = build_model(model, amp_level=level, readout="dipole").get_parameters()
+        parameters = model_of(model, amp_level=level, readout="dipole").get_parameters()
         assert {parameter.dtype for parameter in parameters} == {mstype.float32}
 
 
 def test_levels_that_do_not_exist():
     with pytest.raises(ValueError, match=r"O1.*expected one of O0, O2, O3"):
-        build_model("schnet", amp_level="O1")
+        model_of("schnet", amp_level="O1")
     with pytest.raises(ValueError, match="expected dtype float32, got float64"):
-        build_model("schnet", amp_level="O2", dtype="float64")
-    assert precision("O0", mstype.float64) == (mstype.float64, mstype.float64)
+        model_of("schnet", amp_level="O2", dtype="float64")
+    assert precision("O0", mstype.float64) == 3 * (mstype.float64,)
 
 
 SMALL = {

@@ -137,7 +137,7 @@ def test_one_call_for_energy_and_forces_and_none_without_a_change(ethanol, monke
     ethanol.set_initial_charges(np.ones(9))
     ethanol.get_forces()
     assert len(calls) == 1
-    assert set(calculator.results) == {"energy", "free_energy", "forces"} == set(calculator.implemented_properties)
+    assert set(calculator.results) == set(calculator.implemented_properties) - {"stress"}
     assert calculator.get_property("hessian", ethanol, allow_calculation=False).shape == (27, 27)
     ethanol.positions[0, 0] += 0.01
     assert ethanol.get_properties(["energy"])["energy"] == ethanol.get_potential_energy()

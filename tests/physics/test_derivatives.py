@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import CASES, TOLERANCES, Bench, assert_close, build, make_batch, molecule, molecules
+from helpers import CASES, TOLERANCES, assert_close, build, make_batch, molecule, molecules
 from mindspore import Tensor, nn
 
 from data_tools.graph import Budget, Structure
-from data_tools.graphs.batching import build_graph, join, pad
-from models import build_model
 from physics.derivatives import (
     Compiled,
     DerivativeError,
     EnergyAndForces,
     HessianProduct,
-    hessian,
     observables,
-    replicate,
 )
-from scripts.weights.weight_files import read_weights
-from scripts.weights.weight_maps import convert
-from training import checkpoint
 from training.device import MODES
 from training.objective import Term
 from training.optimizer import AdamW
-from training.step import TrainStep, compile_count, to_tensors
+from training.step import TrainStep, to_tensors
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASE = CASES[0]
-ALONE = Budget(nodes=12, edges=90, triplets=0, graphs=2)
 
 
 # --- the fault that this room exists for ------------------------------------------------------------------------------
@@ -88,117 +77,30 @@ def test_energies_of_a_compiled_slope_can_be_differentiated():
         assert_close(outputs.asnumpy(), model(*inputs).asnumpy(), "modes")
 
 
-# --- Hessians ---------------------------------------------------------------------------------------------------------
+# --- Hessian products -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bench():
+def test_structures_of_a_batch_do_not_see_each_other():
+    """One product with a probe in every structure gives each its own H v; whole Hessians stand in test_hessian.py."""
     ms.set_context(mode=ms.GRAPH_MODE)
-    return Bench(CASE)
-
-
-@pytest.fixture(scope="module")
-def product(bench):
-    return HessianProduct(bench.model)
-
-
-def inputs_of(structure, budget=ALONE):
-    return make_batch([structure], CASE.cutoff, budget).inputs
-
-
-def full(product, structure, budget=ALONE, **options):
-    return hessian(product, inputs_of(structure, budget), **options)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_hessian_is_the_difference_of_forces(mode):
-    ms.set_context(mode=MODES[mode])
-    model = build(CASE)
-    derive, structure, step = EnergyAndForces(model), molecule("CH3CH2OH", 1), 1e-4
-    found = full(HessianProduct(model), structure)
-    moved = []
-    for sign in (1, -1):
-        for k in range(27):
-            positions = structure.positions.reshape(-1).copy()
-            positions[k] += sign * step
-            forces = derive(*to_tensors(inputs_of(Structure(structure.numbers, positions.reshape(-1, 3)))))[1]
-            moved.append(forces.asnumpy()[:9].reshape(-1))
-    rows = np.array(moved).reshape(2, 27, 27)
-    differences = (rows[1] - rows[0]) / (2 * step)
-    assert_close(found.reshape(27, 27), differences, "differences")
-    assert_close(found.reshape(27, 27), found.reshape(27, 27).T, "symmetry")
-    assert_close(found.sum(axis=2), np.zeros((9, 3, 3)), "symmetry", scale=np.abs(found).max())  # translations
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_hessian_equals_that_of_torch(mode):
-    ms.set_context(mode=MODES[mode])
-    with np.load(GOLDEN / "schnet_pyg_lite_hessian.npz") as golden:
-        numbers, positions, expected = (golden[key] for key in ("z", "pos", "hessian64"))
-    model = build_model("schnet", features=64, filters=64, blocks=2, gaussians=25, cutoff=5.0, dtype="float64")
-    parameters = convert("pyg-schnet", dict(read_weights(GOLDEN / "schnet_pyg_lite.npz")))
-    checkpoint.assign(model, {name: np.asarray(value, np.float64) for name, value in parameters.items()})
-    graph = build_graph(Structure(numbers.astype(np.int32), positions), 5.0)
-    batch = pad(join([graph]), ALONE, 5.0, np.float64)
-    found = hessian(HessianProduct(model), batch.inputs).reshape(27, 27)
-    assert np.abs(found - expected).max() <= 1e-8 * np.abs(expected).max()
-
-
-def test_rows_are_the_same_however_they_are_computed(product):
-    structure = molecule("CH3CH2OH", 1)
-    whole = full(product, structure)
-    for replicas in (1, 4, 27):
-        assert_close(full(product, structure, replicas=replicas), whole, "symmetry")
-    assert_close(full(product, structure, atoms=[5, 0], replicas=4), whole[[5, 0]], "symmetry")
-    assert full(product, structure, atoms=[]).shape == (0, 3, 9, 3)
-    assert_close(full(product, structure, Budget(20, 150, 0, 3)), whole, "padding")
-    for atoms in ([9], [-1]):
-        with pytest.raises(DerivativeError, match=r"0 to 8 expected"):
-            full(product, structure, atoms=atoms)
-
-
-def test_one_compilation_serves_every_probe(bench):
-    product = HessianProduct(bench.model)
-    ms.set_context(mode=ms.GRAPH_MODE)
-    for seed in (1, 2):
-        full(product, molecule("CH3CH2OH", seed), replicas=9)
-    assert compile_count(product) == 1
-    full(product, molecule("H2O"), replicas=1)
-    assert compile_count(product) == 2
-
-
-def test_structures_of_a_batch_do_not_see_each_other(bench, product):
-    """One product with a probe in every structure gives each its own H v."""
-    structures = molecules()
-    batch = make_batch(structures, CASE.cutoff)
-    probes = np.zeros((len(batch.inputs.numbers), 3))
+    structures, product = molecules(), HessianProduct(build(CASE))
     sizes = np.array([len(structure.numbers) for structure in structures])
     starts = np.cumsum(sizes) - sizes
-    probes[starts, 0] = 1.0
-    together = product(*to_tensors(batch.inputs), Tensor(probes)).asnumpy()
-    for start, size, structure in zip(starts, sizes, structures, strict=True):
-        alone = full(product, structure, Budget(16, 160, 0, 2), atoms=[0])[0, 0]
-        assert_close(together[start : start + size], alone, "symmetry")
-    assert not together[int(sizes.sum()) :].any()
 
+    def products(probed):
+        """H v of the same batch with a probe in some of the structures."""
+        batch = make_batch(structures, CASE.cutoff)
+        field = np.zeros((len(batch.inputs.numbers), 3))
+        field[starts[probed], 0] = 1.0
+        return product(*to_tensors(batch.inputs), Tensor(field)).asnumpy()
 
-def test_replicas_are_what_pad_makes_of_copies():
-    """Also the triplets, whose edges move with the halves."""
-    graph = build_graph(molecule("H2O", 2), CASE.cutoff, triplets=True)
-    nodes, triplets = 3 + 2, 6 + 3
-    single = pad(join([graph]), Budget(nodes, 6 + 8, triplets, 2), CASE.cutoff, np.float64).inputs
-    copies = replicate(single, 3)
-    assert [len(array) for array in copies] == [3 * len(array) for array in single]
-    half = len(copies.senders) // 2
-    assert np.array_equal(copies.senders[:half], copies.receivers[half:])
-    assert np.array_equal(copies.receivers[:half], copies.senders[half:])
-    for edges in ("triplet_in", "triplet_out"):
-        numbers, first = getattr(copies, edges).reshape(3, triplets), getattr(single, edges)
-        for copy in range(3):
-            for found, expected in zip(numbers[copy], first, strict=True):
-                assert copies.senders[found] == single.senders[expected] + nodes * copy
-                assert copies.receivers[found] == single.receivers[expected] + nodes * copy
-                assert np.array_equal(copies.shifts[found], single.shifts[expected])
+    together = products([0, 1, 2])
+    for k in range(3):
+        own, alone = slice(starts[k], starts[k] + sizes[k]), products([k])
+        assert_close(together[own], alone[own], "symmetry")
+        assert np.abs(alone[own]).max() > 0.1
+        alone[own] = 0.0
+        assert not alone.any(), "also those of the ghosts"
 
 
 def test_two_models_do_not_share_what_is_compiled():

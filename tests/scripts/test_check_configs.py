@@ -11,7 +11,7 @@ from tiny_runs import LIGHT, PROFILES, REPOSITORY, SMALL
 from configs.loading import load_config
 from scripts.benchmarks import check_configs
 
-RESULTS = REPOSITORY / "results" / "configs.json"
+RESULTS = REPOSITORY / "results" / "system" / "configs.json"
 
 
 def rows():
@@ -21,7 +21,7 @@ def rows():
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_configuration_has_run_at_its_own_size(profile):
-    """After a change: python scripts/benchmarks/check_configs.py FILE --output results/configs.json."""
+    """After a change: python scripts/benchmarks/check_configs.py FILE --output results/system/configs.json."""
     name = profile.relative_to(REPOSITORY).as_posix()
     row, training = rows()[name, "GRAPH"], load_config(profile).training
     assert row["result"] == "OK" and 0.1 < row["memory_gib"] < check_configs.MEMORY_GIB

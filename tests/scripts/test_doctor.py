@@ -17,7 +17,6 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from configs.schema import MODEL_CONFIGS
 from models import MODELS
-from models.graph_ops import segment_sum
 from scripts import doctor
 from scripts.doctor_parts import doctor_checks, doctor_derivatives, doctor_models
 from scripts.doctor_parts.doctor_checks import KNOWN, OK, WRONG, Row
@@ -256,10 +255,11 @@ class ToyConfig:
 
 
 class Toy(nn.Cell):
-    """E = sum_i sum_k w_k tanh(x_ik^2) + b per atom, which compiles in a second, with a fault to find."""
+    """q_i = sum_k w_k tanh(x_ik^2) + b, which compiles in a second, with a fault to find."""
 
-    def __init__(self, cutoff, fault, readout, dtype, amp_level):
+    def __init__(self, cutoff, fault, kinds):
         super().__init__()
+        dtype = kinds.weights
         self.fault = fault
         scale = 1.001 if fault == "modes" and ms.get_context("mode") == ms.PYNATIVE_MODE else 1.0
         self.weight = Parameter(Tensor(scale * np.array([[0.3], [-0.2], [0.5]]), dtype), name="weight")
@@ -274,8 +274,7 @@ class Toy(nn.Cell):
         if self.fault == "NaN":
             squares = ops.sqrt(-squares)
         weight = ops.stop_gradient(self.weight) if self.fault == "gradient" else self.weight
-        atoms = ops.matmul(ops.tanh(squares), weight) + self.bias
-        return segment_sum(atoms * node_mask.reshape(-1, 1), node_graph, graph_mask).reshape(-1)
+        return ops.matmul(ops.tanh(squares), weight) + self.bias, squares
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published_files import PACKED
 
 from data_tools import qm9
 from data_tools.formats.readers import read_table
+from data_tools.graph import DataError
 from data_tools.graphs import packed_folder
 from data_tools.units import QM9_PROPERTIES
 
@@ -61,6 +66,35 @@ def test_an_existing_packed_folder_is_replaced(main, tmp_path):
     assert main([*arguments, "--cutoff", "3"]) == 0
     assert packed_folder.load(tmp_path / "out").cutoff == 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("source", ["raw xyz", "sample.npz"])
+def test_a_folder_of_an_earlier_version_says_how_it_is_made_anew(main, tmp_path, monkeypatch, source):
+    """The command of the message, run where the source lies, makes the same folder in this version's format."""
+    if source == "sample.npz":
+        shutil.copy(PACKED, tmp_path / source)
+    else:
+        shutil.copytree(RAW, tmp_path / source)
+    folder = tmp_path / "packed graphs"
+    assert main(["--source", str(tmp_path / source), "--output", str(folder), "--cutoff", "2.5"]) == 0
+    made = packed_folder.load(folder)
+    manifest = folder / packed_folder.MANIFEST
+    content = json.loads(manifest.read_text())
+    earlier = {name.replace("structure_", "label_"): one["shape"] for name, one in content["arrays"].items()}
+    manifest.write_text(json.dumps({**content, "format": "geospore-packed-graphs-1", "arrays": earlier}))
+    with pytest.raises(DataError) as caught:
+        packed_folder.load(folder)
+    words, command = str(caught.value).split("; make it anew: ")
+    assert (
+        words == f"{folder}: expected format {packed_folder.FORMAT}, got geospore-packed-graphs-1 of an earlier version"
+    )
+    python, script, *options = shlex.split(command)
+    assert python == "python" and script == "scripts/prepare_qm9.py"
+    monkeypatch.chdir(tmp_path)
+    assert main(options) == 0
+    again = packed_folder.load(folder)
+    assert again.cutoff == 2.5 and again.table.source == made.table.source
+    np.testing.assert_array_equal(again.pair_senders, made.pair_senders)
 
 
 def write_taken(folder: Path) -> None:

@@ -243,7 +243,7 @@ def test_the_quickstart_itself(ready, tmp_path):
     assert "training.epochs 20 instead of 1" in done.stderr and not done.stdout
 
 
-def test_an_environment_of_somebody_else_is_not_emptied(tmp_path):
+def test_another_environment_is_not_emptied(tmp_path):
     """Its Python prints what pip would install; a folder without .made is never made anew."""
     folder = tmp_path / "environment"
     (folder / "bin").mkdir(parents=True)

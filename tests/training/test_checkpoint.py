@@ -132,7 +132,7 @@ def test_numbers_that_numpy_lacks_are_refused(kind, size, tmp_path):
 
 def test_another_version_is_refused(stored):
     whole = stored.read_bytes()
-    stored.write_bytes(whole.replace(b"geospore-checkpoint-1", b"geospore-checkpoint-9"))
+    stored.write_bytes(whole.replace(b"geospore-checkpoint-2", b"geospore-checkpoint-9"))
     with pytest.raises(CheckpointError, match="geospore-checkpoint-9"):
         load(stored)
 
