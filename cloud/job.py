@@ -25,7 +25,7 @@ from typing import Any
 
 from cloud import sdks
 from cloud.sdks import JobError, Terminated, is_nothing
-from training.files import one_line
+from data_tools.source_files import one_line
 
 log = logging.getLogger("geospore")
 

@@ -7,44 +7,51 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.attached import find_all, find_data, find_one
-from cloud.job import Job, JobError, add_job_arguments, in_job, open_job
+from cloud.job import Job, JobError
 from configs.loading import ConfigError
 from data_tools.dataset import SAMPLE
 from data_tools.graph import DataError
-from experiment.command_line import CommandLine
-from experiment.provenance import masked
-from experiment.run_folder import CONFIG, LOG, files_of_run
-from experiment.run_log import log_to, set_up_log
-from training import checkpoint as checkpoints
 
 log = logging.getLogger("geospore")
 PROGRAM_FOLDER = Path(__file__).parents[1]
-CHECKPOINT = f"run folder or .safetensors checkpoint ({checkpoints.BEST}, {checkpoints.LAST})"
 DATA_KEY, PRETRAINED_KEY, OUTPUT_KEY = "data.file", "training.pretrained", "run.output"
 PAIR_KEYS = ("data.train_file", "data.test_file")
 YES, NO = "true", "false"
 FOUND = ".found"
-SLIP = 0.85  # so similar to a known option is a slip of the pen rather than an option of the platform
 
 
-def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.Namespace:
-    """Parse a command line, with the options of the platforms; in a job, options that nobody knows are only listed.
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of a run folder are called.
 
-    Raises:
-        ConfigError: outside a job, an unknown option.
+    Attributes:
+        config, log, best, last: of the configuration, the log and the two checkpoints.
+        patterns: of all that a run writes besides its log.
     """
-    add_job_arguments(parser)
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown and not in_job(options):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.unknown = []
-    for word in unknown:  # a value follows its option
-        hint = parser.nearest(word.partition("=")[0], SLIP) if word.startswith("-") else ""
-        options.unknown += [f"{word} ({hint.strip()})" if hint else word]
-    return options
+
+    config: str
+    log: str
+    best: str
+    last: str
+    patterns: tuple[str, ...]
+
+    def in_folder(self, folder: Path) -> bool:
+        """Whether a folder holds something that a run has written; its log alone is no run."""
+        return any(path.is_file() for pattern in self.patterns for path in folder.glob(pattern))
+
+    def is_checkpoint(self, path: Path) -> bool:
+        """Whether a path is a checkpoint, or a folder that holds one under a name of a run."""
+        if path.is_dir():
+            return any((path / name).is_file() for name in (self.best, self.last))
+        return path.suffix == ".safetensors"
+
+    def can_continue(self, folder: Path) -> bool:
+        """Whether a run in a folder can be resumed."""
+        return (folder / self.config).is_file() and any(folder.glob(f"{Path(self.last).stem}*.safetensors"))
 
 
 def is_yes(text: str, option: str) -> bool:
@@ -58,29 +65,19 @@ def is_yes(text: str, option: str) -> bool:
     return text.strip().lower() == YES
 
 
-def enter_job(options: argparse.Namespace, is_main: bool = True) -> Job:
-    """The job that the program runs in, with everything fetched that its form names; outside one, a job that is none.
+def log_file(options: argparse.Namespace, job: Job, run: RunFiles) -> Path | None:
+    """Where the log of a training goes from the start, so that it is a result also of a program that fails at once.
 
-    Args:
-        options: of the command line.
-        is_main: whether this process is the one of the job that logs and uploads.
-
-    Raises:
-        JobError: an SDK is missing or fails, or an option cannot be understood.
+    A log that is there, or that will be brought with the run to be resumed, stays as it is.
     """
-    if in_job(options):
-        set_up_log()
-        if options.unknown:
-            log.info("options that this program does not know, ignored: %s", " ".join(masked(options.unknown)))
-    job = open_job(options, is_main)
-    predicts = getattr(options, "input", None) or getattr(options, "smiles", None)
-    if job.active and job.output is None and is_main and not predicts:
-        log.warning("warning: the job's form names no place for results (--train_url, --result_url); if the platform "
-                    "removes this machine's files at the end, they are lost")  # fmt: skip
-    return job
+    if job.output is None or not job.is_main:
+        return None
+    resumes = (options.resume or NO).lower() != NO
+    first = not (job.output / run.log).exists() and not _earlier(job, "", run) and not resumes
+    return job.output / (run.log if first else f"job-{job.started}.log")
 
 
-def use_for_training(options: argparse.Namespace, job: Job) -> None:
+def settle_training(options: argparse.Namespace, job: Job, run: RunFiles) -> None:
     """Change the options of train.py to what the job has brought; outside a job nothing happens.
 
     Raises:
@@ -89,16 +86,12 @@ def use_for_training(options: argparse.Namespace, job: Job) -> None:
     if not job.active:
         return
     sub = options.output or _chosen(options, OUTPUT_KEY) or ""
-    if job.output is not None and job.is_main:
-        # a result too, also where the program fails at once; a log that is there, or will be brought, stays as it is
-        first = not (job.output / LOG).exists() and not _earlier(job, "") and (options.resume or NO).lower() == NO
-        log_to(job.output / (LOG if first else f"job-{job.started}.log"), last=False)
     if options.config and not Path(options.config).exists() and (PROGRAM_FOLDER / options.config).exists():
         options.config = str(PROGRAM_FOLDER / options.config)  # platforms start it in a folder of their own
     _use_data(options, job)
-    if not _resume(options, job, sub):
-        _use_weights(options, job)
-        earlier = _earlier(job, sub)
+    if not _resume(options, job, sub, run):
+        _use_weights(options, job, run)
+        earlier = _earlier(job, sub, run)
         if earlier and not is_yes(options.overwrite, "--overwrite"):
             raise JobError(
                 f"{earlier}: a run is there already; --resume True continues it, --overwrite True replaces it, "
@@ -109,16 +102,16 @@ def use_for_training(options: argparse.Namespace, job: Job) -> None:
         _set(options, OUTPUT_KEY, job.output / sub)
 
 
-def _earlier(job: Job, sub: str) -> str:
+def _earlier(job: Job, sub: str, run: RunFiles) -> str:
     """Where the results of an earlier run are that this one would replace; empty where there are none."""
     if job.output is None or not job.is_main:
         return ""
-    if (job.output / sub).is_dir() and files_of_run(job.output / sub):
+    if (job.output / sub).is_dir() and run.in_folder(job.output / sub):
         return str(job.output / sub)
-    return job.address_of(f"{sub}/{CONFIG}" if sub else CONFIG) if job.address_of else ""
+    return job.address_of(f"{sub}/{run.config}" if sub else run.config) if job.address_of else ""
 
 
-def use_for_evaluation(options: argparse.Namespace, job: Job) -> None:
+def settle_evaluation(options: argparse.Namespace, job: Job, run: RunFiles) -> None:
     """Change the options of eval.py to what the job has brought; outside a job nothing happens.
 
     Raises:
@@ -127,7 +120,7 @@ def use_for_evaluation(options: argparse.Namespace, job: Job) -> None:
     if not job.active:
         return
     if job.weights and not (options.ckpt and Path(options.ckpt).exists()):
-        found = _attached(job.weights, options.ckpt) or _checkpoint(job, job.weights, options.ckpt or "")
+        found = _attached(job.weights, options.ckpt) or _checkpoint(job, run, job.weights, options.ckpt or "")
         options.ckpt = str(found) if found else options.ckpt
     if options.input:
         options.input = str(_attached(job.data, options.input) or options.input)
@@ -149,17 +142,17 @@ def _use_data(options: argparse.Namespace, job: Job) -> None:
                 _set(options, key, _data(job, [place] if place else job.data, "" if place else wanted or ""))
 
 
-def _use_weights(options: argparse.Namespace, job: Job) -> None:
+def _use_weights(options: argparse.Namespace, job: Job, run: RunFiles) -> None:
     """The attached checkpoint, or what --set training.pretrained chooses from it, is what the run starts from."""
     wanted = _chosen(options, PRETRAINED_KEY)
     if job.weights and wanted != "" and not (wanted and Path(wanted).exists()):
         place = _attached(job.weights, wanted)
-        found = _checkpoint(job, [place] if place else job.weights, "" if place else wanted or "")
+        found = _checkpoint(job, run, [place] if place else job.weights, "" if place else wanted or "")
         if found is not None:
             _set(options, PRETRAINED_KEY, found)
 
 
-def _resume(options: argparse.Namespace, job: Job, sub: str) -> bool:
+def _resume(options: argparse.Namespace, job: Job, sub: str, run: RunFiles) -> bool:
     """Continue the run that --resume names, in the folder ``sub`` of the job's output; whether there is one.
 
     ``--resume True`` means the run that the output folder or the attached weights hold, and is no mistake where there
@@ -176,10 +169,10 @@ def _resume(options: argparse.Namespace, job: Job, sub: str) -> bool:
         return True
     folder = folder / sub
     sources = job.weights if wish.lower() == YES else [_attached(job.weights, wish) or Path(wish)]
-    job.once(f"run of {sources} in {folder}", lambda scratch: _bring_run(job, sources, folder, sub, scratch))
-    if not _holds_run(folder):
+    job.once(f"run of {sources} in {folder}", lambda scratch: _bring_run(job, run, sources, folder, sub, scratch))
+    if not run.can_continue(folder):
         if wish.lower() != YES:
-            raise JobError(f"--resume {wish}: expected a run folder with config.yaml and {checkpoints.LAST}")
+            raise JobError(f"--resume {wish}: expected a run folder with {run.config} and {run.last}")
         options.resume = None
         log.info("nothing to resume: neither the output folder nor the attached weights hold a run; a new one begins")
         return False
@@ -188,21 +181,21 @@ def _resume(options: argparse.Namespace, job: Job, sub: str) -> bool:
     return True
 
 
-def _bring_run(job: Job, sources: list[Path], folder: Path, sub: str, scratch: Path) -> None:
+def _bring_run(job: Job, run: RunFiles, sources: list[Path], folder: Path, sub: str, scratch: Path) -> None:
     """Put a run into its folder of the output: what it holds comes first, then its address, then the sources."""
-    if _holds_run(folder):
+    if run.can_continue(folder):
         return
     earlier = scratch / "earlier"
     if job.fetch_output is not None:
         job.fetch_output(earlier)
     for places in ([earlier / sub], sources):
-        runs, _ = find_all([place for place in places if place.exists()], scratch, _holds_run)
+        runs, _ = find_all([place for place in places if place.exists()], scratch, run.can_continue)
         if len(runs) > 1:
             raise JobError(f"--resume: expected one run, found {', '.join(map(str, runs))}; attach only one")
         if runs:  # with the file last that makes it a run: a copy that is cut short is none
             folder.mkdir(parents=True, exist_ok=True)
             files = filter(Path.is_file, runs[0].iterdir())
-            for file in sorted(files, key=lambda file: file.name == CONFIG):
+            for file in sorted(files, key=lambda file: file.name == run.config):
                 shutil.copy2(file, folder / file.name)
             return
 
@@ -212,11 +205,12 @@ def _data(job: Job, places: list[Path], name: str = "") -> Path:
     return _find_once(job, f"data {name}", places, lambda scratch: find_data(places, scratch, name))
 
 
-def _checkpoint(job: Job, places: list[Path], name: str = "") -> Path | None:
+def _checkpoint(job: Job, run: RunFiles, places: list[Path], name: str = "") -> Path | None:
     """The one checkpoint in files or folders; None where --model_url has none, which may be a place for results."""
+    what = f"run folder or .safetensors checkpoint ({run.best}, {run.last})"
 
     def find(scratch: Path) -> Path:
-        return find_one(places, scratch, _is_checkpoint, CHECKPOINT, PRETRAINED_KEY, name)
+        return find_one(places, scratch, run.is_checkpoint, what, PRETRAINED_KEY, name)
 
     try:
         return _find_once(job, f"checkpoint {name}", places, find)
@@ -246,16 +240,6 @@ def _with_readable_name(found: Path, scratch: Path) -> Path:
         link.symlink_to(found)
         return link
     return found
-
-
-def _is_checkpoint(path: Path) -> bool:
-    if path.is_dir():
-        return any((path / name).is_file() for name in (checkpoints.BEST, checkpoints.LAST))
-    return path.suffix == ".safetensors"
-
-
-def _holds_run(path: Path) -> bool:
-    return (path / CONFIG).is_file() and any(path.glob(f"{Path(checkpoints.LAST).stem}*.safetensors"))
 
 
 def _attached(places: list[Path], name: str | None) -> Path | None:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from training.files import one_line
+from data_tools.source_files import one_line
 
 log = logging.getLogger("geospore")
 
@@ -35,6 +35,8 @@ OTHER_IMAGE = "choose an image with another one, or install c2net 0.2.0"
 
 class JobError(RuntimeError):
     """Something that the job's form asked for cannot be had: one line."""
+
+    exit_code = 2
 
 
 class Terminated(SystemExit):

@@ -1,9 +1,10 @@
-"""YAML files and ``--set section.key=value`` to a checked ``Config``, and back to YAML."""
+"""YAML files and ``--set section.key=value`` to a checked ``Config``."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import math
 import operator
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,10 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from configs.foreign import WITHOUT_MEANING
 from configs.schema import MODEL_CONFIGS, Config
 
+log = logging.getLogger("geospore")
 #: what the metadata of a field may say about its range, and how an error says it
 BOUNDS = {
     "least": (operator.ge, "at least"),
@@ -54,9 +57,13 @@ def _shown(value: Any) -> str:
 class ConfigError(ValueError):
     """A mistake in a configuration: one line with what was expected, what came and what to do."""
 
+    exit_code = 2
+
 
 def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """Read a YAML file, apply ``(section.key, text)`` overrides and check everything.
+
+    Keys of other programs that mean nothing here are ignored, and a line of the log names each with the reason.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type, is no choice or is
@@ -77,6 +84,8 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'training:', got {type(content).__name__}")
+    for key in _without_meaning(content):
+        _say_ignored(key)
     return config_from_dict(content, str(path), overrides)
 
 
@@ -111,10 +120,14 @@ def config_from_dict(
 ) -> Config:
     """Apply overrides to a nested dictionary, which stays as it is, and check it against the schema.
 
+    Keys of ``configs.foreign.WITHOUT_MEANING`` are left out; checkpoints of earlier versions hold them.
+
     Raises:
         ConfigError: as ``load_config``; ``source`` says where the dictionary comes from.
     """
     sections = {name: dict(values) if isinstance(values, Mapping) else values for name, values in content.items()}
+    for section, name in (key.split(".") for key in _without_meaning(content)):
+        del sections[section][name]
     given = set()
     for key, text in overrides:
         _override(sections, key, text)
@@ -131,14 +144,15 @@ def config_from_dict(
     return Config(**built)
 
 
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain dictionary of a configuration, complete."""
-    return dataclasses.asdict(config)
+def _without_meaning(content: Mapping[str, Any]) -> list[str]:
+    """The keys of a nested dictionary that other programs have and that change nothing here."""
+    keys = ((key, *key.split(".")) for key in WITHOUT_MEANING)
+    sections = {name: values for name, values in content.items() if isinstance(values, Mapping)}
+    return [key for key, section, name in keys if name in sections.get(section, ())]
 
 
-def config_to_yaml(config: Config) -> str:
-    """The complete configuration as YAML that ``load_config`` reads."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+def _say_ignored(key: str) -> None:
+    log.info("ignored %s: %s", key, WITHOUT_MEANING[key])
 
 
 def _section_classes(sections: Mapping[str, Any], source: str) -> dict[str, type]:
@@ -254,6 +268,9 @@ def _count_or_fraction(value: Any, where: str) -> int | float:
 
 def _override(sections: dict[str, Any], key: str, text: str) -> None:
     """Put the text of one override where its key says; YAML decides what the text means."""
+    if key in WITHOUT_MEANING:
+        _say_ignored(key)
+        return
     section, _, name = key.partition(".")
     where = f"--set {_shown(key)[1:-1]}={_shown(text)[1:-1]}"
     if not name or "." in name:

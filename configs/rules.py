@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
@@ -22,7 +22,7 @@ MAY_CHANGE = {
     "schedule.warmup_fraction", "schedule.milestones",
     "training.epochs", "training.batch_size", "training.eval_batch_size", "training.loss_scale",
     "training.early_stop", "training.pretrained",
-    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.keep_bn_fp32", "run.output",
+    "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.output",
     "run.log_every", "run.save_minutes", "run.keep", "run.plots",
 }  # fmt: skip
 
@@ -58,6 +58,16 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+
+
+def check_force_precision(config: Config, quantities: Collection[str]) -> None:
+    """Refuse float16 where a program that evaluates computes derivatives of the energy.
+
+    Raises:
+        ConfigError: there are quantities besides ``energy``, and run.amp_level is not O0.
+    """
+    if set(quantities) - {ENERGY} and config.run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"--amp_level {config.run.amp_level}: expected O0 where forces are computed")
 
 
 def check_outputs(config: Config) -> None:

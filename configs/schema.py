@@ -238,10 +238,6 @@ class TrainingConfig:
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)
     """Stop after so many epochs without a better validation MAE; 0 means never."""
-    label_smoothing: float = bounded(0.0, least=0, most=0)
-    """Means nothing: it mixes the classes of a classifier, and labels here are numbers.  Only 0."""
-    drop_path: float = bounded(0.0, least=0, most=0)
-    """Means nothing good: each block adds its share to the prediction, and a dropped one leaves its out.  Only 0."""
     pretrained: str = ""
     """A checkpoint of the same architecture whose weights the run starts from."""
 
@@ -260,8 +256,6 @@ class RunConfig:
     """Precision of parameters and arithmetic."""
     amp_level: str = field(default="O0", metadata={"choices": ("O0", "O2", "O3")})
     """``O2``: float16 on edges and triplets; ``O3``: float16 everywhere; see ``models.precision``.  Not for forces."""
-    keep_bn_fp32: bool = True
-    """Means nothing: no model here has batch normalisation.  What needs float32 is kept in it by ``O2``."""
     seed: int = bounded(0, least=0)
     """Seed of the weights and of the order of molecules."""
     output: str = ""

@@ -154,6 +154,8 @@ class GraphBatch:
 class DataError(ValueError):
     """Bad input at a boundary of the program: one line that says what was expected, what came and what to do."""
 
+    exit_code = 2
+
 
 @dataclass(frozen=True)
 class ForceConstants:

@@ -39,8 +39,11 @@ UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def one_line(error: object) -> str:
-    """The text of an exception on a single line, with the type of the exception where that is all there is."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The text of an exception on a single line, with the type of the exception where that is all there is.
+
+    Bytes of a file name that are no text become escapes, which a log can hold.
+    """
+    return " ".join(str(error).split()).encode(errors="backslashreplace").decode() or type(error).__name__
 
 
 def shown(text: object) -> str:

@@ -1,27 +1,24 @@
-"""A command line whose mistakes are one line with exit code 2."""
+"""A command line: its mistakes are one line with exit code 2, its help and its hints know the configuration."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import difflib
 import re
 import signal
 import sys
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, get_type_hints
 
-from cloud.job import JobError
+from configs import foreign
 from configs.loading import ConfigError
-from configs.options import ALIKE, meant
-from data_tools.graph import DataError
+from configs.schema import MODEL_CONFIGS, Config
 from data_tools.source_files import one_line
-from experiment.run_folder import FolderError
 from training import interruption
-from training.checkpoint import CheckpointError
-from training.device import DeviceError
-from training.distributed import RankError
-from training.interruption import Stopped
-from training.meter import LossError
 
-BAD_INPUT, LOSS_NOT_FINITE, SIGNAL = 2, 3, 128
+BAD_INPUT, SIGNAL = 2, 128
+ALIKE = 0.72  # how similar names must be
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -49,21 +46,68 @@ class CommandLine(argparse.ArgumentParser):
 
 
 def exit_code(error: BaseException) -> int:
-    """Print a mistake as one line on standard error and return the exit code; anything unexpected is raised again."""
+    """Print a mistake as one line on standard error and return the exit code; anything unexpected is raised again.
+
+    Exceptions that are meant for a user say their ``exit_code``.
+    """
     if isinstance(error, KeyboardInterrupt):
         number = getattr(error, "signal", signal.SIGINT)
         print(interruption.words(number), file=sys.stderr)
-        return SIGNAL + number
-    if isinstance(error, Stopped):
-        print(f"{error}; --resume continues the run", file=sys.stderr)
-        return SIGNAL + error.signal
-    if isinstance(error, LossError):
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return LOSS_NOT_FINITE
-    if isinstance(error, ConfigError | DataError | CheckpointError | DeviceError | FolderError | JobError | RankError):
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return BAD_INPUT
+        return getattr(error, "exit_code", SIGNAL + number)
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        print(one_line(error) if code > SIGNAL else f"error: {one_line(error)}", file=sys.stderr)
+        return code
     if isinstance(error, OSError):
         print(f"error: {one_line(error)}; check the path, its permissions and the free space", file=sys.stderr)
         return BAD_INPUT
     raise error
+
+
+def help_of(key: str, words: str, default: str | None = None) -> str:
+    """The help of an option: what it is, its key, the choices and the default.
+
+    Args:
+        key: ``section.key``.
+        words: what it is.
+        default: None: that of the schema.
+    """
+    section, _, name = key.partition(".")
+    field = next(item for item in dataclasses.fields(get_type_hints(Config)[section]) if item.name == name)
+    choices = field.metadata.get("choices")
+    parts = [key, *([f"one of {', '.join(choices)}"] if choices else [])]
+    shown = str(field.default) if default is None else default
+    return f"{words} ({'; '.join(parts)}; default: {shown or 'none'})".replace("%", "%%")
+
+
+def meant(option: str, known: Iterable[str], settable: bool, similarity: float = ALIKE) -> str:
+    """What an unknown option was meant to be, ``--lr`` or ``--set data.file=VALUE``; empty if nobody knows.
+
+    Args:
+        option: as it was typed, without a value.
+        known: the options of the program, with their dashes.
+        settable: whether the program has ``--set``.
+        similarity: how alike names must be, 1 for the same.
+    """
+    typed = option.lstrip("-").replace("-", "_").lower()[:80]
+    options = {name.lstrip("-"): name for name in known if name.startswith("--")}
+    meanings = {other: options[name] for other, name in foreign.OPTIONS.items() if name in options}
+    if settable:
+        meanings = _keys() | meanings
+    meanings |= {name.lower(): option for name, option in options.items()}
+    if typed in meanings:
+        return meanings[typed]
+    close = difflib.get_close_matches(typed, meanings, n=1, cutoff=similarity)
+    return meanings[close[0]] if close else ""
+
+
+def _keys() -> dict[str, str]:
+    """Every key of the configuration by its name alone, and by the names of others."""
+    sections: Mapping[str, Any] = {**get_type_hints(Config), "model": None}
+    names: dict[str, str] = {}
+    for section, section_class in sections.items():
+        classes = MODEL_CONFIGS.values() if section == "model" else [section_class]
+        for item in (item for one in classes for item in dataclasses.fields(one)):
+            if item.name not in ("name", "file"):  # of several sections, or too short to be meant
+                names.setdefault(item.name, f"--set {section}.{item.name}=VALUE")
+    return names | {other: f"--set {key}=VALUE" for other, key in foreign.KEYS.items()}

@@ -1,4 +1,4 @@
-"""Pictures of a run: predictions against labels, the course of training, the map of molecule embeddings.
+"""Pictures of a run: predictions against labels, and the course of training.
 
 Each takes ``about``, the parts of its footer: which run, model, target and set of structures it shows.
 """
@@ -13,8 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from experiment.plot_style import (
     BLUE,
@@ -33,6 +31,7 @@ from experiment.plot_style import (
     with_minus,
     write,
 )
+from training.state import Quantity
 
 HEXBIN_FROM = 2000  # points; from here on single dots hide the density
 DIAGONAL: dict[str, Any] = {"color": GREY, "linewidth": 1.1, "linestyle": (0, (5, 3))}
@@ -93,26 +92,32 @@ class Curve(NamedTuple):
     colour: str
 
 
+class Panel(NamedTuple):
+    """One of the panels below each other that share the epochs; ``unit`` and baselines are those of the curves."""
+
+    label: str
+    curves: list[Curve]
+    unit: str = ""
+    baselines: Mapping[str, float] = {}
+
+
 def plot_loss_curve(
     rows: Sequence[Mapping[str, Any]],
-    unit: str,
+    quantities: Sequence[Quantity],
     path: str | Path,
     best_epoch: int,
-    baselines: Mapping[str, float] | None = None,
-    force_baselines: Mapping[str, float] | None = None,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
     about: Sequence[str] = (),
 ) -> None:
-    """Training loss, MAE of training and validation, that of forces where there are some, and learning rate by epoch.
+    """Training loss, MAE of training and validation of each quantity, and learning rate by epoch.
 
     Args:
-        rows: rows of metrics.csv, one an epoch, with ``epoch``, ``train_loss``, ``train_mae``, ``valid_mae``, ``lr``
-            and, of a training on forces, ``train_force_mae`` and ``valid_force_mae``; numbers or their text, empty
-            where an epoch was not validated.
-        unit: unit of ``valid_mae``; that of ``valid_force_mae`` is one per Angstrom.
+        rows: rows of metrics.csv, one an epoch, with ``epoch``, ``train_loss``, ``lr`` and, for the key of each
+            quantity, ``train_mae`` and ``valid_mae``; numbers or their text, empty where an epoch was not validated.
+        quantities: whose errors are shown, in the units of the log.
         path: PNG to write.
         best_epoch: of the model that the run keeps as its best.
-        baselines: per name the MAE of a trivial baseline on the validation structures, in ``unit``.
-        force_baselines: the same for force components.
+        baselines: key of a quantity to names and MAE of trivial baselines on the validation structures.
         about: parts of the footer.
 
     Raises:
@@ -121,32 +126,21 @@ def plot_loss_curve(
     """
     if not rows:
         raise ValueError("no epochs to draw")
-    with_forces = "valid_force_mae" in rows[0]
-    factor, unit = (1000, "meV") if with_forces and unit == "eV" else (1, unit)  # as the log has them
     epoch = _column(rows, "epoch")
-    panels: list[tuple[list[Curve], str, dict[str, float], str]] = [
-        ([Curve("", _column(rows, "train_loss"), BLUE)], "training loss", {}, "")
+    errors = [_error_panel(rows, one, (baselines or {}).get(one.key, {})) for one in quantities]
+    panels = [
+        Panel("training loss", [Curve("", _column(rows, "train_loss"), BLUE)]),
+        *errors,
+        Panel("learning rate", [Curve("", _column(rows, "lr"), GREEN)]),
     ]
-    for key, label, per, trivial in (
-        ("mae", "energy MAE" if with_forces else "MAE", "", baselines),
-        ("force_mae", "force MAE", "/A", force_baselines),
-    )[: 1 + with_forces]:
-        curves = [
-            Curve("train (during the epoch)", factor * _column(rows, f"train_{key}"), BLUE),
-            Curve("validation", factor * _column(rows, f"valid_{key}"), ORANGE),
-        ]
-        shown = pretty_unit(unit + per)
-        scaled = {name: factor * value for name, value in (trivial or {}).items()}
-        panels.append((curves, f"{label} ({shown})", scaled, shown))
-    panels.append(([Curve("", _column(rows, "lr"), GREEN)], "learning rate", {}, ""))
+    heights = [1.0, *[1.35] * len(errors), 0.6]
     with style():
-        figure = new_figure(8.4, 9.6 if with_forces else 7.4, about)
-        heights = [1.0, *[1.35] * (len(panels) - 2), 0.6]
-        for axes, (curves, label, trivial, shown) in zip(
+        figure = new_figure(8.4, 5.2 + 2.2 * len(errors), about)
+        for axes, panel in zip(
             figure.subplots(len(panels), 1, sharex=True, height_ratios=heights), panels, strict=True
         ):
-            axes.set_ylabel(label)
-            _draw_curves(axes, epoch, curves, trivial, shown, best_epoch)
+            axes.set_ylabel(panel.label)
+            _draw_curves(axes, epoch, panel, best_epoch)
         figure.align_ylabels(figure.axes)
         axes.set_xlabel("epoch")
         axes.set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
@@ -154,53 +148,15 @@ def plot_loss_curve(
         write(figure, path)
 
 
-def plot_tsne(
-    embeddings: np.ndarray,
-    values: np.ndarray,
-    target_name: str,
-    unit: str,
-    path: str | Path,
-    seed: int = 0,
-    max_points: int = 1000,
-    about: Sequence[str] = (),
-) -> None:
-    """Map of molecule embeddings in two dimensions (t-SNE from a PCA start), coloured by the target.
-
-    The same seed gives the same picture.  Distances between far groups and the axes themselves mean nothing.
-
-    Args:
-        embeddings: (M, F) one row a structure.
-        values: (M,) the target, in ``unit``.
-        target_name: name of the target, for the colour bar.
-        unit: unit of ``values``.
-        path: PNG to write.
-        seed: of the choice of points and of t-SNE.
-        max_points: at most so many structures, chosen at random.
-        about: parts of the footer.
-
-    Raises:
-        ValueError: fewer than 3 structures, shapes that do not agree, or numbers that are not finite.
-    """
-    embeddings, values = np.asarray(embeddings, np.float64), np.asarray(values, np.float64)
-    if embeddings.ndim != 2 or values.shape != embeddings.shape[:1]:
-        raise ValueError(f"embeddings (M, F) and values (M,) expected, got {embeddings.shape}, {values.shape}")
-    if len(values) < 3:
-        raise ValueError(f"t-SNE needs at least 3 structures, got {len(values)}")
-    if not (np.isfinite(embeddings).all() and np.isfinite(values).all()):
-        raise ValueError("embeddings or values hold NaN or infinity")
-    title = f"Embeddings of {how_many(len(values), 'structures')}"
-    if len(values) > max_points:
-        title = f"Embeddings of {max_points:,} of {how_many(len(values), 'structures')}, chosen at random"
-        chosen = np.random.default_rng(seed).choice(len(values), max_points, replace=False)
-        embeddings, values = embeddings[chosen], values[chosen]
-    points = _tsne(embeddings, seed)
-    with style():
-        figure = new_figure(7.0, 5.7, about)
-        axes = figure.subplots()
-        _draw_map(figure, axes, points, values, f"{target_name}, reference ({pretty_unit(unit)})")
-        axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
-        axes.set_title(title, loc="left")
-        write(figure, path)
+def _error_panel(rows: Sequence[Mapping[str, Any]], quantity: Quantity, baselines: Mapping[str, float]) -> Panel:
+    """The errors of a quantity in the unit that the log has them in."""
+    curves = [
+        Curve(name, quantity.factor * _column(rows, f"{part}_{quantity.key}"), colour)
+        for name, part, colour in (("train (during the epoch)", "train", BLUE), ("validation", "valid", ORANGE))
+    ]
+    unit = pretty_unit(quantity.unit)
+    scaled = {name: quantity.factor * value for name, value in baselines.items()}
+    return Panel(f"{quantity.name}MAE ({unit})", curves, unit, scaled)
 
 
 def _draw_scatter(figure: Figure, axes: Axes, labels: np.ndarray, predictions: np.ndarray, counted: str) -> None:
@@ -262,22 +218,9 @@ def _put_titles(axes: Axes, title: str, line: str, colour: str) -> None:
     axes.text(0, 1.02, line, fontsize=10, color=colour, transform=axes.transAxes)
 
 
-def _draw_map(figure: Figure, axes: Axes, points: np.ndarray, values: np.ndarray, label: str) -> None:
-    # A few extreme structures among many would wash out all others: the colours span the middle 98 %.
-    many = len(values) >= 100
-    low, high = np.percentile(values, (1, 99) if many else (0, 100))
-    size = float(np.clip(6000 / len(values), 9, 60))
-    dots = axes.scatter(points[:, 0], points[:, 1], c=values, vmin=low, vmax=high, cmap=COLOUR_MAP, s=size, lw=0)
-    bar = figure.colorbar(dots, ax=axes, extend="both" if many else "neither", extendfrac=0.03, pad=0.02, aspect=28)
-    show_full_numbers(bar.ax.yaxis, np.array([low, high]))
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
-def _draw_curves(
-    axes: Axes, epoch: np.ndarray, curves: Sequence[Curve], baselines: Mapping[str, float], unit: str, best_epoch: int
-) -> None:
+def _draw_curves(axes: Axes, epoch: np.ndarray, panel: Panel, best_epoch: int) -> None:
     """The curves of one panel; with the best epoch on the last of them and trivial baselines where they have names."""
+    _, curves, unit, baselines = panel
     every = [np.array(list(baselines.values()))]
     for curve in curves:
         drawn = np.isfinite(curve.values)
@@ -328,19 +271,6 @@ def _scale_axis(axes: Axes, values: np.ndarray) -> None:
         axes.yaxis.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.6)))
     else:
         show_full_numbers(axes.yaxis, values)
-
-
-def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
-    """(M, 2) t-SNE coordinates; the perplexity adapts to few structures, for which 30 neighbours do not exist."""
-    if embeddings.shape[1] < 2:
-        embeddings = np.pad(embeddings, ((0, 0), (0, 2 - embeddings.shape[1])))
-    # A constant embedding has no principal axes, so t-SNE would divide by zero.
-    if not np.ptp(embeddings, axis=0).any():
-        return np.zeros((len(embeddings), 2))
-    perplexity = min(30.0, (len(embeddings) - 1) / 3)
-    # One thread: repeatable sums, and no threads that wait for each other where other work shares the cores.
-    with threadpool_limits(limits=1):
-        return TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(embeddings)
 
 
 def _metric_text(labels: np.ndarray, predictions: np.ndarray, unit: str) -> str:

@@ -12,11 +12,14 @@ from functools import partial
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 
+from data_tools.graphs.loader import TrainingBatches
+from experiment.evaluation import Evaluation
 from training.checkpoint import parameters_of
 from training.files import clock
 from training.loop import Trainer
-from training.optimizer import average_of, moments_of
+from training.optimizer import average_of, evaluation_weights, moments_of
 from training.state import Batch
 
 log = logging.getLogger("geospore")
@@ -55,8 +58,34 @@ class Forecast:
             f"the run will take about {clock(self.seconds)} (epoch: {self.epoch_steps} steps of "
             f"{self.step_seconds:.4f} s, validation {self.validation_seconds:.1f} s), "
             f"{self.host_bytes / 2**30:.2f} GiB of memory, {self.training_bytes / 2**30:.2f} of them before an "
-            f"evaluation batch of {self.evaluated} molecules{device}, {self.disk_bytes / 2**20:.1f} MiB for checkpoints"
+            f"evaluation batch of {self.evaluated} structures{device}, "
+            f"{self.disk_bytes / 2**20:.1f} MiB for checkpoints"
         )
+
+
+def foresee(
+    trainer: Trainer, batches: TrainingBatches, evaluation: Evaluation, valid: np.ndarray, on_host: bool
+) -> Forecast:
+    """What a run will take, from a few steps of it and an evaluation batch, which has the shape of all of them.
+
+    Args:
+        trainer: of the run, compiled; of no use afterwards.
+        batches: it trains on.
+        evaluation: of its task.
+        valid: rows of the validation structures.
+        on_host: the device is the CPU.
+    """
+    samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
+    part = valid[: evaluation.evaluator.batch_size * trainer.ranks.size]
+
+    def evaluate_part() -> None:
+        with evaluation_weights(trainer.optimizer):
+            evaluation.predict(part)
+
+    return forecast(
+        trainer, samples, [count for count in batches.used if count], evaluate_part, len(part) / len(valid),
+        evaluation.evaluator.budget.graphs - 1, on_host,
+    )  # fmt: skip
 
 
 def forecast(
@@ -83,8 +112,8 @@ def forecast(
     epoch = sum(count * seconds for count, seconds in zip(batches_of_shape, steps, strict=True))
     training_bytes = _memory()
     log.info(
-        "training steps take %.2f GiB of memory; if the program is killed here, an evaluation batch of %d molecules is "
-        "too large: lower training.eval_batch_size",
+        "training steps take %.2f GiB of memory; if the program is killed here, an evaluation batch of %d structures "
+        "is too large: lower training.eval_batch_size",
         training_bytes / 2**30, evaluated,
     )  # fmt: skip
     validation = _seconds_of(validate) / validation_share

@@ -6,10 +6,12 @@ Drawn with Matplotlib's Agg canvas, so no display is needed; written under a tem
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
 from training.files import one_line, replacing
 
+log = logging.getLogger("geospore")
 # Okabe and Ito's colours: told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 COLOUR_MAP = "viridis"
@@ -96,6 +99,51 @@ def _in_lines(figure: Figure, text: Text, parts: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What the pictures of a run are about; their footers say it, so that each is understood on its own.
+
+    Attributes:
+        run: name of the run folder.
+        model: name of the model.
+        parameters: how many numbers it learns.
+        target, unit: what it predicts.
+        split: name of the split.
+        counts: structures of its sets ``train``, ``valid`` and ``test``.
+        best_epoch: of the model whose predictions are shown.
+    """
+
+    run: str
+    model: str
+    parameters: int
+    target: str
+    unit: str
+    split: str
+    counts: Mapping[str, int]
+    best_epoch: int
+
+    def footer(self, *shown: str) -> list[str]:
+        """The parts of a footer; ``shown`` are those that only one picture has."""
+        return [
+            f"run {self.run}",
+            f"model {self.model}, {self.parameters:,} parameters",
+            f"target {self.target} ({pretty_unit(self.unit)})",
+            *shown,
+        ]
+
+    def of_test(self) -> list[str]:
+        """The footer of a picture of the test set."""
+        return self.footer(
+            f"test set of split {self.split}: {how_many(self.counts['test'], 'structures')}",
+            f"best model, epoch {self.best_epoch}",
+        )
+
+    def of_training(self) -> list[str]:
+        """The footer of the course of training."""
+        train, valid = (f"{self.counts[name]:,}" for name in ("train", "valid"))
+        return self.footer(f"split {self.split}: {train} training and {valid} validation structures")
+
+
 def how_many(count: int, counted: str) -> str:
     """``1,000 structures``, ``1 structure``; ``counted`` is a plural."""
     return f"{count:,} {counted.removesuffix('s') if count == 1 else counted}"
@@ -165,3 +213,13 @@ def write(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png")
+
+
+@contextmanager
+def picture(path: Path) -> Iterator[Path]:
+    """Draw a picture, or say why not: the numbers of a run must not be lost for a picture of them."""
+    try:
+        yield path
+    except Exception as error:
+        path.unlink(missing_ok=True)  # one of an earlier run would pass for this one
+        log.warning("warning: %s is not drawn: %s", path.name, one_line(error)[:300])

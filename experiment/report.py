@@ -1,9 +1,11 @@
-"""What a person hears before a training, and what is left behind after it: metrics, predictions and pictures."""
+"""What a run leaves behind: metrics beside trivial baselines, predictions and pictures."""
 
 from __future__ import annotations
 
+import json
 import logging
-import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,104 +13,163 @@ import numpy as np
 
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.labels.plausibility import unit_suspicions
-from experiment.evaluation.evaluator import Evaluator, Predictions
-from experiment.evaluation.stress_errors import measure_stress
-from experiment.measures import baseline_predictions, measure_forces, metrics_of
-from experiment.results import Subject, draw, draw_forces, draw_history, metrics_table, write_predictions
-from models import cpu_kernels
+from data_tools.graph import StructureTable
+from data_tools.graphs.loader import TrainingBatches
+from data_tools.labels.splits import Split
+from experiment.evaluation import Evaluation
+from experiment.evaluation.evaluator import Predictions
+from experiment.figures import plot_loss_curve
+from experiment.plot_style import Subject, picture
 from training import checkpoint as checkpoints
-from training.cpu_runtime import cores
 from training.device import versions
-from training.distributed import Ranks
+from training.files import clock, write_rows, write_text
 from training.loop import Trainer
-from training.visible_devices import warn_of_unused
+from training.step import compile_count
 
 log = logging.getLogger("geospore")
-
-
-def describe(
-    config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks, adapted: str = ""
-) -> None:
-    """What a person wants to know before hours are spent."""
-    run, split, table = config.run, dataset.split, dataset.packed.table
-    log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
-             run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
-    if run.device_target == "CPU":
-        log.info("kernels for CPUs: %s", cpu_kernels.state())
-    warn_of_unused(run.device_target)
-    if ranks.size > 1:
-        log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
-    log.info("data: %s: %d molecules, %d atoms", table.source, len(table), len(table.numbers))
-    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
-        log.warning("warning: %s", words)
-    if adapted:
-        log.info(adapted)
-    log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
-             len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
-    log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
-             task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
-             dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
-    log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))
+#: what metrics.json of a training calls the tables of an evaluation
+OF_TEST = {"metrics": "test", "force_metrics": "test_forces", "stress_metrics": "test_stress"}
 
 
 def report(
-    config: Config, dataset: data.Dataset, task: data.Task, trainer: Trainer, evaluate: Evaluator, folder: Path
-) -> dict[str, Any]:
-    """Test the best model beside the trivial baselines; write predictions and pictures; returns the metrics."""
-    unit, rows, known = task.target.unit, dataset.split.test, dataset.train_elements
-    best, ranks = trainer.evaluation_parameters(), trainer.ranks
-    checkpoints.assign(trainer.model, best)
-    last = evaluate(rows)
-    if ranks.is_main:
-        best = checkpoints.load(folder / checkpoints.BEST).weights
-    checkpoints.assign(trainer.model, ranks.share(best))
-    found = evaluate(rows)
-    labels, counts, train = dataset.labels[rows], dataset.counts[rows], dataset.split.train
-    baselines = baseline_predictions(dataset.labels[train], dataset.counts[train], counts)
-    table = metrics_of(labels, counts, {"best model": found.values, "last model": last.values, **baselines}, known)
-    log.info("test, %s [%s], best epoch %d:\n%s", task.target.name, unit, trainer.progress.best_epoch,
-             metrics_table(table, unit))  # fmt: skip
-    content: dict[str, Any] = {"test": table}
-    true_forces = dataset.forces_of(rows)
-    if true_forces is not None and found.forces is not None and last.forces is not None:
-        models = {"best model": found.forces, "last model": last.forces}
-        of_forces = measure_forces(table["best model"], models, true_forces, f"{unit}/A")
-        content |= {"test_forces": of_forces} if of_forces else {}
-    stress = None if dataset.stress is None else dataset.stress[rows]
-    of_stress = measure_stress({"best model": found.stress, "last model": last.stress}, stress)
-    content |= {"test_stress": of_stress} if of_stress else {}
-    structures = dataset.packed.table
-    names = [structures.names[row] for row in rows] if structures.names else []
+    config: Config,
+    dataset: data.Dataset,
+    task: data.Task,
+    trainer: Trainer,
+    batches: TrainingBatches,
+    evaluation: Evaluation,
+    started: float,
+) -> None:
+    """Test the best model beside the trivial baselines; write metrics, predictions and pictures.
+
+    Args:
+        config: of the run.
+        dataset: its data.
+        task: what it predicts.
+        trainer: of the run, at its end.
+        batches: it has trained on.
+        evaluation: of the task.
+        started: when the program began, as ``time.perf_counter`` counts.
+    """
+    ranks, folder, split = trainer.ranks, trainer.folder, dataset.split
+    tables, found = measure_best(trainer, evaluation, task, split.test)
     if ranks.is_main:
         write_predictions(
-            folder / "predictions.csv", structures.ids[rows], names, found.values, labels, task.target.name, unit
-        )
+            folder / "predictions.csv", dataset.packed.table, split.test, found.values, dataset.labels[split.test],
+            task,
+        )  # fmt: skip
     if ranks.is_main and config.run.plots:
-        draw_run(config, dataset, task, trainer, found, folder)
+        draw_run(config, dataset, task, trainer, evaluation, found)
     best_row = trainer.progress.history[trainer.progress.best_epoch - 1]
-    validation = {key: value for key, value in best_row.items() if key.startswith("valid_")}
-    return {**content, "best_epoch": trainer.progress.best_epoch, **validation}
+    compilations = {"training": compile_count(trainer.step), "evaluation": compile_count(evaluation.evaluator.step)}
+    seconds = time.perf_counter() - started
+    content = {
+        "task": task.to_dict(),
+        "split": split.name,
+        "counts": counts_of(split),
+        **{OF_TEST[name]: table for name, table in tables.items()},
+        "best_epoch": trainer.progress.best_epoch,
+        **{key: value for key, value in best_row.items() if key.startswith("valid_")},
+        "parameters": sum(p.size for p in trainer.model.trainable_params()),
+        "compilations": compilations,
+        "padding_waste_percent": batches.waste,
+        "processes": ranks.size,
+        "seconds": seconds,
+        "versions": versions(),
+        "provenance": trainer.information["provenance"],
+    }
+    if ranks.is_main:
+        write_metrics(folder / "metrics.json", content)
+    log.info("compilations: %d training, %d evaluation", *compilations.values())
+    log.info("finished in %s; everything is in %s", clock(seconds), folder)
+
+
+def measure_best(
+    trainer: Trainer, evaluation: Evaluation, task: data.Task, rows: np.ndarray
+) -> tuple[dict[str, dict[str, dict[str, float]]], Predictions]:
+    """Metrics of the best model, the last one and the baselines, logged, and what the best predicts for ``rows``."""
+    best, ranks = trainer.evaluation_parameters(), trainer.ranks
+    checkpoints.assign(trainer.model, best)
+    last = evaluation.predict(rows)
+    if ranks.is_main:
+        best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
+    checkpoints.assign(trainer.model, ranks.share(best))
+    found = evaluation.predict(rows)
+    tables = evaluation.metrics(rows, {"best model": found, "last model": last})
+    title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"
+    for line in evaluation.lines(title, tables):
+        log.info("%s", line)
+    return tables, found
 
 
 def draw_run(
-    config: Config, dataset: data.Dataset, task: data.Task, trainer: Trainer, found: Predictions, folder: Path
+    config: Config,
+    dataset: data.Dataset,
+    task: data.Task,
+    trainer: Trainer,
+    evaluation: Evaluation,
+    found: Predictions,
 ) -> None:
-    """The pictures of a run; baselines beside the course of training are those of the validation molecules."""
-    split, progress = dataset.split, trainer.progress
+    """The pictures of a run; baselines beside the course of training are those of the validation structures."""
+    split, progress, folder = dataset.split, trainer.progress, trainer.folder
     subject = Subject(
         folder.resolve().name, config.model.name, sum(p.size for p in trainer.model.trainable_params()),
-        task.target.name, task.target.unit, split.name,
-        {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)}, progress.best_epoch,
+        task.target.name, task.target.unit, split.name, counts_of(split), progress.best_epoch,
     )  # fmt: skip
-    draw(folder, subject, dataset.labels[split.test], found.values, found.embeddings)
-    true_forces = dataset.forces_of(split.test)
-    if true_forces is not None and found.forces is not None and np.isfinite(true_forces).any():
-        draw_forces(folder, subject, true_forces, found.forces)
-    counts = dataset.counts
-    baselines = baseline_predictions(dataset.labels[split.train], counts[split.train], counts[split.valid])
-    trivial = {name: float(np.abs(dataset.labels[split.valid] - values).mean()) for name, values in baselines.items()}
-    of_forces, forces = {}, dataset.forces_of(split.valid)
-    if forces is not None and np.isfinite(forces).any():
-        of_forces = {"zero forces": float(np.nanmean(np.abs(forces)))}
-    draw_history(folder, subject, progress.history, trivial, of_forces)
+    evaluation.draw(folder, subject, split.test, found)
+    with picture(folder / "loss_curve.png") as path:
+        plot_loss_curve(
+            progress.history, trainer.quantities, path, progress.best_epoch, evaluation.baseline_errors(split.valid),
+            subject.of_training(),
+        )  # fmt: skip
+
+
+def counts_of(split: Split) -> dict[str, int]:
+    """How many structures each part of a split has."""
+    return {"train": len(split.train), "valid": len(split.valid), "test": len(split.test)}
+
+
+def write_metrics(path: Path, content: Mapping[str, Any]) -> None:
+    """Write metrics.json; numbers that are not finite become null."""
+    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def write_predictions(
+    path: Path, table: StructureTable, rows: np.ndarray, predictions: np.ndarray, labels: np.ndarray, task: data.Task
+) -> None:
+    """Write predictions.csv, one row a structure: identity, label, prediction and error; units in the header.
+
+    Args:
+        path: the file.
+        table: the structures.
+        rows: (K,) which of them.
+        predictions: (K,) in the target's unit, NaN where there is none.
+        labels: (K,) in the target's unit.
+        task: what is predicted.
+    """
+    column = f"{task.target.name} [{task.target.unit}]"
+    lines = []
+    for row, prediction, label in zip(rows.tolist(), predictions, labels, strict=True):
+        there = np.isfinite(prediction)
+        lines.append(
+            {
+                "id": int(table.ids[row]),
+                **({"name": table.names[row]} if table.names else {}),
+                f"label {column}": f"{label:.8g}",
+                f"predicted {column}": f"{prediction:.8g}" if there else "",
+                f"error {column}": f"{prediction - label:.8g}" if there else "",
+            }
+        )
+    write_rows(path, lines)

@@ -16,7 +16,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.schema import Config
+from configs.writing import config_to_yaml
+from data_tools.labels.splits import Split, save_split
 from training.checkpoint import BEST, LAST, tidy
+from training.files import write_text
 
 log = logging.getLogger("geospore")
 CONFIG, SPLIT, LOG = "config.yaml", "split.npz", "train.log"
@@ -31,6 +35,23 @@ BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 
 class FolderError(ValueError):
     """A run folder that may not be used as asked: one line with what is there and what to do."""
+
+    exit_code = 2
+
+
+def write_start(stage: Path, config: Config, split: Split, save_state: Callable[[Path], None] | None) -> None:
+    """The first files of a run; of a continued one those that may differ.
+
+    Args:
+        stage: where to write them.
+        config: of the run.
+        split: of the run.
+        save_state: writes the state before the first step of a new run; None for a continued one.
+    """
+    write_text(stage / CONFIG, config_to_yaml(config))
+    save_split(split, stage / SPLIT)
+    if save_state is not None:
+        save_state(stage)
 
 
 def files_of_run(folder: Path) -> list[Path]:

@@ -6,37 +6,25 @@ import dataclasses
 import logging
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mindspore import ParameterTuple
 
-from configs.loading import config_from_dict, config_to_dict, config_to_yaml
-from configs.rules import check_resume
 from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
-from data_tools.graph import DataError
 from data_tools.graphs.loader import TrainingBatches, training_batches
-from data_tools.labels.split_sizes import SIZES
-from data_tools.labels.splits import Split, digest, stored_digest
-from data_tools.labels.statistics import regression_metrics
-from data_tools.source_files import same_content
-from data_tools.tables import name_of_row
+from data_tools.labels.splits import digest
 from experiment.data import DTYPES
-from experiment.evaluation.evaluator import Evaluator
-from experiment.evaluation.stress_errors import stress_metrics
-from experiment.forecast import Forecast, forecast, one_of_each_shape
-from experiment.measures import force_metrics
-from experiment.resolve import task_of, with_names
-from experiment.run_folder import SPLIT
+from experiment.evaluation import Evaluation
 from training import checkpoint as checkpoints
 from training.device import versions
 from training.distributed import Ranks
 from training.loop import Recipe, Trainer
-from training.meter import LossError
 from training.objective import Term
-from training.optimizer import AdamW, evaluation_weights
+from training.optimizer import AdamW
 from training.state import Quantity, Score
 from training.step import TrainStep
 
@@ -87,7 +75,7 @@ def make_trainer(
     task: data.Task,
     model: Any,
     batches: TrainingBatches,
-    evaluate: Evaluator,
+    evaluation: Evaluation,
     folder: Path,
     ranks: Ranks,
 ) -> Trainer:
@@ -98,7 +86,7 @@ def make_trainer(
         settings.ema_decay, settings.amsgrad, settings.decay_on,
     )  # fmt: skip
     information = {
-        "config": config_to_dict(config),
+        "config": dataclasses.asdict(config),
         "task": task.to_dict(),
         "normalizer": dataset.normalizer.to_dict(),
         "elements": dataset.train_elements,
@@ -117,43 +105,29 @@ def make_trainer(
     quantities = [Quantity("", "mae", task.target.unit)]
     if len(terms) > 1:
         quantities = [DERIVED[term.quantity] for term in terms]
-    scale = dataset.normalizer.scale
+    score = partial(validate, evaluation, dataset.split.valid, terms)
     return Trainer(
-        model, optimizer, step, batches, lambda: validate(dataset, evaluate, terms), recipe, quantities, scale,
-        folder, information, ranks,
-    )  # fmt: skip
+        model, optimizer, step, batches, score, recipe, quantities, dataset.normalizer.scale, folder, information, ranks
+    )
 
 
-def validate(dataset: data.Dataset, evaluate: Evaluator, terms: Sequence[Term]) -> Score:
-    """How good the weights are that the model holds, on the validation molecules.
+def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term]) -> Score:
+    """How good the weights are that the model holds, on the validation structures.
+
+    Args:
+        evaluation: of the task.
+        rows: of the validation structures.
+        terms: of the loss, whose weights their errors have here too.
 
     Raises:
         LossError: a prediction is NaN or infinite.
     """
-    valid, quantities = dataset.split.valid, [term.quantity for term in terms]
-    found = evaluate(valid)
-    bad = ~np.isfinite(found.values)
-    if "forces" in quantities and found.forces is not None:
-        owner = np.repeat(np.arange(len(valid)), dataset.packed.table.n_atoms[valid])
-        bad[owner[~np.isfinite(found.forces).all(axis=1)]] = True
-    if "stress" in quantities and found.stress is not None and dataset.stress is not None:
-        bad |= (np.isfinite(dataset.stress[valid]) & ~np.isfinite(found.stress)).any(axis=(1, 2))
-    if bad.any():
-        raise LossError(
-            f"the model predicts NaN or infinity for {bad.sum()} of {len(valid)} validation molecules: "
-            f"{', '.join(name_of_row(dataset.packed.table, int(row)) for row in valid[bad][:10])}; lower the learning "
-            "rate or set optimizer.clip_norm"
-        )
-    errors = {"energy": regression_metrics(found.values, dataset.labels[valid])["mae"]}
-    if "forces" in quantities:
-        errors["forces"] = force_metrics(found.forces, dataset.forces_of(valid))["mae"]
-    if "stress" in quantities and dataset.stress is not None:
-        errors["stress"] = stress_metrics(found.stress, dataset.stress[valid])["mae"]
+    errors = evaluation.errors(rows, [term.quantity for term in terms])
     value = sum(term.weight * errors[term.quantity] for term in terms)
-    return Score(value, tuple(errors[quantity] for quantity in quantities))
+    return Score(value, tuple(errors[term.quantity] for term in terms))
 
 
-def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> None:
+def check_agreement(dataset: data.Dataset, trainer: Trainer) -> None:
     """All processes of a run must start from the same: another file on one server would go unnoticed for hours.
 
     Raises:
@@ -162,78 +136,8 @@ def check_agreement(config: Config, dataset: data.Dataset, trainer: Trainer) -> 
     if trainer.ranks.size == 1:
         return
     split = dataset.split
-    about = config_to_yaml(config) + dataset.packed.table.source + repr(trainer.progress)
+    about = f"{trainer.information['config']} {trainer.information['source']} {trainer.progress}"
     rows = np.concatenate((split.train, split.valid, split.test))
     trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
     weights = checkpoints.parameters_of(trainer.model)
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")
-
-
-def check_same_data(source: str, previous: checkpoints.Checkpoint, folder: Path) -> None:
-    """A run goes on with the data that it began with.
-
-    Args:
-        source: of the data, as they are now.
-        previous: the run's newest checkpoint.
-        folder: of the run.
-
-    Raises:
-        DataError: the data are others.
-    """
-    then = previous.information.get("source", "")
-    if not same_content(then, source):
-        raise DataError(
-            f"--resume {folder}: the data are not those of the run: {source} now, {then} then; "
-            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
-        )
-
-
-def check_continuation(
-    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint, folder: Path
-) -> None:
-    """Whether a run can be continued so: another task, model, seed or split would spoil it unnoticed.
-
-    Both configurations are compared without ``auto``, whichever version of the program has stored the earlier one, and
-    sizes of the split only where the splits differ.
-
-    Args:
-        config: what it would continue with, resolved.
-        dataset: its data, as they are now.
-        task: resolved.
-        previous: its newest checkpoint.
-        folder: of the run.
-
-    Raises:
-        ConfigError: keys differ that make it another run.
-        DataError: the split is not that of the run.
-    """
-    information = previous.information
-    earlier = config_from_dict(information["config"], str(folder))
-    then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)
-    then["target"], now["target"] = information["task"], task.to_dict()
-    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
-    if same_split := stored in ("", digest(dataset.split)):
-        then["data"] |= {name: now["data"][name] for name in SIZES}
-    check_resume(then, now, str(folder))
-    if then["training"]["pretrained"] != now["training"]["pretrained"] and now["training"]["pretrained"]:
-        log.info("training.pretrained has no effect: the run has begun already")
-    if not same_split:
-        raise DataError(
-            f"--resume {folder}: the split is not that of the run, which would test on molecules it has trained on; "
-            "begin a new run, or use the version of the program that began this one"
-        )
-
-
-def foresee(config: Config, split: Split, trainer: Trainer, batches: TrainingBatches, evaluate: Evaluator) -> Forecast:
-    """What the run would take, from a few steps of it and an evaluation batch, which has the shape of all of them."""
-    samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
-    part = split.valid[: config.training.eval_batch_size * trainer.ranks.size]
-
-    def evaluate_part() -> None:
-        with evaluation_weights(trainer.optimizer):
-            evaluate(part)
-
-    return forecast(
-        trainer, samples, [count for count in batches.used if count], evaluate_part, len(part) / len(split.valid),
-        evaluate.budget.graphs - 1, config.run.device_target == "CPU",
-    )  # fmt: skip

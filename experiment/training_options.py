@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
-from cloud.options import NO, YES, is_yes, parse_options
-from configs.loading import ConfigError, load_config, override_of
-from configs.options import help_of
+from cloud.options import NO, YES, is_yes
+from configs.loading import ConfigError, config_from_dict, load_config, override_of
 from configs.rules import check_resume_model, check_rules
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
-from experiment.command_line import CommandLine
+from experiment.command_line import CommandLine, help_of
+from experiment.job_options import parse_options
 from experiment.run_folder import CONFIG, RunFolder
+from training.interruption import release
+
+LAUNCHER = Path(__file__).parents[1] / "scripts" / "run_distribute_train.sh"
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
 OPTIONS = {
     "target": ("target.name", "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv or energy"),
-    "epochs": ("training.epochs", "passes through the training molecules"),
-    "batch_size": ("training.batch_size", "molecules in a batch, over all devices"),
-    "subset_size": ("data.train_size", "use only so many training molecules, 0: all"),
+    "epochs": ("training.epochs", "passes through the training structures"),
+    "batch_size": ("training.batch_size", "structures in a batch, over all devices"),
+    "subset_size": ("data.train_size", "use only so many training structures, 0: all"),
     "lr": ("optimizer.lr", "learning rate, the highest of a schedule"),
     "mode": ("run.mode", "execution mode"),
     "device_target": ("run.device_target", "where the model runs"),
     "device_id": ("run.device_id", "number of the device"),
     "dtype": ("run.dtype", "precision of weights and arithmetic; float16: --set run.amp_level=O2"),
-    "seed": ("run.seed", "of the weights and of the order of molecules"),
+    "seed": ("run.seed", "of the weights and of the order of structures"),
     "output": ("run.output", "run folder; none: runs/<model>_<config>_<target>_seed<seed>, numbered if taken"),
 }
 EPILOG = "Defaults hold where the configuration says nothing.  All keys and their meaning: configs/schema.py."
@@ -82,8 +89,9 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
         if not (folder / CONFIG).is_file():
             found = "a file" if folder.is_file() else f"none with {CONFIG}" if folder.is_dir() else "nothing there"
             raise ConfigError(f"--resume {folder}: expected the folder of a run, found {found}; check the path")
-        check_resume_model(load_config(folder / CONFIG), changes, str(folder))
-        config = load_config(folder / CONFIG, changes)
+        before = load_config(folder / CONFIG)
+        check_resume_model(before, changes, str(folder))
+        config = config_from_dict(config_to_dict(before), str(folder / CONFIG), changes)
         place = RunFolder(folder, resume=True)
     else:
         config = load_config(options.config, changes)
@@ -92,6 +100,19 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
         place = RunFolder(Path(chosen or Path("runs") / name), overwrite=overwrite, numbered=not chosen)
     check_rules(config)
     return config, place
+
+
+def start_processes(count: str, arguments: list[str]) -> NoReturn:
+    """Become the launcher of ``count`` processes of train.py, each of which takes one device.
+
+    Raises:
+        ConfigError: no count.
+    """
+    if not count.isdecimal() or int(count) < 1:
+        raise ConfigError(f"--device_num {count}: expected a number of devices, 1 or more")
+    os.environ["PYTHON"] = sys.executable
+    release()
+    os.execvp("bash", ["bash", str(LAUNCHER), count, *arguments])
 
 
 def chosen_sizes(options: argparse.Namespace) -> set[str]:

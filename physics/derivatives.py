@@ -145,9 +145,10 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
     unknown = [name for name in wanted if name not in QUANTITIES]
     if unknown:
         raise DerivativeError(f"{unknown[0]}: expected one of {', '.join(QUANTITIES)}")
-    if wanted == ("energy",):
-        return lambda *inputs: (model(*inputs),)
     derive = _slopes_and_product(model, wanted) if PRODUCT in wanted else _slopes(model)
+
+    def energy_alone(*inputs):
+        return (model(*inputs),)
 
     def function(*arguments):
         energy, slope, slope_of_shifts, *product = derive(*arguments)
@@ -163,7 +164,7 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
                 found = (*found, *product)
         return found
 
-    return function
+    return energy_alone if wanted == ("energy",) else function
 
 
 def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:

@@ -29,8 +29,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from configs.loading import ConfigError, config_to_dict, load_config, override_of
+from configs.loading import ConfigError, load_config, override_of
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools.dataset import AUTO, Task, resolve_task
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import get_target

@@ -16,8 +16,9 @@ if __name__ == "__main__":
     begin()
 
 from cloud.options import is_yes
-from configs.loading import ConfigError, config_to_dict, load_config
+from configs.loading import ConfigError, load_config
 from configs.schema import Config
+from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import exit_code
 from experiment.data import resolve_task
@@ -28,10 +29,7 @@ ROOT = Path(__file__).parents[1]
 PROFILE = "configs/schnet/qm9_lite_tuned.yaml"
 DEFAULT_TARGET = "gap"
 #: keys that change no result; an option that names one is compared all the same
-ASIDE = {
-    f"run.{name}"
-    for name in ("mode", "device_target", "device_id", "keep_bn_fp32", "log_every", "save_minutes", "keep", "plots")
-}
+ASIDE = {f"run.{name}" for name in ("mode", "device_target", "device_id", "log_every", "save_minutes", "keep", "plots")}
 ADAPTING = {f"data.{name}" for name in SIZES}  # to data that an option names
 DATA = {f"data.{name}" for name in ("file", "train_file", "test_file", "split", "split_file")}
 SHOWN = 4

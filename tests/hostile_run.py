@@ -29,8 +29,9 @@ from hostile_arrays import Payload
 from hostile_cases import Case, formats, make_case
 from hostile_seeds import seeds
 
-from configs.loading import ConfigError, config_to_yaml
+from configs.loading import ConfigError
 from configs.schema import Config
+from configs.writing import config_to_yaml
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.splits import Split

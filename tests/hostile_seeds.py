@@ -16,7 +16,8 @@ from published_files import RAW_FILES, write_gdb9
 from safetensors.numpy import save
 from tiny_runs import LIGHT, MINI, write_molecules
 
-from configs.loading import config_to_dict, load_config
+from configs.loading import load_config
+from configs.writing import config_to_dict
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.formats.readers import read_table
 from data_tools.graph import ForceConstants, StructureTable

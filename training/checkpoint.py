@@ -32,6 +32,8 @@ GROUPS = ("model", "ema", "optimizer")
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: one line with what was expected, what came and what to do."""
 
+    exit_code = 2
+
 
 @dataclass
 class Checkpoint:

@@ -23,6 +23,8 @@ opened_by: set[int] = set()  # the process that opened the device here; a copy m
 class DeviceError(RuntimeError):
     """A device that cannot be used: one line with what was asked for and what to do."""
 
+    exit_code = 2
+
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:

@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__(words(number))
-        self.signal = number
+        self.signal, self.exit_code = number, EXIT + number
 
 
 def words(number: int) -> str:
@@ -156,8 +156,9 @@ class Stopped(Exception):  # noqa: N818  not an error: the run was asked to stop
     """A run was asked to stop and has saved its state; ``signal`` is what asked."""
 
     def __init__(self, number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; the state is saved")
-        self.signal = number
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} after step {step}; the state is saved; --resume continues the run")
+        self.signal, self.exit_code = number, EXIT + number
 
 
 class StopRequest:

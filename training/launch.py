@@ -28,6 +28,8 @@ MSRUN = ("msrun", "mindspore.parallel.cluster.run", "mindspore/parallel/cluster/
 class RankError(ValueError):
     """Processes of one run that do not fit together: one line with what differs and what to do."""
 
+    exit_code = 2
+
 
 def is_launched() -> bool:
     """Whether msrun, mpirun, or a platform with a rank table, has started this process as one of several.

@@ -35,7 +35,7 @@ from training.step import TrainStep
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
-TIMES = ("epoch", "seconds", "molecules_per_second")
+TIMES = ("epoch", "seconds", "structures_per_second")
 AGREE_EVERY = 10  # steps between two moments at which several processes tell each other of a signal to stop
 
 
@@ -113,7 +113,7 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         while progress.epoch < recipe.epochs:
             if recipe.early_stop and progress.epochs_since_better >= recipe.early_stop:
-                log.info("early stop: nothing better on the validation molecules for %d epochs", recipe.early_stop)
+                log.info("early stop: nothing better on the validation structures for %d epochs", recipe.early_stop)
                 break
             try:
                 self._train_epoch(stop)
@@ -236,7 +236,7 @@ class Trainer:
         since = self.meter.since_last_line(progress.step)
         bar.clear()
         log.info(
-            "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f molecules/s  ETA %s%s",
+            "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f structures/s  ETA %s%s",
             progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss,
             errors_in_words("train", self.quantities, since.errors), lr, since.seconds_per_step,
             since.molecules_per_second, clock(since.seconds_per_step * (self.total_steps - progress.step)),
@@ -269,7 +269,7 @@ class Trainer:
             **error_columns("train", self.quantities, meter.errors),
             "lr": lr,
             "seconds": seconds,
-            "molecules_per_second": meter.molecules / seconds,
+            "structures_per_second": meter.molecules / seconds,
             **error_columns("valid", self.quantities, score.errors),
         }
         progress.history.append(row)
@@ -338,18 +338,16 @@ class Trainer:
                 f"{self.folder / LAST}: {len(wrong)} numbers of the optimiser are missing {wrong[:3]}; resume with "
                 "the settings of the run, its optimizer.ema_decay included"
             )
-        self.progress = Progress(**checkpoint.information["progress"])
+        self.progress = Progress.of(checkpoint.information["progress"])
         if self.loss_scale and self.progress.loss_scale:
             self.loss_scale = LossScale(**self.progress.loss_scale)
             self.loss_scale.value = max(self.loss_scale.value, 1.0)
         self.saved_step = self.progress.step
         then, now = (about["config"]["training"] for about in (checkpoint.information, self.information))
         if self.progress.position and then["batch_size"] != now["batch_size"]:  # data, split and seed are the same
-            log.info("the order of molecules has changed: epoch %d begins again", self.progress.epoch + 1)
+            log.info("the order of structures has changed: epoch %d begins again", self.progress.epoch + 1)
             self.progress.begin_epoch()
         if self.progress.sums and len(self.progress.sums) != len(self.meter.sums):  # without counts
-            log.info(
-                "the checkpoint is of an older version: train errors and speed of epoch %d are those from here on",
-                self.progress.epoch + 1,
-            )
+            words = "the checkpoint is of an older version: train errors and speed of epoch %d are those from here on"
+            log.info(words, self.progress.epoch + 1)
             self.progress.sums, self.progress.seconds = [], 0.0

@@ -22,6 +22,8 @@ class LossError(ArithmeticError):
         steps_back: how many of the steps so far come after the last good one.
     """
 
+    exit_code = 3
+
     def __init__(self, message: str, steps_back: int = 0):
         super().__init__(message)
         self.steps_back = steps_back

@@ -10,6 +10,9 @@ import numpy as np
 
 from data_tools.graph import GraphBatch
 
+#: columns of the history as earlier versions have called them
+FORMER_COLUMNS = {"molecules_per_second": "structures_per_second"}
+
 
 class Batch(Protocol):
     """One training batch (``data_tools.graphs.loader.Batch``)."""
@@ -114,6 +117,12 @@ class Progress:
     epochs_since_better: int = 0
     loss_scale: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Progress:
+        """From what a checkpoint keeps."""
+        history = [{FORMER_COLUMNS.get(key, key): value for key, value in row.items()} for row in content["history"]]
+        return cls(**{**content, "history": history})
 
     def begin_epoch(self) -> None:
         """Nothing of the current epoch is done yet."""

@@ -1,1 +1,75 @@
-"""Predictions, baselines, metrics and figures."""
+"""How a task is evaluated: one object a kind of task, with predictions, baselines, metrics and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from mindspore import nn
+
+from configs.schema import Config
+from data_tools.dataset import Task
+from data_tools.graph import StructureTable
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.labels.statistics import Normalizer
+from experiment.evaluation.energy_forces import EnergyForces
+from experiment.evaluation.evaluator import Evaluator, Labelled
+from experiment.evaluation.scalar import Scalar
+from training.distributed import Ranks
+
+Evaluation = Scalar | EnergyForces
+#: the evaluation of each kind of task
+EVALUATIONS: dict[str, type[Evaluation]] = {"scalar": Scalar, "energy_forces": EnergyForces}
+
+
+def kind_of(task: Task, table: StructureTable) -> str:
+    """The kind of a task on some data: derivatives are computed where the target has them and the data publish some."""
+    derived = task.target.has_forces and EnergyForces.quantities(table) != Scalar.quantities(table)
+    return "energy_forces" if derived else "scalar"
+
+
+def evaluation_of(
+    config: Config,
+    task: Task,
+    model: nn.Cell,
+    normalizer: Normalizer,
+    labelled: Labelled,
+    sets: list[np.ndarray],
+    ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+) -> Evaluation:
+    """The evaluation of a model on labelled structures.
+
+    Args:
+        config: of the run: precision and size of a batch.
+        task: what is predicted.
+        model: the network.
+        normalizer: takes outputs to the target's unit.
+        labelled: the structures.
+        sets: the rows it will be asked for, which share one static shape.
+        ranks: processes that share the work.
+    """
+    packed = labelled.packed
+    kind = EVALUATIONS[kind_of(task, packed.table)]
+    evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)
+    return kind(task, labelled, evaluator)
+
+
+def evaluator_of(
+    config: Config,
+    quantities: Collection[str],
+    model: nn.Cell,
+    normalizer: Normalizer,
+    packed: PackedGraphs,
+    sets: list[np.ndarray],
+    ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+) -> Evaluator:
+    """Predictions of structures that need no labels.
+
+    Args:
+        config, model, normalizer, sets, ranks: as of ``evaluation_of``.
+        quantities: what is predicted.
+        packed: graphs with the model's cutoff, and triplets if it uses them.
+    """
+    return Evaluator(
+        model, packed, sets, normalizer, config.training.eval_batch_size, config.run.dtype, ranks, quantities
+    )

@@ -1,21 +1,54 @@
-"""Predictions of a model in the target's unit."""
+"""Predictions of a model in the target's unit, and the labels that they are measured against."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from mindspore import nn
 
-from data_tools.graph import Budget
+from data_tools.dataset import Dataset
+from data_tools.graph import Budget, StructureTable
 from data_tools.graphs.loader import evaluation_batches, evaluation_budget, fitted_batch
 from data_tools.graphs.neighbors import ragged_range
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.statistics import Normalizer, element_counts
-from data_tools.tables import cell_volumes
+from data_tools.tables import cell_volumes, name_of_row
 from experiment.data import DTYPES
 from training.distributed import Ranks
+from training.meter import LossError
+from training.objective import OBSERVED
 from training.step import EvaluationStep, predict, to_tensors
+
+#: quantities; the value of a structure is called energy whatever the target is
+ENERGY, FORCES, STRESS = "energy", "forces", "stress"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled structures, and what trivial baselines are fitted on.
+
+    Attributes:
+        packed: graphs with the model's cutoff, and triplets if it uses them; see ``for_model``.
+        labels: (M,) in the target's unit under the task's definition, NaN where there is none.
+        elements: atomic numbers of the training structures.
+        training: (K,) labels and (K, 119) element counts of the training structures; None where they are not known.
+    """
+
+    packed: PackedGraphs
+    labels: np.ndarray
+    elements: list[int]
+    training: tuple[np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Labelled:
+        """Those of a data set, whose training structures are at hand."""
+        train = dataset.split.train
+        return cls(
+            dataset.packed, dataset.labels, dataset.train_elements, (dataset.labels[train], dataset.counts[train])
+        )
 
 
 class Predictions(NamedTuple):
@@ -24,15 +57,15 @@ class Predictions(NamedTuple):
     Attributes:
         values: (M,) float64 in the target's unit.
         embeddings: (M, F).
-        forces: (A, 3) float64 in the target's unit per Angstrom; None where they were not asked for.
-        stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; None
-            where it was not asked for.
+        forces: (A, 3) float64 in the target's unit per Angstrom; without rows where they were not asked for.
+        stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; without
+            rows where it was not asked for.
     """
 
     values: np.ndarray
     embeddings: np.ndarray
-    forces: np.ndarray | None
-    stress: np.ndarray | None = None
+    forces: np.ndarray = np.zeros((0, 3))
+    stress: np.ndarray = np.zeros((0, 3, 3))
 
 
 class Evaluator:
@@ -43,11 +76,10 @@ class Evaluator:
         packed: graphs with the model's cutoff, and triplets if it uses them; see ``for_model``.
         sets: the rows it will be asked for.
         normalizer: takes outputs to the target's unit.
-        batch_size: the most molecules in a batch.
+        batch_size: the most structures in a batch.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
-        forces: whether to predict forces too.
-        stress: whether to predict stress too.
+        quantities: ``ENERGY``, and what is wanted besides: ``FORCES``, ``STRESS``.
     """
 
     def __init__(
@@ -59,11 +91,10 @@ class Evaluator:
         batch_size: int,
         dtype: str,
         ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
-        forces: bool = False,
-        stress: bool = False,
+        quantities: Collection[str] = (ENERGY,),
     ):
-        self.step = EvaluationStep(model, [*(["forces"] if forces else []), *(["virial"] if stress else [])])
-        self.forces, self.stress = forces, stress
+        self.step = EvaluationStep(model, [OBSERVED[quantity] for quantity in quantities if quantity != ENERGY])
+        self.quantities = quantities
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
         self.budget: Budget = evaluation_budget(packed, sets, batch_size)
@@ -90,8 +121,8 @@ class Evaluator:
         return Predictions(
             self.normalizer.invert(values[:, 0], counts),
             values[:, 1:].astype(embeddings.dtype),
-            self._all_forces(rows, places, forces) if self.forces else None,
-            self._all_stresses(rows, places, virials) if self.stress else None,
+            self._all_forces(rows, places, forces) if FORCES in self.quantities else forces,
+            self._all_stresses(rows, places, virials) if STRESS in self.quantities else virials,
         )
 
     def _all_forces(self, rows: np.ndarray, places: np.ndarray, forces: np.ndarray) -> np.ndarray:
@@ -107,3 +138,22 @@ class Evaluator:
         result = np.zeros((len(rows), 3, 3))
         result[places] = -virials * self.normalizer.scale
         return self.ranks.sum(result) / cell_volumes(self.packed.table)[rows, None, None]
+
+
+def refuse_not_finite(bad: np.ndarray, table: StructureTable, rows: np.ndarray) -> None:
+    """Stop a run whose model predicts what is no number.
+
+    Args:
+        bad: (K,) whether a prediction is NaN or infinite.
+        table: the structures.
+        rows: (K,) of the validation structures.
+
+    Raises:
+        LossError: one is; the first are named.
+    """
+    if bad.any():
+        raise LossError(
+            f"the model predicts NaN or infinity for {bad.sum()} of {len(rows)} validation structures: "
+            f"{', '.join(name_of_row(table, int(row)) for row in rows[bad][:10])}; lower the learning rate or set "
+            "optimizer.clip_norm"
+        )

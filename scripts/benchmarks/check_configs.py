@@ -30,7 +30,8 @@ if __name__ == "__main__":
 
 from configs.loading import load_config
 from experiment.data import open_dataset, resolve_task
-from experiment.evaluation.evaluator import Evaluator
+from experiment.evaluation import evaluation_of
+from experiment.evaluation.evaluator import Evaluator, Labelled
 from experiment.forecast import one_of_each_shape
 from experiment.model import build_single
 from experiment.trainer import make_batches, make_trainer
@@ -63,12 +64,11 @@ def check(file: str, mode: str, folder: Path) -> dict[str, Any]:
     model = build_single(config, task)
     dataset = open_dataset(config, task)
     split, training = dataset.split, config.training
-    evaluate = Evaluator(
-        model, dataset.packed, [split.valid, split.test], dataset.normalizer, training.eval_batch_size,
-        config.run.dtype, ranks, forces=dataset.forces is not None,
-    )  # fmt: skip
+    labelled = Labelled.of(dataset)
+    evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
+    evaluate = evaluation.evaluator
     batches = make_batches(config, dataset, ranks)
-    trainer = make_trainer(config, dataset, task, model, batches, evaluate, folder, ranks)
+    trainer = make_trainer(config, dataset, task, model, batches, evaluation, folder, ranks)
     stage("compiling")
     shapes, compile_seconds = trainer.compile()
     stage("training")

@@ -7,7 +7,6 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import job_options
 import pytest
 from cloud_jobs import CONFIG, FOREIGN, RESULTS, error_of, names, words
 from cloud_sdks import NEEDS_C2NET
@@ -18,6 +17,7 @@ import train
 from cloud import job as cloud_job
 from configs.loading import load_config
 from data_tools.graph import DataError
+from experiment import job_options
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 VISIBLE = "an NPU is visible (ASCEND_VISIBLE_DEVICES=0): --device_target Ascend uses it"

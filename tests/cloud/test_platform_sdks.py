@@ -18,11 +18,11 @@ from cloud_sdks import NEEDS_C2NET
 
 import train
 from cloud import job as cloud_job
-from cloud import options as job_options
 from cloud import sdks as platform_sdks
 from cloud.attached import find_data
 from cloud.job import Job, JobError
 from data_tools.graph import DataError
+from experiment import job_options
 
 PART = {"qm9 part.zip": "s3://user/data/qm9 part.zip"}
 

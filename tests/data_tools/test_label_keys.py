@@ -14,7 +14,8 @@ from published_files import RAW_FILES, write_gdb9, write_tar
 from tiny_runs import small_run, write_molecules
 
 import eval as evaluation
-from configs.loading import ConfigError, config_to_yaml, load_config, names_of, override_of
+from configs.loading import ConfigError, load_config, names_of, override_of
+from configs.writing import config_to_yaml
 from data_tools.dataset import make_dataset, open_graphs, open_two_files, resolve_task
 from data_tools.formats.md17 import SAMPLE_TEST, SAMPLE_TRAIN
 from data_tools.formats.readers import read_table

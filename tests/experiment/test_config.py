@@ -12,9 +12,11 @@ import pytest
 import yaml
 from tiny_runs import PROFILES
 
-from configs import schema
-from configs.loading import BOUNDS, ConfigError, config_from_dict, config_to_dict, config_to_yaml, load_config
+from configs import foreign, schema
+from configs.foreign import WITHOUT_MEANING
+from configs.loading import BOUNDS, ConfigError, config_from_dict, load_config
 from configs.schema import MODEL_CONFIGS, Config
+from configs.writing import config_to_dict, config_to_yaml
 from data_tools.labels.targets import STANDARDISATIONS
 from training.loss_scale import LOSS_SCALES
 from training.losses import LOSSES
@@ -132,6 +134,28 @@ def test_data_of_an_option_replace_those_of_the_profile(profile, options, found)
     pairs = [(f"data.{key}", text) for key, _, text in (option.partition("=") for option in options.split())]
     settings = config_from_dict({"data": profile}, overrides=pairs).data
     assert (settings.file, settings.train_file, settings.test_file, settings.split) == found
+
+
+FOREIGN = "training: {label_smoothing: 0.1, drop_path: 0.1, epochs: 3}\nrun: {keep_bn_fp32: true}\n"
+
+
+def test_keys_of_other_programs_without_meaning_are_ignored_and_named(write, caplog):
+    """In a file and as an option alike; a dictionary of a checkpoint is not a person's, so nothing is said."""
+    caplog.set_level("INFO", "geospore")
+    plain = config_from_dict({"training": {"epochs": 3}})
+    assert load_config(write(FOREIGN)) == plain
+    assert [line.partition(":")[0] for line in caplog.messages] == [f"ignored {key}" for key in WITHOUT_MEANING]
+    assert all(reason in line for reason, line in zip(WITHOUT_MEANING.values(), caplog.messages, strict=True))
+    caplog.clear()
+    assert config_from_dict(yaml.safe_load(FOREIGN)) == plain and not caplog.messages
+    assert changed(run__keep_bn_fp32="x", training__epochs="3") == plain
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("ignored run.keep_bn_fp32: no model here has")
+
+
+def test_keys_of_other_programs_are_none_of_ours():
+    ours = {f"{name}.{item.name}" for name, kind in SECTIONS.items() for item in dataclasses.fields(kind)}
+    assert not ours & WITHOUT_MEANING.keys() and all(reason for reason in WITHOUT_MEANING.values())
+    assert set(foreign.KEYS.values()) <= {key.replace("model schnet", "model") for key in ours}
 
 
 MISTAKES = {

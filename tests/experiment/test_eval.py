@@ -21,6 +21,9 @@ from data_tools.formats.readers import read_table
 from data_tools.graph import DataError
 from data_tools.labels.statistics import Normalizer, regression_metrics
 from data_tools.labels.targets import atom_references, get_target, label_values
+from experiment.measurement import measure
+from experiment.selection import select
+from experiment.trained import load_trained
 from training import checkpoint as checkpoints
 
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -172,7 +175,7 @@ def test_the_runs_own_file_keeps_its_split(gap_run, molecules, tmp_path):
     assert evaluate("--ckpt", gap_run, "--data", molecules, "--split", "test", "--output", tmp_path / "out") == 0
     expected = metrics_in(gap_run)["test"]["best model"]
     assert metrics_in(tmp_path / "out")["metrics"]["model"] == pytest.approx(expected, rel=1e-6)
-    assert "split random-32-12-12-seed0" in metrics_in(tmp_path / "out")["molecules"]
+    assert "split random-32-12-12-seed0" in metrics_in(tmp_path / "out")["structures"]
 
 
 def test_labelled_rows_of_another_file(gap_run, tmp_path):
@@ -326,10 +329,10 @@ def test_rows_without_a_label_are_left_out(gap_run, molecules, tmp_path, capsys)
     np.savez(tmp_path / "gaps.npz", **arrays)
     assert evaluate("--ckpt", gap_run, "--data", tmp_path / "gaps.npz", "--output", tmp_path / "out") == 0
     total = len(arrays["gap"])
-    assert f"5 of {total} molecules have no label" in capsys.readouterr().out
+    assert f"5 of {total} structures have no label" in capsys.readouterr().out
     assert metrics_in(tmp_path / "out")["metrics"]["model"]["count"] == total - 5
     arrays["gap"][:] = np.nan
     np.savez(tmp_path / "gaps.npz", **arrays)
-    with pytest.raises(DataError, match="no molecule has the label gap"):
-        trained = program.load_trained(gap_run)
-        program.measure(trained, program.select_file(trained, str(tmp_path / "gaps.npz"), "all"))
+    with pytest.raises(DataError, match="no structure has the label gap"):
+        trained = load_trained(gap_run)
+        measure(trained, select(trained, str(tmp_path / "gaps.npz"), None, None))

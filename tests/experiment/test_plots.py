@@ -2,17 +2,32 @@
 
 import itertools
 import logging
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from data_tools.dataset import Task
+from data_tools.graph import Structure
+from data_tools.graphs.packed import pack
+from data_tools.labels.targets import get_target
+from data_tools.tables import table_of_structures
+from experiment import embedding_map
 from experiment import figures as plots
-from experiment.figures import plot_loss_curve, plot_predictions, plot_tsne
-from experiment.results import Subject, draw, draw_forces, draw_history
+from experiment.embedding_map import plot_tsne
+from experiment.evaluation.energy_forces import EnergyForces
+from experiment.evaluation.evaluator import Labelled, Predictions
+from experiment.evaluation.scalar import Scalar
+from experiment.figures import plot_loss_curve, plot_predictions
+from experiment.plot_style import Subject
+from training.state import Quantity
 
 RANDOM = np.random.default_rng(0)
 BASELINES = {"mean of the training labels": 1.034, "linear in element counts": 0.7821}
+MAE = (Quantity("", "mae", "eV"),)
+MAE_OF_FORCES = (Quantity("energy ", "mae", "meV", 1000), Quantity("force ", "force_mae", "meV/A", 1000))
+WATER = Structure(np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]]))
 
 
 @pytest.fixture
@@ -25,7 +40,17 @@ def figures(monkeypatch):
         written[path.name] = figure
 
     monkeypatch.setattr(plots, "write", write)
+    monkeypatch.setattr(embedding_map, "write", write)
     return written
+
+
+def evaluation(labels, forces=None):
+    """The evaluation of molecules of water with these labels, without a model."""
+    of_atoms = {} if forces is None else {"forces": forces}
+    table = table_of_structures(Path("x"), [WATER] * len(labels), "", of_atoms=of_atoms)
+    labelled = Labelled(pack(table, 3.0), labels, [1, 8], None)
+    target = get_target("gap" if forces is None else "energy")
+    return (Scalar if forces is None else EnergyForces)(Task(target, "sum", "none", "none"), labelled, None)
 
 
 def subject(count=3, target="gap", unit="eV", run="gap_demo", split="random-32-12-12-seed0") -> Subject:
@@ -161,7 +186,8 @@ def test_predictions_are_legible(name, figures, tmp_path):
 def test_a_picture_of_forces_counts_components(figures, tmp_path):
     forces = RANDOM.normal(size=(900, 3))
     forces[:5] = np.nan
-    draw_forces(tmp_path, subject(100, "energy"), forces, forces + 0.01)
+    found = Predictions(np.zeros(300), np.zeros((300, 4)), forces + 0.01)
+    evaluation(np.zeros(300), forces).draw(tmp_path, subject(100, "energy"), np.arange(300), found)
     figure = figures["forces.png"]
     scatter, histogram, bar = figure.axes
     assert scatter.get_title("left").strip() == "2,685 force components"
@@ -173,9 +199,10 @@ def test_a_picture_of_forces_counts_components(figures, tmp_path):
 def test_every_picture_says_what_it_shows(figures, tmp_path):
     labels = RANDOM.normal(size=12)
     history = history_of(3)
-    draw(tmp_path, subject(12), labels, labels, RANDOM.normal(size=(12, 4)))
-    draw_history(tmp_path, subject(12), history, BASELINES, {})
-    draw_forces(tmp_path, subject(12), RANDOM.normal(size=(40, 3)), RANDOM.normal(size=(40, 3)))
+    found = Predictions(labels, RANDOM.normal(size=(12, 4)), RANDOM.normal(size=(36, 3)))
+    evaluation(labels, RANDOM.normal(size=(36, 3))).draw(tmp_path, subject(12), np.arange(12), found)
+    about = subject(12).of_training()
+    plot_loss_curve(history, MAE, tmp_path / "loss_curve.png", 2, {"mae": BASELINES}, about)
     assert figures.keys() == {"predictions.png", "tsne.png", "loss_curve.png", "forces.png"}
     for name, figure in figures.items():
         words = footer(figure)
@@ -189,7 +216,8 @@ def test_every_picture_says_what_it_shows(figures, tmp_path):
 
 @pytest.mark.parametrize("run", ["x" * 300, "$\\frac{$, a run", "试验", "line\nbreak"])
 def test_any_name_of_a_run_fits_into_the_footer(run, figures, tmp_path, recwarn):
-    draw_history(tmp_path, subject(run=run), history_of(3), BASELINES, {})
+    about = subject(run=run).of_training()
+    plot_loss_curve(history_of(3), MAE, tmp_path / "loss_curve.png", 2, {"mae": BASELINES}, about)
     assert_legible(figures["loss_curve.png"])
     assert run[:2] in footer(figures["loss_curve.png"]) and not recwarn.list
 
@@ -210,7 +238,7 @@ def lines_of(axes):
 
 def test_the_loss_curve_has_train_and_validation_and_their_baselines(figures, tmp_path):
     rows = history_of(7)
-    plot_loss_curve(rows, "a0^3", tmp_path / "curve.png", 6, BASELINES)
+    plot_loss_curve(rows, [Quantity("", "mae", "a0^3")], tmp_path / "curve.png", 6, {"mae": BASELINES})
     loss, mae, rate = figures["curve.png"].axes
     assert [axes.get_ylabel() for axes in (loss, mae, rate)] == ["training loss", "MAE (a₀³)", "learning rate"]
     lines = lines_of(mae)
@@ -227,7 +255,8 @@ def test_the_loss_curve_has_train_and_validation_and_their_baselines(figures, tm
 
 def test_the_loss_curve_of_forces(figures, tmp_path):
     rows = history_of(40, forces=True)
-    plot_loss_curve(rows, "eV", tmp_path / "curve.png", 33, BASELINES, {"zero forces": 0.85}, subject().of_training())
+    baselines = {"mae": BASELINES, "force_mae": {"zero forces": 0.85}}
+    plot_loss_curve(rows, MAE_OF_FORCES, tmp_path / "curve.png", 33, baselines, subject().of_training())
     labels = [axes.get_ylabel() for axes in figures["curve.png"].axes]
     assert labels == ["training loss", "energy MAE (meV)", "force MAE (meV/Å)", "learning rate"]
     energy, force = (lines_of(axes) for axes in figures["curve.png"].axes[1:3])
@@ -246,20 +275,22 @@ def test_the_loss_curve_takes_the_text_of_a_csv_and_epochs_without_validation(tm
          "lr": "1e-3"}
         for e in range(1, 8)
     ]  # fmt: skip
-    plot_loss_curve(rows, "eV", tmp_path / "curve.png", 7, {"mean": 1.03, "linear fit on element counts": 0.78})
-    plot_loss_curve(rows[:1], "eV", tmp_path / "one.png", 1)
-    plot_loss_curve(rows[1:2], "eV", tmp_path / "unvalidated.png", 2, {"mean": 1.0})
+    baselines = {"mae": {"mean": 1.03, "linear fit on element counts": 0.78}}
+    plot_loss_curve(rows, MAE, tmp_path / "curve.png", 7, baselines)
+    plot_loss_curve(rows[:1], MAE, tmp_path / "one.png", 1)
+    plot_loss_curve(rows[1:2], MAE, tmp_path / "unvalidated.png", 2, {"mae": {"mean": 1.0}})
     for name in ("curve", "one", "unvalidated"):
         pixels(tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match="no epochs"):
-        plot_loss_curve([], "eV", tmp_path / "never.png", 1)
+        plot_loss_curve([], MAE, tmp_path / "never.png", 1)
 
 
 def test_a_picture_that_cannot_be_drawn_is_one_line_and_leaves_no_old_one(tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(logging.getLogger("geospore"), "warning", lambda words, *values: lines.append(words % values))
     (tmp_path / "tsne.png").write_bytes(b"of an earlier run")
-    draw(tmp_path, subject(4), np.arange(4.0), np.full(4, np.nan), np.full((4, 3), np.nan))
+    found = Predictions(np.full(4, np.nan), np.full((4, 3), np.nan), np.zeros((0, 3)))
+    evaluation(np.arange(4.0)).draw(tmp_path, subject(4), np.arange(4), found)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.png"]
     assert lines == ["warning: tsne.png is not drawn: embeddings or values hold NaN or infinity"]
 

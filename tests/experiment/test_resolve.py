@@ -13,8 +13,9 @@ from mindspore import dtype as mstype
 from tiny_runs import LIGHT, MINI, PROFILES, light, options, small_run
 
 import train
-from configs.loading import config_from_dict, config_to_dict, config_to_yaml, load_config
+from configs.loading import config_from_dict, load_config
 from configs.schema import ZERO_OUTPUT
+from configs.writing import config_to_dict, config_to_yaml
 from data_tools.dataset import open_two_files
 from data_tools.formats.readers import read_table
 from data_tools.labels.splits import digest

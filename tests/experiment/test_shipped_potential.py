@@ -145,7 +145,7 @@ def test_metrics_leave_out_what_has_no_reference(tmp_path, capsys):
     arguments = ["--ckpt", str(molecule.SHIPPED), "--data", str(tmp_path / "mixed.xyz")]
     assert program.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "left out of the metrics of energy: 1 of 7 molecules" in printed and "(first: frame 6)" in printed
+    assert "left out of the metrics of energy: 1 of 7 structures" in printed and "(first: frame 6)" in printed
     (line,) = [line.split() for line in printed.splitlines() if line.startswith("model ")][:1]
     assert int(line[1]) == 6 and float(line[2]) < 0.05  # eV
     (line,) = [line.split() for line in printed.splitlines() if line.startswith("model ")][1:]

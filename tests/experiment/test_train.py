@@ -15,12 +15,14 @@ import pytest
 from tiny_runs import MINI, PROFILES, REPOSITORY, column, light, options, read_rows, small_run
 
 import train
-from configs.loading import config_to_yaml, load_config
+from configs.loading import load_config
+from configs.writing import config_to_yaml
 from data_tools.formats.readers import read_table
 from data_tools.labels.statistics import element_counts, regression_metrics
 from data_tools.labels.targets import TARGETS
 from experiment import provenance
 from experiment import report as run_report
+from experiment.evaluation.scalar import Scalar
 from training import checkpoint as checkpoints
 
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -33,7 +35,7 @@ FILES = {
 
 EXPECTED_LINES = (
     "13473 parameters", "elements in training: H, C, N, O", "padding waste: ", "epoch 1/2  step 1/4  loss ",
-    "  train MAE ", " eV  lr ", " s/step  ", " molecules/s  ETA 0:", "  valid MAE ", "mean of the training labels",
+    "  train MAE ", " eV  lr ", " s/step  ", " structures/s  ETA 0:", "  valid MAE ", "mean of the training labels",
     "linear in element counts", "compilations: 1 training",
 )  # fmt: skip
 
@@ -76,17 +78,18 @@ def test_the_log_the_metrics_and_the_checkpoints_say_where_they_come_from(finish
 def test_the_curves_stand_beside_baselines_of_the_validation_molecules(finished, molecules, monkeypatch, tmp_path):
     """As a run draws them: the MAE of the baselines on the molecules whose MAE the curve shows."""
     drawn = {}
-    monkeypatch.setattr(run_report, "draw", lambda *_: None)
-    keep = lambda _, subject, __, *both: drawn.update(subject=subject, both=both)  # noqa: E731
-    monkeypatch.setattr(run_report, "draw_history", keep)
+    monkeypatch.setattr(Scalar, "draw", lambda self, folder, subject, *_: drawn.update(subject=subject))
+    keep = lambda rows, quantities, path, best, baselines, about: drawn.update(baselines=baselines)  # noqa: E731
+    monkeypatch.setattr(run_report, "plot_loss_curve", keep)
     folder = small_run(molecules, tmp_path / "run", run__plots="true")
     gap = read_table(molecules).of_structures["gap"]
     with np.load(folder / "split.npz") as split:
         training, valid, test = split["train"], split["valid"], split["test"]
-    of_energies, of_forces = drawn["both"]
+    (of_energies,) = drawn["baselines"].values()
+    assert drawn["baselines"].keys() == {"mae"}
     assert of_energies["mean of the training labels"] == pytest.approx(np.abs(gap[valid] - gap[training].mean()).mean())
     assert of_energies["mean of the training labels"] != pytest.approx(np.abs(gap[test] - gap[training].mean()).mean())
-    assert of_energies.keys() == {"mean of the training labels", "linear in element counts"} and of_forces == {}
+    assert of_energies.keys() == {"mean of the training labels", "linear in element counts"}
     subject = drawn["subject"]
     assert (subject.run, subject.model, subject.split) == ("run", "schnet", "random-32-12-12-seed0")
     content = json.loads((folder / "metrics.json").read_text())
@@ -119,7 +122,7 @@ def test_the_metrics_of_an_epoch(finished):
         "epoch", "step", "train_loss", "train_mae", "lr", "valid_mae"
     ]  # fmt: skip
     times = read_rows(finished / "times.csv")
-    assert list(times[0]) == ["epoch", "seconds", "molecules_per_second"] and len(times) == len(rows)
+    assert list(times[0]) == ["epoch", "seconds", "structures_per_second"] and len(times) == len(rows)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["2", "4"]
     content = json.loads((finished / "metrics.json").read_text())

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import LIGHT, MINI, REPOSITORY, SMALL, write_molecules
 
-from configs.loading import ConfigError, config_to_yaml, load_config
+from configs.loading import ConfigError, load_config
+from configs.writing import config_to_yaml
 from data_tools.graph import DataError
 from scripts.quickstart_plan import PROFILE, plan
 

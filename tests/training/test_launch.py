@@ -18,7 +18,11 @@ from training import interruption, launch
 from training.launch import RankError, check_launch, is_launched, launched_rank
 
 PROGRAMS = ["train.py", "eval.py", *(f"examples/{name}.py" for name in ("dynamics", "optimise", "vibrations"))]
-SCRIPTS = sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "scripts").glob("*.py"))
+SCRIPTS = sorted(
+    path.relative_to(REPOSITORY).as_posix()
+    for path in (REPOSITORY / "scripts").rglob("*.py")
+    if path.name != "__init__.py"
+)
 CLUSTER = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118"}
 
 

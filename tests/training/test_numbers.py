@@ -10,7 +10,7 @@ from mindspore import Tensor
 from tiny_runs import MINI, light, options, read_rows, small_run
 
 import train
-from experiment.evaluation.evaluator import Predictions
+from experiment.evaluation.evaluator import Evaluator, Predictions
 from training import checkpoint as checkpoints
 from training.loss_scale import LossScale
 from training.meter import EXPLOSION, FEWEST, LossError, Meter
@@ -150,10 +150,10 @@ def test_predictions_that_are_not_finite_stop_the_run_before_the_epoch_is_writte
     folder, settings = tmp_path / "run", light(training__epochs=EPOCHS)
     whole = small_run(molecules, tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
-        nothing = Predictions(np.full(12, np.nan), np.zeros((12, 0)), None)
-        patch.setattr(train.Evaluator, "__call__", lambda self, rows: nothing)
+        nothing = Predictions(np.full(12, np.nan), np.zeros((12, 0)), np.zeros((0, 3)))
+        patch.setattr(Evaluator, "__call__", lambda self, rows: nothing)
         assert train.main(options(molecules, folder, "--config", str(MINI), **settings)) == 3
-    assert "12 of 12 validation molecules: structure" in capsys.readouterr().err
+    assert "12 of 12 validation structures: structure" in capsys.readouterr().err
     assert not (folder / "metrics.csv").exists()
     assert train.main(["--resume", str(folder)]) == 0
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
@@ -167,19 +167,19 @@ def test_a_dry_run_says_what_the_run_will_take_and_writes_nothing(molecules, tmp
     assert not (tmp_path / "run").exists()
     found = re.search(
         r"about (\d+):(\d+):(\d+) \(epoch: 2 steps of ([\d.]+) s, validation ([\d.]+) s\), ([\d.]+) GiB of memory, "
-        r"([\d.]+) of them before an evaluation batch of 12 molecules", words
+        r"([\d.]+) of them before an evaluation batch of 12 structures", words
     )  # fmt: skip
     seconds = int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])
     assert seconds == pytest.approx(500 * (2 * float(found[4]) + float(found[5])), rel=0.5, abs=30)
     assert 0.1 < float(found[7]) <= float(found[6]) < 16
     for wanted in (
         "sha256",
-        "80 molecules",
+        "80 structures",
         "target gap [eV]",
         "parameters",
         "padding waste",
         "compiled 1 training shapes",
-        "if the program is killed here, an evaluation batch of 12 molecules is too large",
+        "if the program is killed here, an evaluation batch of 12 structures is too large",
         "warning: warm-up and cool-down take 2000 and 0 steps, the run has 1000: the learning rate reaches 5e-05 of ",
     ):
         assert wanted in words

@@ -1,0 +1,104 @@
+"""A checkpoint measured on labelled structures: what comes out, and its files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.rules import check_force_precision
+from data_tools.coverage.outside import compare
+from data_tools.graph import DataError
+from data_tools.labels.plausibility import unit_suspicions
+from data_tools.source_files import sha256_of
+from data_tools.tables import name_of_row
+from experiment.evaluation import evaluation_of
+from experiment.evaluation.evaluator import Predictions
+from experiment.evaluation.scalar import Table
+from experiment.provenance import Command
+from experiment.report import write_metrics, write_predictions
+from experiment.selection import Selection
+from experiment.trained import Trained
+from training.device import versions
+
+log = logging.getLogger("geospore")
+
+
+class Measurement(NamedTuple):
+    """What comes out.
+
+    Attributes:
+        rows: (K,) of the structures that have a label.
+        found: predictions for them, NaN where training gives no reference for the composition.
+        tables: metrics by the names that metrics.json has for them.
+    """
+
+    rows: np.ndarray
+    found: Predictions
+    tables: dict[str, Table]
+
+
+def measure(trained: Trained, chosen: Selection) -> Measurement:
+    """Predictions for the rows that have a label, and the metrics of model and baselines, logged.
+
+    Where training gives no reference energy for a composition the prediction is NaN, and the row is not measured.
+
+    Raises:
+        DataError: no row has a label.
+        ConfigError: forces in float16.
+    """
+    task, labelled = trained.task, chosen.labelled
+    table, target = labelled.packed.table, task.target
+    for words in unit_suspicions(table):
+        log.warning("warning: %s", words)
+    rows = chosen.rows[np.isfinite(labelled.labels[chosen.rows])]
+    if len(rows) < len(chosen.rows):
+        log.info("%d of %d structures have no label and are left out", len(chosen.rows) - len(rows), len(chosen.rows))
+    if not len(rows):
+        raise DataError(f"no structure has the label {target.name}; to predict, give --input")
+    evaluation = evaluation_of(trained.config, task, trained.model, trained.normalizer, labelled, chosen.sets)
+    check_force_precision(trained.config, evaluation.evaluator.quantities)
+    found = evaluation.predict(rows)
+    outside = compare(trained.learned, labelled.packed, rows)
+    for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
+        log.warning("warning: %s", words)
+    there = ~outside.undetermined
+    found.values[~there] = np.nan
+    if not there.any():
+        log.warning("warning: there are no metrics of %s: no structure has a reference", target.name)
+    elif not there.all():
+        log.warning("warning: without a reference, and left out of the metrics of %s: %d of %d structures",
+                    target.name, len(rows) - there.sum(), len(rows))  # fmt: skip
+    tables = evaluation.metrics(rows, {"model": found}, there)
+    title = f"{target.name} [{target.unit}], label definition {task.reference}, {chosen.name}"
+    for line in evaluation.lines(title, tables):
+        log.info("%s", line)
+    return Measurement(rows, found, tables)
+
+
+def write_measurement(
+    folder: Path, trained: Trained, chosen: Selection, measured: Measurement, command: Command
+) -> None:
+    """metrics.json and predictions.csv in a folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled, rows = chosen.labelled, measured.rows
+    table = labelled.packed.table
+    write_predictions(
+        folder / "predictions.csv", table, rows, measured.found.values, labelled.labels[rows], trained.task
+    )
+    content = {
+        "checkpoint": str(trained.file),
+        "checkpoint_sha256": sha256_of(trained.file),
+        "epoch": trained.information.get("progress", {}).get("epoch"),
+        "task": trained.task.to_dict(),
+        "data": table.source,
+        "structures": chosen.name,
+        **measured.tables,
+        "versions": versions(),
+        "provenance": command.record(),
+        "training_provenance": trained.information.get("provenance"),
+    }
+    write_metrics(folder / "metrics.json", content)
+    log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")

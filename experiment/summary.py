@@ -1,0 +1,52 @@
+"""What a run is about, in its log before hours are spent: machine, data, split, target and model."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from configs.schema import Config
+from data_tools import dataset as data
+from data_tools.labels.plausibility import unit_suspicions
+from models import cpu_kernels
+from training.cpu_runtime import cores
+from training.device import versions
+from training.distributed import Ranks
+from training.visible_devices import warn_of_unused
+
+log = logging.getLogger("geospore")
+
+
+def describe(
+    config: Config, dataset: data.Dataset, task: data.Task, model: Any, ranks: Ranks, adapted: str = ""
+) -> None:
+    """Say it, with a warning for what looks wrong.
+
+    Args:
+        config: of the run.
+        dataset: its data.
+        task: what is predicted.
+        model: the network.
+        ranks: processes of the run.
+        adapted: what of the split was adapted to the data; empty: nothing.
+    """
+    run, split, table = config.run, dataset.split, dataset.packed.table
+    log.info("%s  device %s:%d  mode %s  %s  %d cores", "  ".join(f"{k} {v}" for k, v in versions().items()),
+             run.device_target, run.device_id, run.mode, run.dtype, cores())  # fmt: skip
+    if run.device_target == "CPU":
+        log.info("kernels for CPUs: %s", cpu_kernels.state())
+    warn_of_unused(run.device_target)
+    if ranks.size > 1:
+        log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
+    log.info("data: %s: %d structures, %d atoms", table.source, len(table), len(table.numbers))
+    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
+        log.warning("warning: %s", words)
+    if adapted:
+        log.info(adapted)
+    log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
+             len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
+    log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
+             task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
+             dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
+    log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))
