@@ -65,19 +65,15 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     previous = checkpoints.newest(place.path, damaged.append) if place.resume else None
     task = resolve_task(config)  # a mistake in the target is told before the data are read
     packed = open_packed(config)
-    if previous is not None:
-        check_same_data(packed.table.source, previous, place.path)
+    check_same_data(packed.table.source, previous, place.path)
     config, adapted = resolve(config, task, packed.table, chosen)
     check_rules(config)
     dataset = dataset_of(config, packed, task)
     split = dataset.split
-    if previous is not None:
-        check_continuation(config, dataset, task, previous, place.path)
+    check_continuation(config, dataset, task, previous, place.path)
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None
-    origin = provenance.of_run(
-        command, dataset.packed.table.source, pretrained, previous.information if previous else None
-    )
+    origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
     for line in provenance.log_lines(origin):
         log.info("%s", line)
     describe(config, dataset, task, model, ranks, adapted)

@@ -22,18 +22,18 @@ from training.loop import Trainer
 log = logging.getLogger("geospore")
 
 
-def check_same_data(source: str, previous: checkpoints.Checkpoint, folder: Path) -> None:
+def check_same_data(source: str, previous: checkpoints.Checkpoint | None, folder: Path) -> None:
     """A run goes on with the data that it began with.
 
     Args:
         source: of the data, as they are now.
-        previous: the run's newest checkpoint.
+        previous: the run's newest checkpoint; None for a new run.
         folder: of the run.
 
     Raises:
         DataError: the data are others.
     """
-    then = previous.information.get("source", "")
+    then = source if previous is None else previous.information.get("source", "")
     if not same_content(then, source):
         raise DataError(
             f"--resume {folder}: the data are not those of the run: {source} now, {then} then; "
@@ -42,7 +42,7 @@ def check_same_data(source: str, previous: checkpoints.Checkpoint, folder: Path)
 
 
 def check_continuation(
-    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint, folder: Path
+    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint | None, folder: Path
 ) -> None:
     """Whether a run can be continued so: another task, model, seed or split would spoil it unnoticed.
 
@@ -53,13 +53,15 @@ def check_continuation(
         config: what it would continue with, resolved.
         dataset: its data, as they are now.
         task: resolved.
-        previous: its newest checkpoint.
+        previous: its newest checkpoint; None for a new run.
         folder: of the run.
 
     Raises:
         ConfigError: keys differ that make it another run.
         DataError: the split is not that of the run.
     """
+    if previous is None:
+        return
     information = previous.information
     earlier = config_from_dict(information["config"], str(folder))
     then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)

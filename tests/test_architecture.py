@@ -79,7 +79,6 @@ LONGER_FUNCTIONS = {
     "models/dimenetpp.py DimeNetPlusPlus.__init__": 51,
     "scripts/benchmarks/benchmark.py our_steps": 53,
     "scripts/doctor_parts/doctor_operators.py kernels": 54,
-    "training/optimizer.py learning_rate": 56,
 }
 #: names that two files share, and model files that know the kernels for CPUs: these sets may only shrink
 SHARED_NAMES = {"triplets.py"}

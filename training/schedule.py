@@ -72,16 +72,20 @@ def learning_rate(
     elif name == "cosine":
         rate = _half_cosine(lr, min_lr, past / rest)
     else:
-        exponent = {
-            "constant": 0.0,
-            "exponential": past / decay_steps,
-            "step": past // decay_steps,
-            "plateau": reductions,
-            # rounded: 0.7 of 10 steps are 7, though their product is a little more
-            "milestones": sum(past >= round(share * rest, 6) for share in milestones),
-        }[name]
-        rate = lr * decay_rate**exponent
+        rate = lr * decay_rate ** _decays(name, past, rest, decay_steps, milestones, reductions)
     return max(rate, min_lr)
+
+
+def _decays(name: str, past: int, rest: int, decay_steps: int, milestones: Sequence[float], reductions: int) -> float:
+    """How often the rate has been multiplied with ``decay_rate`` after ``past`` of ``rest`` steps."""
+    return {
+        "constant": 0.0,
+        "exponential": past / decay_steps,
+        "step": past // decay_steps,
+        "plateau": reductions,
+        # rounded: 0.7 of 10 steps are 7, though their product is a little more
+        "milestones": sum(past >= round(share * rest, 6) for share in milestones),
+    }[name]
 
 
 def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -> float:
