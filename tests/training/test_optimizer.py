@@ -15,7 +15,6 @@ from training.optimizer import (
     flatten,
     moments_of,
     operator_scalars,
-    set_state,
 )
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
@@ -304,11 +303,6 @@ def test_a_step_that_is_not_finite_changes_nothing(mode, dtype, bad, decay_on):
     assert not np.array_equal(update(next(gradients(1, dtype)))[0], before[0])
 
 
-def test_the_state_for_checkpoints_is_named_after_the_weights():
-    _, optimizer, _ = make(start())
-    assert set(moments_of(optimizer)) == {"first.weight0", "first.weight1", "second.weight0", "second.weight1"}
-
-
 class ManySteps(nn.Cell):
     """As ``Step``, for any number of weights."""
 
@@ -337,28 +331,6 @@ def test_any_number_of_weights_compiles(mode, dtype="float64"):
         allowed = 2e-6 * length + rounding
         assert np.all(np.abs(found.asnumpy() - law) <= allowed)
         assert np.all(np.abs(average - (0.9 * old + 0.1 * law)) <= 0.1 * allowed + rounding)
-
-
-def test_the_state_comes_back_for_each_weight(mode):
-    _, optimizer, update = make(start(), ema_decay=0.9, amsgrad=True)
-    for step_gradients in gradients(3):
-        update(step_gradients)
-    moments, average = moments_of(optimizer), average_of(optimizer)
-    assert moments["largest.weight0"].shape == (4, 3) and average["weight1"].shape == (5,)
-    _, other, _ = make(start(), ema_decay=0.9, amsgrad=True)
-    assert not set_state(other, moments, average)
-    for name, part in {**moments_of(other), **average_of(other)}.items():
-        np.testing.assert_array_equal(part, {**moments, **average}[name])
-
-
-def test_a_state_that_does_not_fit_changes_nothing():
-    _, optimizer, _ = make(start(), ema_decay=0.9)
-    moments, average = moments_of(optimizer), average_of(optimizer)
-    changed = {name: part + 1 for name, part in moments.items()}
-    assert set_state(optimizer, changed, {}) == ["average.weight0", "average.weight1"]
-    assert set_state(optimizer, {**changed, "second.weight1": np.zeros(1)}, average) == ["second.weight1"]
-    for name, part in moments_of(optimizer).items():
-        np.testing.assert_array_equal(part, moments[name])
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.99999999, 1 - 1e-12])
