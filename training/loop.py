@@ -61,7 +61,7 @@ class Trainer:
         optimizer: holds the moments and the moving average.
         step: one train step of this model.
         batches: training data.
-        validate: measures the weights that the model holds on the validation molecules.
+        validate: measures the weights that the model holds on the validation structures.
         recipe: numbers of the loop.
         quantities: what the terms of the step are called, whose errors the step and ``validate`` return.
         scale: unit of the target per standardised unit.
@@ -92,8 +92,7 @@ class Trainer:
         self.random_layers = random_layers(model)
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
-        self.saved_at = time.perf_counter()
-        self.saved_step = 0
+        self.saved_at, self.saved_step = time.perf_counter(), 0
 
     def run(self, after_save: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.

@@ -322,6 +322,12 @@ def test_an_element_without_reference_energy_is_refused(converted, water, tmp_pa
     assert "water: the model has not learned the element O, only H, C" in capsys.readouterr().err
 
 
+def test_an_element_without_converted_weights_is_refused(converted, tmp_path, capsys):
+    (tmp_path / "hydride.xyz").write_text("2\nhydride\nFm 0 0 0\nH 0 0 2\n")
+    assert evaluate("--ckpt", converted, "--input", tmp_path / "hydride.xyz") == 2
+    assert "the model has not learned the element Fm, only 99 elements up to Es" in capsys.readouterr().err
+
+
 def test_rows_without_a_label_are_left_out(gap_run, molecules, tmp_path, capsys):
     with np.load(molecules) as shipped:
         arrays = dict(shipped)

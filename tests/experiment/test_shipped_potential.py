@@ -21,14 +21,11 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize import BFGS
-from tiny_runs import options
 
 import eval as program
-import train
 from data_tools import dataset as data
 from data_tools.formats.md17 import SAMPLE_TEST
 from data_tools.formats.readers import read_table
-from data_tools.graph import DataError
 from examples import dynamics, molecule, optimise
 from experiment.data import open_dataset
 from experiment.trained import load_calculator, load_trained
@@ -268,31 +265,3 @@ def test_a_fork_is_refused_instead_of_hanging(ethanol):
         assert isinstance(raised, error) and "spawn" in str(raised) and "\n" not in str(raised)
         assert child.exitcode == 0
     assert np.isfinite(ethanol.get_forces()).all(), "the parent goes on"
-
-
-@pytest.mark.parametrize("profile, largest, beyond", [("schnet", "Es", "Fm"), ("dimenetpp", "Pu", "Am")])
-def test_no_model_learns_elements_beyond_its_table(profile, largest, beyond, tmp_path, capsys):
-    frames = [Atoms(f"{beyond if row == 20 else 'U'}H", [[0, 0, 0], [0, 0, 2 + 0.01 * row]]) for row in range(60)]
-    for row, frame in enumerate(frames):
-        frame.info |= {"gap": 0.1 * row, "name": f"hydride {row}"}
-    ase.io.write(tmp_path / "hydrides.xyz", frames, format="extxyz")
-    config = str(ROOT / "configs" / profile / "qm9_lite.yaml")
-    settings = {"target__name": "gap", "target__readout": "auto", "target__standardisation": "auto"}
-    assert train.main(options(tmp_path / "hydrides.xyz", tmp_path / "run", "--config", config, **settings)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"hydride 20: the model {profile} knows elements up to {largest}, found {beyond}" in line
-    assert not (tmp_path / "run").exists()
-
-
-def test_no_model_computes_elements_beyond_its_table(tmp_path):
-    """Weights that were converted claim every element of a table; older files claim more than theirs."""
-    checkpoint = checkpoints.load(molecule.SHIPPED)
-    checkpoint.information["elements"] = list(range(1, 119))
-    checkpoints.save(tmp_path / "all.safetensors", checkpoint)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        calculator = load_calculator(tmp_path / "all.safetensors")
-        assert calculator.elements == list(range(1, 100))
-        for call in (calculator.get_potential_energy, calculator.get_hessian):
-            with pytest.raises(DataError, match="has not learned Fm"):
-                call(Atoms("FmH", [[0, 0, 0], [0, 0, 2.0]]))
