@@ -20,11 +20,12 @@ from collections.abc import Collection
 from contextlib import nullcontext
 
 from cloud.job import Job
+from configs.rules import check_rules
 from configs.schema import Config
 from experiment import provenance
 from experiment.command_line import exit_code
-from experiment.continuation import check_continuation, resume
-from experiment.data import open_fitted, resolve_task
+from experiment.continuation import check_continuation, check_same_data, resume
+from experiment.data import dataset_of, open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Labelled
 from experiment.forecast import foresee
@@ -32,6 +33,7 @@ from experiment.job_options import enter_job, use_for_training
 from experiment.model import build, start_from
 from experiment.provenance import Command, command_of
 from experiment.report import report
+from experiment.resolve import resolve
 from experiment.run_folder import LOG, RunFolder, write_start
 from experiment.run_log import log_to, set_up_log
 from experiment.summary import describe
@@ -61,16 +63,17 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     damaged: list[str] = []
     previous = checkpoints.newest(place.path, damaged.append) if place.resume else None
-    task = resolve_task(config)
-    config, dataset, adapted = open_fitted(config, task, chosen)
+    task = resolve_task(config)  # a mistake in the target is told before the data are read
+    packed = open_packed(config)
+    check_same_data(packed.table.source, previous, place.path)
+    config, adapted = resolve(config, task, packed.table, chosen)
+    check_rules(config)
+    dataset = dataset_of(config, packed, task)
     split = dataset.split
-    if previous is not None:
-        check_continuation(config, dataset, task, previous, place.path)
+    check_continuation(config, dataset, task, previous, place.path)
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None
-    origin = provenance.of_run(
-        command, dataset.packed.table.source, pretrained, previous.information if previous else None
-    )
+    origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
     for line in provenance.log_lines(origin):
         log.info("%s", line)
     describe(config, dataset, task, model, ranks, adapted)

@@ -181,8 +181,9 @@ def _build(section_class: type, values: Mapping[str, Any], where: str) -> Any:
 
 def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
     for name, (holds, words) in BOUNDS.items():
-        if name in metadata and not holds(value, metadata[name]):
-            raise ConfigError(f"{where} {_shown(value)}: expected {words} {metadata[name]:g}")
+        for number in value if isinstance(value, list) else [value]:
+            if name in metadata and not holds(number, metadata[name]):
+                raise ConfigError(f"{where} {_shown(number)}: expected {words} {metadata[name]:g}")
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
@@ -191,6 +192,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return _names(value, where)
     if kind == int | float:
         return _count_or_fraction(value, where)
+    if kind == list[float]:
+        return _numbers(value, where)
     if kind is float and isinstance(value, str):
         try:
             value = float(value)
@@ -241,6 +244,17 @@ def names_of(text: str, where: str) -> dict[str, str]:
     except UNREADABLE:
         raise ConfigError(f"{where} {_shown(text)}: the value cannot be read") from None
     return _names(value, where)
+
+
+def _numbers(value: Any, where: str) -> list[float]:
+    """Numbers, or their text ``0.8,0.9``; at least one."""
+    if isinstance(value, str):
+        value = value.split(",")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{where}: expected numbers such as [0.8, 0.9] or 0.8,0.9, got {_shown(value)}")
+    return [_typed(number, float, where) for number in value]
 
 
 def _count_or_fraction(value: Any, where: str) -> int | float:

@@ -16,10 +16,10 @@ ENERGY = "energy"  # the target that has derivatives
 MAY_CHANGE = {
     "data.file", "data.train_file", "data.test_file", "data.split_file",  # a place; what is there is compared
     "data.shapes",  # how batches are padded
-    "optimizer.lr", "optimizer.weight_decay", "optimizer.epsilon", "optimizer.clip_norm",
+    "optimizer.lr", "optimizer.weight_decay", "optimizer.decay_on", "optimizer.epsilon", "optimizer.clip_norm",
     "schedule.name", "schedule.warmup_steps", "schedule.warmup_epochs", "schedule.cooldown_epochs",
     "schedule.warmup_lr", "schedule.min_lr", "schedule.decay_rate", "schedule.decay_steps", "schedule.patience",
-    "schedule.warmup_fraction",
+    "schedule.warmup_fraction", "schedule.milestones",
     "training.epochs", "training.batch_size", "training.eval_batch_size", "training.loss_scale",
     "training.early_stop", "training.pretrained",
     "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.output",

@@ -152,7 +152,7 @@ class TargetConfig:
     """Label definition: ``atomisation`` subtracts the free atoms from an energy; ``auto`` takes the target's own."""
     standardisation: str = field(
         default="auto",
-        metadata={"choices": ("auto", "none", "per_molecule", "per_atom", "per_element", "scale")},
+        metadata={"choices": ("auto", "none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")},
     )
     """What of the training labels is taken out per molecule, atom or element; ``auto`` is the target's recommended."""
 
@@ -164,7 +164,10 @@ class OptimizerConfig:
     lr: float = bounded(1e-4, above=0)
     """Learning rate: the constant one, or the highest of a schedule."""
     weight_decay: float = bounded(0.01, least=0)
-    """Decoupled weight decay of weight matrices and everything else that trains."""
+    """Decoupled weight decay."""
+    decay_on: str = field(default="all", metadata={"choices": ("all", "matrices")})
+    """Which weights decay: all, or those of two and more axes (matrices, embeddings), and neither biases nor the gains
+    of norms nor any other row of numbers."""
     beta1: float = bounded(0.9, least=0, below=1)
     """Decay of the first moment."""
     beta2: float = bounded(0.999, least=0, below=1)
@@ -185,9 +188,9 @@ class ScheduleConfig:
 
     name: str = field(
         default="constant",
-        metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")},
+        metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "milestones")},
     )
-    """Shape of the decay after the warm-up."""
+    """Shape of the decay after the warm-up; see ``training.schedule``."""
     warmup_steps: int = bounded(0, least=0)
     """Steps of linear warm-up from ``warmup_lr``; not used by ``one_cycle``."""
     warmup_epochs: float = bounded(0.0, least=0)
@@ -199,13 +202,17 @@ class ScheduleConfig:
     min_lr: float = bounded(0.0, least=0)
     """The rate never falls below this."""
     decay_rate: float = bounded(0.5, above=0, most=1)
-    """Factor of ``exponential`` (per ``decay_steps``), ``step`` (at each of them) and ``plateau`` (each time)."""
+    """Factor of ``exponential`` (per ``decay_steps``), ``step`` (at each of them), ``plateau`` (each time) and
+    ``milestones`` (at each)."""
     decay_steps: int = bounded(10000, least=1)
     """Steps over which, or at whose multiples, ``exponential`` and ``step`` apply ``decay_rate``."""
     patience: int = bounded(10, least=1)
     """``plateau``: epochs without a better validation MAE before the rate falls."""
     warmup_fraction: float = bounded(0.3, least=0, most=1)
     """``one_cycle``: share of all steps in which the rate rises."""
+    milestones: list[float] = field(default_factory=lambda: [0.8, 0.9], metadata={"above": 0, "below": 1})
+    """``milestones``: the shares of the steps between warm-up and cool-down after which the rate falls, ``[0.8, 0.9]``
+    or as text ``0.8,0.9``."""
 
 
 @dataclass(frozen=True)

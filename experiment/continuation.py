@@ -11,8 +11,10 @@ from configs.schema import Config
 from configs.writing import config_to_dict
 from data_tools import dataset as data
 from data_tools.graph import DataError
+from data_tools.labels.split_sizes import SIZES
 from data_tools.labels.splits import digest, stored_digest
 from data_tools.source_files import same_content
+from experiment.resolve import task_of, with_names
 from experiment.run_folder import SPLIT
 from training import checkpoint as checkpoints
 from training.loop import Trainer
@@ -20,36 +22,57 @@ from training.loop import Trainer
 log = logging.getLogger("geospore")
 
 
-def check_continuation(
-    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint, folder: Path
-) -> None:
-    """Whether a run can be continued so: another task, model, seed, data set or split would spoil it unnoticed.
+def check_same_data(source: str, previous: checkpoints.Checkpoint | None, folder: Path) -> None:
+    """A run goes on with the data that it began with.
 
     Args:
-        config: what it would continue with.
+        source: of the data, as they are now.
+        previous: the run's newest checkpoint; None for a new run.
+        folder: of the run.
+
+    Raises:
+        DataError: the data are others.
+    """
+    then = source if previous is None else previous.information.get("source", "")
+    if not same_content(then, source):
+        raise DataError(
+            f"--resume {folder}: the data are not those of the run: {source} now, {then} then; "
+            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
+        )
+
+
+def check_continuation(
+    config: Config, dataset: data.Dataset, task: data.Task, previous: checkpoints.Checkpoint | None, folder: Path
+) -> None:
+    """Whether a run can be continued so: another task, model, seed or split would spoil it unnoticed.
+
+    Both configurations are compared without ``auto``, whichever version of the program has stored the earlier one, and
+    sizes of the split only where the splits differ.
+
+    Args:
+        config: what it would continue with, resolved.
         dataset: its data, as they are now.
         task: resolved.
-        previous: its newest checkpoint.
+        previous: its newest checkpoint; None for a new run.
         folder: of the run.
 
     Raises:
         ConfigError: keys differ that make it another run.
-        DataError: the data or the split are not those of the run.
+        DataError: the split is not that of the run.
     """
+    if previous is None:
+        return
     information = previous.information
-    then, now = config_to_dict(config_from_dict(information["config"], str(folder))), config_to_dict(config)
+    earlier = config_from_dict(information["config"], str(folder))
+    then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)
     then["target"], now["target"] = information["task"], task.to_dict()
+    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
+    if same_split := stored in ("", digest(dataset.split)):
+        then["data"] |= {name: now["data"][name] for name in SIZES}
     check_resume(then, now, str(folder))
     if then["training"]["pretrained"] != now["training"]["pretrained"] and now["training"]["pretrained"]:
         log.info("training.pretrained has no effect: the run has begun already")
-    source = dataset.packed.table.source
-    if not same_content(information.get("source", ""), source):
-        raise DataError(
-            f"--resume {folder}: the data are not those of the run: {source} now, {information.get('source')} then; "
-            f"other or more data need a new run, from these weights with --set training.pretrained={folder}"
-        )
-    stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
-    if stored and stored != digest(dataset.split):
+    if not same_split:
         raise DataError(
             f"--resume {folder}: the split is not that of the run, which would test on structures it has trained on; "
             "begin a new run, or use the version of the program that began this one"

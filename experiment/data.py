@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.graph import StructureTable
 from data_tools.graphs.packed import PackedGraphs
-from data_tools.labels.split_sizes import SIZES, fit_sizes
 from data_tools.labels.splits import Split, make_split
 from models import NEEDS_TRIPLETS
 
@@ -27,26 +25,6 @@ def resolve_task(config: Config) -> data.Task:
 def open_dataset(config: Config, task: data.Task) -> data.Dataset:
     """Graphs, split, labels and standardisation that a configuration describes."""
     return dataset_of(config, open_packed(config), task)
-
-
-def open_fitted(config: Config, task: data.Task, chosen: Collection[str]) -> tuple[Config, data.Dataset, str]:
-    """The data of a configuration, with the sizes of its split adapted to them.
-
-    Args:
-        config: the configuration.
-        task: what is predicted.
-        chosen: sizes (``data.train_size``, ...) that somebody asked for: these do not change.
-
-    Returns:
-        The configuration with sizes that fit, the data, and a line that says what changed, empty where nothing did.
-    """
-    packed, settings = open_packed(config), config.data
-    sizes, words = fit_sizes(
-        settings.split, packed.table, {name: getattr(settings, name) for name in SIZES},
-        {key.removeprefix("data.") for key in chosen}, settings.split_seed, settings.split_file or None,
-    )  # fmt: skip
-    config = dataclasses.replace(config, data=dataclasses.replace(settings, **sizes))
-    return config, dataset_of(config, packed, task), words
 
 
 def open_packed(config: Config) -> PackedGraphs:

@@ -8,9 +8,10 @@ from mindspore import nn
 
 from configs.loading import ConfigError
 from configs.rules import check_outputs
-from configs.schema import ZERO_OUTPUT, Config
+from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.source_files import sha256_of
+from experiment.resolve import with_names
 from models import build_model
 from training import checkpoint as checkpoints
 
@@ -31,9 +32,7 @@ def build(config: Config, task: data.Task) -> nn.Cell:
     Raises:
         ConfigError: the constructor refuses a hyperparameter.
     """
-    hyperparameters = dataclasses.asdict(config.model)
-    if hyperparameters.get("output_init") == data.AUTO:
-        hyperparameters["output_init"] = "zeros" if task.target.name in ZERO_OUTPUT else "orthogonal"
+    hyperparameters = dataclasses.asdict(with_names(config, task).model)
     name = hyperparameters.pop("name")
     try:
         run = config.run

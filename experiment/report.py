@@ -52,12 +52,11 @@ def report(
         started: when the program began, as ``time.perf_counter`` counts.
     """
     ranks, folder, split = trainer.ranks, trainer.folder, dataset.split
-    tables, found = measure_best(trainer, evaluation, task, split.test)
+    rows = split.test
+    tables, found = measure_best(trainer, evaluation, task, rows)
     if ranks.is_main:
-        write_predictions(
-            folder / "predictions.csv", dataset.packed.table, split.test, found.values, dataset.labels[split.test],
-            task,
-        )  # fmt: skip
+        file, table = folder / "predictions.csv", dataset.packed.table
+        write_predictions(file, table, rows, found.values, dataset.labels[rows], task)
     if ranks.is_main and config.run.plots:
         draw_run(config, dataset, task, trainer, evaluation, found)
     best_row = trainer.progress.history[trainer.progress.best_epoch - 1]

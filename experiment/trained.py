@@ -18,13 +18,12 @@ from data_tools.graph import DataError
 from data_tools.labels.statistics import Normalizer
 from data_tools.source_files import one_line
 from experiment.model import build_single
+from experiment.resolve import task_of, with_names
 from models import NEEDS_TRIPLETS
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, CheckpointError
 from training.device import random_state_kept, set_up
-
-TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str
         )
     try:
         config = config_from_dict(information["config"], str(file), overrides)
-        task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
+        task = task_of(information["task"])
+        config = with_names(config, task)
         normalizer = Normalizer.from_dict(information["normalizer"])
         elements = known_elements(information["elements"])
         learned = LearnedRange.from_dict(information["range"]) if "range" in information else None

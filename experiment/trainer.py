@@ -83,7 +83,7 @@ def make_trainer(
     settings, training = config.optimizer, config.training
     optimizer = AdamW(
         ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm,
-        settings.ema_decay, settings.amsgrad,
+        settings.ema_decay, settings.amsgrad, settings.decay_on,
     )  # fmt: skip
     information = {
         "config": dataclasses.asdict(config),
@@ -98,7 +98,7 @@ def make_trainer(
     }
     recipe = Recipe(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
-        dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
+        config.run.seed, dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
     terms = terms_of(training)
     step = TrainStep(model, optimizer, terms, ranks.size, goes_on=training.loss_scale == "dynamic")

@@ -47,7 +47,16 @@ class Outermost(nn.Cell):
 
     At every call MindSpore describes all arguments anew and tells every cell within which graph it is compiled into.
     Only a compilation needs that; it is most of what Python spends on the forces of a small molecule.
+
+    A graph keeps the behaviour, of training or of evaluation, that the cells have when it is compiled, and MindSpore
+    finds it again by shapes and types alone.  Cells that share a model differ in it, so that each sets its own before
+    it compiles, and before every eager call.
+
+    Attributes:
+        trains: whether the cells behave as in training.
     """
+
+    trains = False
 
     def __init__(self):
         super().__init__(auto_prefix=False)
@@ -55,16 +64,20 @@ class Outermost(nn.Cell):
 
     def __call__(self, *arguments: Tensor) -> Any:
         """The graph's outputs; once something is compiled, no more is checked than shapes and types."""
-        return self.compile_and_run(*arguments) if self.known else super().__call__(*arguments)
+        if self.known:
+            return self.compile_and_run(*arguments)
+        self.set_train(self.trains)
+        return super().__call__(*arguments)
 
     def compile(self, *arguments: Tensor) -> None:
         """Compile for the shapes and types of the arguments, or find what was compiled for them."""
-        kind = (self.phase, *[(argument.shape, argument.dtype) for argument in arguments])
-        if kind in self.known:
-            self.arguments_key = self.known[kind]
+        kind = tuple((argument.shape, argument.dtype) for argument in arguments)
+        if (self.phase, kind) in self.known:
+            self.arguments_key = self.known[self.phase, kind]
         else:
+            self.set_train(self.trains)
             super().compile(*arguments)
-            self.known[kind] = self.arguments_key
+            self.known[self.phase, kind] = self.arguments_key
 
 
 class Compiled(Outermost):
@@ -90,6 +103,7 @@ class Compiled(Outermost):
         if self.known or ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
         require_compilation()
+        self.set_train(self.trains)
         return self.alone(*arguments)
 
     def construct(self, *arguments):

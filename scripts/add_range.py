@@ -23,7 +23,7 @@ from configs.loading import config_from_dict
 from data_tools import dataset as data
 from experiment.command_line import CommandLine, exit_code
 from experiment.data import open_dataset
-from experiment.trained import TASK_KEYS
+from experiment.resolve import task_of
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 
@@ -45,7 +45,7 @@ def add_range(path: Path, output: Path | None) -> Path:
             "what converted weights were trained on is not known"
         )
     config = config_from_dict(information["config"], str(file))
-    task = data.resolve_task(*(information["task"][key] for key in TASK_KEYS))
+    task = task_of(information["task"])
     dataset = open_dataset(config, task)
     source = dataset.packed.table.source
     if _identity(source) != _identity(information["source"]) or dataset.split.name != information["split"]:

@@ -37,6 +37,7 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import get_target
 from experiment.command_line import CommandLine, exit_code
 from experiment.model import build
+from experiment.resolve import with_names
 from models import NEEDS_TRIPLETS
 from scripts.weights.parity_file import Golden
 from scripts.weights.weight_check import BITS, Difference, compare, evaluate, not_compared, table
@@ -47,7 +48,6 @@ from training.checkpoint import Checkpoint, assign, save
 from training.device import MODES, versions
 
 DIFFERS = 1
-TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -151,9 +151,8 @@ def information_of(
     config: Config, task: Task, normalizer: Normalizer, elements: list[int], args: argparse.Namespace
 ) -> dict[str, Any]:
     """What a checkpoint says about itself."""
-    target = config.target.__class__(**{key: task.to_dict()[key] for key in TASK_KEYS})
     return {
-        "config": config_to_dict(dataclasses.replace(config, target=target)),
+        "config": config_to_dict(with_names(config, task)),
         "task": task.to_dict(),
         "normalizer": normalizer.to_dict(),
         "elements": elements,

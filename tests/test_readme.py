@@ -238,6 +238,17 @@ def test_the_numbers_are_those_of_the_results(name):
             ), f"{number} of {cells} is not in {pages}"
 
 
+def test_every_file_that_the_code_names_exists():
+    """In docstrings, comments and messages; the law of the architecture also names files to come."""
+    rooms = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name.isidentifier())
+    named = re.compile(rf"(?<![\w./:{{-])(?:{rooms})/[\w/]*\w\.(?:py|sh|md|json|txt|yaml|npz|safetensors)\b")
+    code = [path for path in text_files() if path.suffix in (".py", ".sh", ".yaml", ".toml")]
+    files = [path for path in code if path.name != "test_architecture.py"]
+    found = {(path, name) for path in files for name in named.findall(path.read_text(encoding="utf-8"))}
+    assert len(found) > 50
+    assert not [f"{path.relative_to(ROOT)}: {name}" for path, name in found if not (ROOT / name).exists()]
+
+
 def text_files() -> list[Path]:
     """Files that git tracks or would track, and that hold text."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

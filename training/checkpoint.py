@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from models.running import OF_STEP
 from training.earlier_layout import todays_arrays, todays_information
 from training.files import one_line, replacing
 
@@ -58,9 +59,14 @@ class Checkpoint:
         return {**self.model, **self.ema}
 
 
+def kept_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    """The parameters of a cell that checkpoints hold, by name: all but those that belong to a single step."""
+    return {parameter.name: parameter for parameter in cell.get_parameters() if not parameter.name.endswith(OF_STEP)}
+
+
 def parameters_of(cell: nn.Cell) -> dict[str, np.ndarray]:
-    """Every parameter of a cell, buffers included, by name."""
-    return {parameter.name: parameter.asnumpy().copy() for parameter in cell.get_parameters()}
+    """The numbers of a cell's weights and buffers, by name."""
+    return {name: parameter.asnumpy().copy() for name, parameter in kept_parameters(cell).items()}
 
 
 def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "checkpoint") -> None:
@@ -69,7 +75,7 @@ def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "check
     Raises:
         CheckpointError: a name is missing or left over, or a shape differs.
     """
-    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
+    parameters = kept_parameters(cell)
     if parameters.keys() != values.keys():
         missing, extra = (
             sorted(name[:60] for name in names)

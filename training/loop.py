@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import nn
 from tqdm import tqdm
 
+from models.random import random_layers, set_keys
 from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
 from training.distributed import Ranks
 from training.files import clock, write_rows
@@ -24,11 +25,11 @@ from training.optimizer import (
     AdamW,
     average_of,
     evaluation_weights,
-    learning_rate,
     moments_of,
     operator_scalars,
     set_state,
 )
+from training.schedule import learning_rate
 from training.state import Batch, Batches, Progress, Quantity, Score, error_columns, errors_in_words
 from training.step import TrainStep
 
@@ -47,6 +48,7 @@ class Recipe:
     log_every: int
     save_minutes: float
     keep: int
+    seed: int
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
 
@@ -59,7 +61,7 @@ class Trainer:
         optimizer: holds the moments and the moving average.
         step: one train step of this model.
         batches: training data.
-        validate: measures the weights that the model holds on the validation molecules.
+        validate: measures the weights that the model holds on the validation structures.
         recipe: numbers of the loop.
         quantities: what the terms of the step are called, whose errors the step and ``validate`` return.
         scale: unit of the target per standardised unit.
@@ -87,10 +89,10 @@ class Trainer:
         self.folder, self.information, self.ranks = folder, information, ranks
         self.loss_scale = LossScale() if step.goes_on else None
         self.meter = Meter(scale, len(quantities), batches.names)
+        self.random_layers = random_layers(model)
         self.progress = Progress()
         self.total_steps = recipe.epochs * len(batches)
-        self.saved_at = time.perf_counter()
-        self.saved_step = 0
+        self.saved_at, self.saved_step = time.perf_counter(), 0
 
     def run(self, after_save: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
@@ -154,7 +156,7 @@ class Trainer:
             if self.step.compiled_whole:
                 self.step.compile(*arguments)
             else:
-                self.step.gradient_loss_errors(*arguments[: self.step.layout.of_loss])
+                self.step.set_train(self.step.trains).gradient_loss_errors(*arguments[: self.step.layout.of_loss])
             shapes += 1
         return shapes, time.perf_counter() - started
 
@@ -209,6 +211,7 @@ class Trainer:
         scalars = operator_scalars(
             updates, lr, settings["beta1"], settings["beta2"], settings["epsilon"], settings["weight_decay"]
         )
+        set_keys(self.random_layers, self.recipe.seed, progress.step, self.ranks.rank)
         layout = self.step.layout
         result = self.step(*layout.arguments(batch.part, batch.known, scale.value if scale else 1.0, scalars))
         if scale:

@@ -1,4 +1,4 @@
-"""AdamW with bias correction, gradient clipping, the moving average of weights, and learning-rate schedules.
+"""AdamW with bias correction, gradient clipping and the moving average of weights.
 
 MindSpore's ``AdamWeightDecay`` operator updates m, v and the weight in one kernel but has no bias correction:
 
@@ -18,6 +18,9 @@ largest v so far stands in the place of v.
 
 All weights are updated as one vector (K,), and the moments are kept as such: what comes for each weight is its reading
 and its assignment, whatever the number of weights.
+
+The operator has one decay for all elements.  Where only matrices decay, the decay is taken from the weights before the
+operator, which is then given wd' = 0: p <- p - lr' wd' d p, with d = 1 for the elements of matrices, 0 for the others.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau")
 MOMENTS = ("first", "second", "largest")
+DECAY_ON = ("all", "matrices")
 #: a function of each element of tuples; a Python loop would nest a call for each weight, and the compiler allows 1,000
 each = ops.HyperMap()
 
@@ -47,6 +50,7 @@ class AdamW(nn.Cell):
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
         ema_decay: decay of the moving average of the weights; 0 for none.
         amsgrad: divide by the root of the largest second moment so far.
+        decay_on: one of ``DECAY_ON``; ``matrices`` are all weights of two and more axes.
 
     Attributes:
         first, second: (K,) moments of all weights.
@@ -62,8 +66,11 @@ class AdamW(nn.Cell):
         clip_norm: float = 0.0,
         ema_decay: float = 0.0,
         amsgrad: bool = False,
+        decay_on: str = "all",
     ):
         super().__init__()
+        if decay_on not in DECAY_ON:
+            raise ValueError(f"decay_on {decay_on!r}: expected one of {', '.join(DECAY_ON)}")
         self.weights = weights
         start = _joined([weight.asnumpy() for weight in weights])
         self.ends = tuple(itertools.accumulate(weight.size for weight in weights))
@@ -72,7 +79,10 @@ class AdamW(nn.Cell):
         self.largest = _state("largest", 0 * start) if amsgrad else None
         self.average = _state("average", start) if ema_decay else None
         self.single = weights[0].dtype == mstype.float32
-        self.update = ops.AdamWeightDecay()
+        decays = _joined([np.full(weight.shape, weight.ndim > 1, start.dtype) for weight in weights])
+        #: d of the module; None where every weight decays
+        self.decays = _state("decays", decays) if decay_on == "matrices" and not decays.all() else None
+        self.update, self.zeros, self.no_decay = ops.AdamWeightDecay(), ops.ZerosLike(), Tensor(np.float32(0))
         # the operator changes a parameter; this one takes the weights at the start of each step
         self.current = _state("current", start) if self.single and not amsgrad else None
         self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
@@ -90,7 +100,7 @@ class AdamW(nn.Cell):
         """
         # not where(finite > 0, ...), nor a division by a number: of what it broadcasts a CPU keeps two or three indices
         # of 8 bytes for each element, as long as the compiled graph lives; only products have no need of them
-        gradient = ops.select(ops.isfinite(gradient), gradient, ops.zeros_like(gradient))
+        gradient = ops.select(ops.isfinite(gradient), gradient, self.zeros(gradient))
         if self.clip_norm > 0:
             gradient = clip_by_norm(gradient, self.clip_norm)
         gradient = gradient * finite
@@ -98,12 +108,15 @@ class AdamW(nn.Cell):
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
         if self.current is not None:
-            current = ops.depend(self.current, ops.assign(self.current, flatten(self.weights)))
+            old = flatten(self.weights)
+            if self.decays is not None:
+                old, decay = old - lr * decay * (self.decays * old), self.no_decay
+            current = ops.depend(self.current, ops.assign(self.current, old))
             made = self.update(current, self.first, self.second, lr, beta1, beta2, epsilon, decay, gradient)
             new = ops.depend(self.current, made)
         else:
             new = self.written_out(gradient, lr, beta1, beta2, epsilon * ops.ones_like(gradient), decay)
-        done = each(ops.partial(_assign_part, new), self.weights, self.starts, self.ends)
+        done = each(ops.partial(assign_part, new), self.weights, self.starts, self.ends)
         if self.average is not None:
             # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
             average = self.average + self.blend * finite * (new - self.average)
@@ -123,7 +136,8 @@ class AdamW(nn.Cell):
         m = beta1 * self.first + (1 - beta1) * gradient
         v = beta2 * self.second + (1 - beta2) * gradient * gradient
         bound = v if self.largest is None else ops.maximum(self.largest, v)
-        new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * old)
+        decaying = old if self.decays is None else self.decays * old
+        new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * decaying)
         done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v))
         if self.largest is not None:
             done = (*done, ops.assign(self.largest, bound))
@@ -146,7 +160,8 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.reshape(-1) for array in arrays])
 
 
-def _assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
+def assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
+    """Give a parameter its part of a vector (K,)."""
     return ops.assign(weight, vector[start:end].reshape(weight.shape))
 
 
@@ -182,85 +197,6 @@ def operator_scalars(
 def _single(decay: float) -> np.float32:
     """A decay as the operator holds it: a number in float32, less than 1."""
     return min(np.float32(decay), np.nextafter(np.float32(1), np.float32(0)))
-
-
-def learning_rate(
-    name: str,
-    step: int,
-    total_steps: int,
-    lr: float,
-    *,
-    warmup_steps: int = 0,
-    warmup_lr: float = 0.0,
-    min_lr: float = 0.0,
-    decay_rate: float = 0.5,
-    decay_steps: int = 10000,
-    warmup_fraction: float = 0.3,
-    cooldown_steps: int = 0,
-    reductions: int = 0,
-) -> float:
-    """The learning rate of the update with number ``step`` (0 for the first) of ``total_steps``.
-
-    Args:
-        name: constant; cosine: lr to min_lr along half a cosine; exponential: decay_rate^(t / decay_steps); step:
-            decay_rate^floor(t / decay_steps); plateau: decay_rate^reductions; one_cycle: half a cosine from lr / 25 to
-            lr in ``warmup_fraction`` of all steps, then half a cosine to lr / 250,000 (Smith and Topin,
-            arXiv 1708.07120, with the constants of torch's OneCycleLR, which takes a fall of less than one step whole;
-            a run of one step makes it at lr).  t counts from the end of the warm-up.
-        step: updates made so far.
-        total_steps: updates of the whole run.
-        lr: the highest rate.
-        warmup_steps, warmup_lr: linear rise before the schedule; ``one_cycle`` has its own.
-        min_lr: lower bound after the warm-up.
-        decay_rate, decay_steps, warmup_fraction: see ``name``.
-        cooldown_steps: the last steps of the run, which are made at ``min_lr``; the schedule ends before them.
-        reductions: how often the plateau has lowered the rate so far.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule {name!r}: expected one of {', '.join(SCHEDULES)}")
-    total_steps = max(1, total_steps - cooldown_steps)
-    if cooldown_steps and step >= total_steps:
-        return min_lr
-    if name != "one_cycle" and step < warmup_steps:
-        return _mixed(lr, warmup_lr, (step + 1) / warmup_steps)
-    past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
-    if name == "one_cycle":
-        rate = _one_cycle(step, total_steps, lr, warmup_fraction)
-    elif name == "cosine":
-        rate = _half_cosine(lr, min_lr, past / rest)
-    else:
-        exponent = {
-            "constant": 0.0,
-            "exponential": past / decay_steps,
-            "step": past // decay_steps,
-            "plateau": reductions,
-        }[name]
-        rate = lr * decay_rate**exponent
-    return max(rate, min_lr)
-
-
-def _one_cycle(step: int, total_steps: int, lr: float, warmup_fraction: float) -> float:
-    """Rises until ``peak``, a step that need not be whole, and falls from there to the last."""
-    peak, last = warmup_fraction * total_steps - 1, total_steps - 1
-    if last == 0:
-        return lr
-    if step < peak:
-        return _half_cosine(lr / 25.0, lr, step / peak)
-    # a fall of less than one step would end the run at a rate of nothing
-    return _half_cosine(lr, lr / 25.0 / 1e4, (step - peak) / max(1.0, last - peak))
-
-
-def _half_cosine(start: float, end: float, share: float) -> float:
-    """From ``start`` to ``end`` while ``share`` goes from 0 to 1."""
-    return _mixed(start, end, 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
-
-
-def _mixed(first: float, second: float, share: float) -> float:
-    """``share`` of the first and the rest of the second, never beyond either."""
-    return min(max(first, second), max(min(first, second), share * first + (1.0 - share) * second))
 
 
 def moments_of(optimizer: AdamW) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ forces, whose gradient would be wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -21,6 +21,7 @@ from physics.derivatives import Compiled, Outermost, observables, require_compil
 from training.distributed import SumOverRanks
 from training.objective import Layout, Term, loss_of
 from training.optimizer import AdamW, flatten
+from training.running_values import Observation, RunningValues, running_means
 
 
 class TrainStep(Outermost):
@@ -42,6 +43,8 @@ class TrainStep(Outermost):
         layout: of the arguments.
     """
 
+    trains = True
+
     def __init__(self, model: nn.Cell, optimizer: AdamW, terms: Sequence[Term], ranks: int = 1, goes_on: bool = False):
         super().__init__()
         self.model = model
@@ -53,17 +56,33 @@ class TrainStep(Outermost):
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
         sum_over_ranks, scale = SumOverRanks(ranks), self.layout.place["loss scale"]
         self.of_loss = self.layout.of_loss
+        running = RunningValues(model, optimizer.weights[0].dtype, ranks) if running_means(model) else None
+        self.running, self.observed = running, running.size if running else 0
+        self.observation = Observation(model) if running else None
 
         def gradient_loss_errors(*arguments):
             (_, results), gradients = value_and_gradients(*arguments)
             gradient = flatten(gradients) * ops.reciprocal(arguments[scale])  # (K,)
-            return sum_over_ranks(ops.concat((gradient, results), 0))  # (K + 1 + terms,)
+            parts = (gradient, results) if running is None else (gradient, results, running.observed())
+            return sum_over_ranks(ops.concat(parts, 0))  # (K + 1 + terms + P,)
 
         self.compiled_whole = ms.get_context("mode") == ms.GRAPH_MODE
         if not self.compiled_whole and any(term.quantity != "energy" for term in self.layout.terms):
             require_compilation()
         self.gradient_loss_errors = gradient_loss_errors if self.compiled_whole else ms.jit(gradient_loss_errors)
         self.weights = sum(weight.size for weight in optimizer.weights)
+
+    def __call__(self, *arguments: Tensor) -> Any:
+        """One update, once the layers that keep a running value have noted what they observe."""
+        if self.observation is not None:
+            self.observation(*arguments[: len(GraphInputs._fields)])
+        return super().__call__(*arguments)
+
+    def compile(self, *arguments: Tensor) -> None:
+        """Compile for the shapes and types of the arguments, or find what was compiled for them."""
+        if self.observation is not None:
+            self.observation.compile(*arguments[: len(GraphInputs._fields)])
+        super().compile(*arguments)
 
     def construct(self, *arguments):
         """One update.
@@ -79,8 +98,11 @@ class TrainStep(Outermost):
         if not self.goes_on:
             finite = finite * self.intact
             finite = ops.depend(finite, ops.assign(self.intact, finite))
+        end = vector.shape[0] - self.observed
         done = self.optimizer(vector[: self.weights], finite, *arguments[self.of_loss :])
-        return ops.depend(vector[self.weights], done), vector[self.weights + 1 :], finite
+        if self.running is not None:
+            done = (done, self.running(vector[end:], finite))
+        return ops.depend(vector[self.weights], done), vector[self.weights + 1 : end], finite
 
 
 class EvaluationStep(Outermost):

@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -241,8 +242,10 @@ def _open_array(folder: Path, name: str, described: dict[str, Any]) -> np.ndarra
         found = f"the owner {shown(described['owner'])} and the unit '{shown(described['unit'])}'"
         raise DataError(f"{file}: expected {expected}, {MANIFEST} says {found}; build the folder again")
     try:
-        # a plain array over the map: indexing the memmap class itself is several times slower
-        array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        with warnings.catch_warnings():  # of a damaged header, beside the error that follows
+            warnings.simplefilter("ignore")
+            # a plain array over the map: indexing the memmap class itself is several times slower
+            array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
     except Exception as error:  # a header can be wrong in a dozen ways, each with its own type
         raise DataError(f"{file}: missing or damaged ({one_line(error)[:200]}); build the folder again") from None
     if array.shape != described["shape"]:

@@ -155,9 +155,10 @@ def fit_normalizer(
 ) -> Normalizer:
     """Constants of the law from the TRAINING molecules; the module ``targets`` says which standardisation fits what.
 
-    none: scale 1.  per_molecule: mean and standard deviation of the labels.  per_atom: mean and standard deviation of
-    label / n, as SchNetPack and PyG do.  per_element: least-squares contribution of each element and the standard
-    deviation of the rest.  scale: the root mean square of the labels and no shift.
+    none: scale 1.  per_molecule: mean and standard deviation of the labels.  mean_mad: mean and mean absolute deviation
+    from it, as SEGNN does.  per_atom: mean and standard deviation of label / n, as SchNetPack and PyG do.  per_element:
+    least-squares contribution of each element and the standard deviation of the rest.  scale: the root mean square of
+    the labels and no shift.
 
     Args:
         values: (M,) labels of the training molecules.
@@ -186,7 +187,8 @@ def fit_normalizer(
         scale = float(rest.std())
     elif standardisation != "none":
         share = rest / counts.sum(axis=1) if standardisation == "per_atom" else rest
-        shift, scale = float(share.mean()), float(share.std())
+        shift = float(share.mean())
+        scale = float(np.abs(share - shift).mean() if standardisation == "mean_mad" else share.std())
     if forces is not None and np.isfinite(forces).any() and standardisation != "none":
         scale = float(np.sqrt(np.nanmean(np.square(forces))))
     # Rounding leaves a constant label with a standard deviation of about 1e-16 of its size instead of 0.

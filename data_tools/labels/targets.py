@@ -22,6 +22,7 @@ Standardisations, how an output o becomes a label y (constants from the training
 |-----------------|------------------------|--------------------------------------------------------------------------|
 | none            | y = o                  | all but total energies, which float32 holds to 1 meV at best             |
 | per_molecule    | y = scale o + shift    | sum, mean                                                                |
+| mean_mad        | y = scale o + shift    | the same, scale being the mean absolute deviation (SEGNN)                |
 | per_atom        | y = scale o + shift n  | sum of an extensive target: every atom gets the same shift               |
 | per_element     | y = scale o + sum_i    | sum of an extensive target: each element has a shift of its own, by      |
 |                 |   shift(Z_i)           | least squares                                                            |
@@ -43,7 +44,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.units import HARTREE
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
-STANDARDISATIONS = ("none", "per_molecule", "per_atom", "per_element", "scale")
+STANDARDISATIONS = ("none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")
 MAX_ATOMIC_NUMBER = 118
 ATOM_REFERENCE_FILE = Path(__file__).parents[1] / "samples" / "atomref.txt"
 
@@ -150,7 +151,7 @@ def allowed_standardisations(target: Target, readout: str, reference: str) -> tu
     if readout in ("dipole", "electronic_spatial_extent"):
         return ("scale", "none")
     extensive = target.extensive and readout == "sum"
-    allowed = ("per_element", "per_atom", "per_molecule") if extensive else ("per_molecule",)
+    allowed = ("per_element", "per_atom", "per_molecule", "mean_mad") if extensive else ("per_molecule", "mean_mad")
     # an energy with forces is a total one too
     return allowed if reference == "total" or target.has_forces else (*allowed, "none")
 

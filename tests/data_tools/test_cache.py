@@ -238,6 +238,18 @@ def test_damage_is_one_clear_line(folder, name):
     assert words in str(caught.value) and str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 8)}", r"{'descr': '<f8\>'}"]
+)
+def test_a_damaged_header_is_nothing_but_that_line(folder, recwarn, header):
+    """NumPy warns of a size that overflows and of odd escapes, which would be more lines."""
+    content = (header + " " * 100)[:117].encode() + b"\n"
+    (folder / "ids.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content)
+    with pytest.raises(DataError, match=r"ids\.npy: missing or damaged"):
+        load(folder)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_an_array_missing_from_the_manifest(folder, name):
     arrays = json.loads((folder / MANIFEST).read_text())["arrays"]

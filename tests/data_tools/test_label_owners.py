@@ -207,7 +207,7 @@ def test_a_data_set_provides_what_is_asked_for():
     assert np.isnan(labels.of_graphs["energy"][2]) and np.isfinite(labels.of_graphs["energy"][:2]).all()
     with pytest.raises(DataError, match=r"made: expected stress in the training rows, found none; give data with"):
         dataset.standardised(("stress",))
-    table.of_structures["stress"][1] = np.eye(3)
+    table.of_structures["stress"][[1, 4]] = np.eye(3)  # a training and a validation row
     found = dataset.standardised(("stress",))(np.array([1, 2]), 0).of_graphs["stress"]
     np.testing.assert_allclose(found[0] * scale, np.eye(3))
     assert np.isnan(found[1]).all()

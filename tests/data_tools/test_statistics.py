@@ -100,6 +100,21 @@ def test_standardised_labels_have_mean_0_and_deviation_1(table, counts):
     assert np.array_equal(fit_normalizer(gap, counts, "none").apply(gap, counts), gap)
 
 
+def test_mean_mad_is_segnns(table, counts):
+    """SEGNN's qm9/dataset.py: mean of the training labels, mean of |label - mean|, for every target the same way."""
+    for name in ("alpha", "gap", "r2", "mu"):
+        labels = label_values(table, TARGETS[name], "none")
+        train, mean = labels[:1000], labels[:1000].mean()
+        normalizer = fit_normalizer(train, counts[:1000], "mean_mad")
+        assert normalizer.shift == pytest.approx(mean, rel=1e-14) and not normalizer.per_atom
+        assert normalizer.scale == pytest.approx(mean_absolute_error(np.full(1000, mean), train), rel=1e-12)
+        output = normalizer.apply(train, counts[:1000])
+        assert output.mean() == pytest.approx(0, abs=1e-10) and np.abs(output).mean() == pytest.approx(1)
+    predicted = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    expected = predicted.astype(np.float64) * normalizer.scale + normalizer.shift
+    np.testing.assert_array_equal(normalizer.invert(predicted, counts[:1000]), expected)
+
+
 def test_the_per_atom_law_is_extensive():
     normalizer = Normalizer(2.0, -3.0, per_atom=True, references=np.linspace(0, 1, 119))
     one = element_counts(np.array([6, 1, 1, 8]), np.array([4]))
@@ -134,6 +149,8 @@ def test_mistakes_are_errors():
     counts = element_counts(np.array([6, 6, 16]), np.array([1, 1, 1]))
     with pytest.raises(DataError, match="do not vary"):
         fit_normalizer(np.full(3, 0.1), counts, "per_molecule")
+    with pytest.raises(DataError, match="do not vary"):
+        fit_normalizer(np.full(3, 0.1), counts, "mean_mad")
     with pytest.raises(DataError, match="do not vary"):
         fit_normalizer(np.zeros(3), counts, "scale")
     with pytest.raises(DataError, match="1 missing"):

@@ -17,6 +17,11 @@ from configs.foreign import WITHOUT_MEANING
 from configs.loading import BOUNDS, ConfigError, config_from_dict, load_config
 from configs.schema import MODEL_CONFIGS, Config
 from configs.writing import config_to_dict, config_to_yaml
+from data_tools.labels.targets import STANDARDISATIONS
+from training.loss_scale import LOSS_SCALES
+from training.losses import LOSSES
+from training.optimizer import DECAY_ON
+from training.schedule import SCHEDULES
 
 SECTIONS = {name: kind for name, kind in get_type_hints(Config).items() if name != "model"}
 SECTIONS |= {f"model {name}": kind for name, kind in MODEL_CONFIGS.items()}
@@ -72,6 +77,9 @@ def test_an_empty_file_is_the_defaults(write):
         ("data.train_size", "0", 0),
         ("data.train_size", "0.8", 0.8),
         ("data.valid_size", ".05", 0.05),
+        ("schedule.milestones", "[0.8, 0.9]", [0.8, 0.9]),
+        ("schedule.milestones", "0.8,0.95", [0.8, 0.95]),
+        ("schedule.milestones", "0.5", [0.5]),
     ],
 )
 def test_what_a_value_on_the_command_line_means(key, text, value):
@@ -171,6 +179,10 @@ MISTAKES = {
     "optimizer: {lr: 0}": "optimizer.lr 0.0: expected more than 0",
     "optimizer: {beta1: 1.0}": "expected less than 1",
     "schedule: {warmup_fraction: 1.01}": "expected at most 1",
+    "schedule: {milestones: [0.5, 1.0]}": "schedule.milestones 1.0: expected less than 1",
+    "schedule: {milestones: []}": "schedule.milestones: expected numbers such as [0.8, 0.9]",
+    "schedule: {milestones: [a]}": "schedule.milestones: expected float, got 'a'",
+    "schedule: {milestones: {a: 1}}": "schedule.milestones: expected numbers",
     "model: {features: 1}": "model.features 1: expected at least 2",
     "data: {train_size: 1.0}": "data.train_size: expected a whole number, or a fraction between 0 and 1, got 1.0",
     "data: {train_size: 950.0}": "a whole number, or a fraction",
@@ -218,8 +230,21 @@ def test_every_field_is_explained_and_every_number_has_a_range(kind):
     }
     for item in dataclasses.fields(kind):
         assert item.name in documented
-        if item.type in ("int", "float", "int | float"):
+        if item.type in ("int", "float", "int | float", "list[float]"):
             assert set(item.metadata) & set(BOUNDS), item.name
+
+
+def test_choices_of_a_run_are_those_of_the_code():
+    choices = {
+        (kind, item.name): item.metadata.get("choices")
+        for kind in SECTIONS.values()
+        for item in dataclasses.fields(kind)
+    }
+    assert choices[schema.ScheduleConfig, "name"] == SCHEDULES
+    assert choices[schema.OptimizerConfig, "decay_on"] == DECAY_ON
+    assert choices[schema.TrainingConfig, "loss"] == LOSSES
+    assert choices[schema.TrainingConfig, "loss_scale"] == LOSS_SCALES
+    assert set(choices[schema.TargetConfig, "standardisation"]) == {"auto", *STANDARDISATIONS}
 
 
 def test_the_defaults_are_within_their_ranges():

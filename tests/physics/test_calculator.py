@@ -215,12 +215,11 @@ def test_one_shape_for_moving_atoms_with_triplets():
         atoms = distorted_ethanol(seed)
         if seed < 2:
             assert calculator.get_potential_energy(atoms) == pytest.approx(plain.get_potential_energy(atoms), abs=1e-9)
-        inputs = calculator._inputs(atoms)
         graph = calculator.neighbors(calculator._structure(atoms))
-        assert 0 < len(graph.triplet_in) < len(inputs.triplet_in)
+        assert 0 < len(graph.triplet_in) < calculator._budget(graph).triplets
     assert compile_count(calculator.energy_and_forces) == len(calculator.budgets) == 1
     for atoms in (Atoms("H"), Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])):
-        assert len(calculator._inputs(atoms).triplet_in) > 0
+        assert calculator._budget(calculator._graph(atoms)).triplets > 0
 
 
 def test_no_compilation_for_another_structure_of_the_same_size(caplog):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
-from training.optimizer import AdamW, average_of, clip_by_norm, flatten, moments_of, operator_scalars, set_state
+from training.optimizer import (
+    DECAY_ON,
+    AdamW,
+    average_of,
+    clip_by_norm,
+    flatten,
+    moments_of,
+    operator_scalars,
+    set_state,
+)
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 DTYPES = ("float32", "float64")
@@ -55,8 +64,11 @@ def gradients(steps, dtype="float64"):
         yield [matrix.astype(dtype), vector.astype(dtype)]
 
 
-def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay):
-    """Algorithm 2 of Loshchilov and Hutter as torch.optim.AdamW writes it, float64; every state after every step."""
+def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay, decay_on="all"):
+    """Algorithm 2 of Loshchilov and Hutter as torch.optim.AdamW writes it, float64; every state after every step.
+
+    With ``matrices`` it is torch's AdamW with two groups of parameters, of which the one of rows has no weight decay.
+    """
     weights = [weight.astype(np.float64) for weight in weights]
     first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
     path = [np.zeros_like(w) for w in weights]
@@ -68,16 +80,17 @@ def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay):
             second[k] = beta2 * second[k] + (1 - beta2) * gradient**2
             corrected = first[k] / (1 - beta1**step)
             root = np.sqrt(second[k]) / np.sqrt(1 - beta2**step) + epsilon
-            weights[k] = old * (1 - lr * weight_decay) - lr * corrected / root
+            decay = weight_decay if decay_on == "all" or old.ndim > 1 else 0.0
+            weights[k] = old * (1 - lr * decay) - lr * corrected / root
             path[k] += np.abs(weights[k] - old)
         yield [weight.copy() for weight in weights], [length.copy() for length in path]
 
 
-def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, **settings):
+def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, decay_on="all", **settings):
     """Our optimiser on fresh parameters: the parameters, the optimiser and a function that makes a step."""
     parameters = ParameterTuple([Parameter(Tensor(w), name=f"weight{k}") for k, w in enumerate(weights)])
     settings = {**SETTINGS, **settings}
-    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad)
+    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad, decay_on)
     step = Step(optimizer)
     made = 0
 
@@ -102,6 +115,41 @@ def test_adamw_against_the_law(mode, dtype):
             # 2e-6 of the way so far, and the rounding of the weight itself at each step
             allowed = 2e-6 * length + step * rounding * (np.abs(weight) + length)
             assert np.all(np.abs(ours - theirs) <= allowed), step
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_only_matrices_decay(mode, dtype, amsgrad):
+    """The gradients are small, so that the decay is most of what a matrix moves, and a row would show any of it."""
+    settings = SETTINGS | {"weight_decay": 10.0, "epsilon": 1e-3}
+    weights, small = start(dtype), [[1e-3 * part for part in parts] for parts in gradients(STEPS, dtype)]
+    _, _, update = make(weights, amsgrad=amsgrad, decay_on="matrices", **settings)
+    if amsgrad:  # with gradients of one size the largest second moment is the present one
+        small = [[np.full_like(part, 1e-3) for part in parts] for parts in small]
+    expected = reference(weights, small, **settings, decay_on="matrices")
+    rounding = np.finfo(dtype).eps
+    for step, (step_gradients, (law, path)) in enumerate(zip(small, expected, strict=True), 1):
+        for ours, theirs, length, weight in zip(update(step_gradients), law, path, weights, strict=True):
+            allowed = 2e-6 * length + 2 * step * rounding * (np.abs(weight) + length)
+            assert np.all(np.abs(ours - theirs) <= allowed), step
+    ((_, with_decay), *_) = [law for law, _ in reference(weights, small[:1], **settings)]
+    assert np.abs(with_decay - weights[1]).max() > 1e-4  # what the row would have moved
+
+
+def test_decay_on_matrices_alone_is_decay_on_all(mode):
+    """Where every weight is a matrix nothing is added to the graph, and no digit changes."""
+    weights = [weight.reshape(-1, 1) for weight in start("float32")]
+    given = [[part.reshape(-1, 1) for part in parts] for parts in gradients(3, "float32")]
+    (_, first, one), (_, second, other) = make(weights), make(weights, decay_on="matrices")
+    assert first.decays is None and second.decays is None
+    for step_gradients in given:
+        for ours, theirs in zip(one(step_gradients), other(step_gradients), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_unknown_kind_of_decay():
+    with pytest.raises(ValueError, match="expected one of all, matrices"):
+        make(start(), decay_on="biases")
 
 
 # Made with torch 2.13, default dtype float64:
@@ -241,8 +289,9 @@ def test_the_moving_average_of_a_constant_is_the_constant(mode):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_step_that_is_not_finite_changes_nothing(mode, dtype, bad):
-    parameters, optimizer, update = make(start(dtype), clip_norm=1.0, ema_decay=0.9)
+@pytest.mark.parametrize("decay_on", DECAY_ON)
+def test_a_step_that_is_not_finite_changes_nothing(mode, dtype, bad, decay_on):
+    parameters, optimizer, update = make(start(dtype), clip_norm=1.0, ema_decay=0.9, decay_on=decay_on)
     for step_gradients in gradients(3, dtype):
         update(step_gradients)
     state = [*parameters, optimizer.first, optimizer.second, optimizer.average]

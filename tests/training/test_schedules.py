@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.optimizer import SCHEDULES, learning_rate
+from training.schedule import SCHEDULES, learning_rate
 
 # torch 2.13: OneCycleLR(SGD([p], lr=1.0), max_lr=2e-3, total_steps=10), the rate before each step
 TORCH_ONE_CYCLE = [
@@ -37,18 +37,47 @@ def test_plateau_and_constant():
     assert {learning_rate("constant", step, 99, 0.3) for step in range(99)} == {0.3}
 
 
+def test_milestones_are_torchs():
+    """As torch.optim.lr_scheduler.MultiStepLR: the rate falls at the step with the number of the milestone."""
+    found = [learning_rate("milestones", step, 10, 1.0, decay_rate=0.1, milestones=[0.8, 0.9]) for step in range(10)]
+    np.testing.assert_allclose(found, [1.0] * 8 + [0.1, 0.01], rtol=1e-12)
+    assert learning_rate("milestones", 0, 10, 1.0) == 1.0
+
+
+def torch_milestones(step, milestones, lr, rate):
+    """The closed form of MultiStepLR: one factor for each milestone that is not beyond the step."""
+    return lr * rate ** np.searchsorted(np.sort(milestones), step, side="right")
+
+
+@pytest.mark.parametrize("shares", [[0.8, 0.9], [0.9, 0.8], [0.7], [0.1, 0.2, 0.3], [0.5, 0.5]])
+def test_milestones_at_every_length(shares):
+    """The rate falls at the first whole step that is not before the share, whatever the order of the milestones."""
+    for total in range(1, 51):
+        rates = [learning_rate("milestones", k, total, 1.0, decay_rate=0.1, milestones=shares) for k in range(total)]
+        whole = [-(-round(share * 10) * total // 10) for share in shares]
+        np.testing.assert_allclose(rates, [torch_milestones(k, whole, 1.0, 0.1) for k in range(total)], rtol=1e-12)
+        assert rates[0] == 1.0
+
+
+def test_milestones_count_between_warm_up_and_cool_down():
+    settings = {"warmup_steps": 10, "cooldown_steps": 20, "milestones": [0.5], "decay_rate": 0.1, "min_lr": 1e-3}
+    rates = [learning_rate("milestones", step, 130, 1.0, **settings) for step in range(130)]
+    assert rates[59] == 1.0 and rates[60] == pytest.approx(0.1) and rates[109] == pytest.approx(0.1)
+    assert set(rates[110:]) == {1e-3}
+
+
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "one_cycle"])
 def test_the_warm_up_rises_in_a_line_and_the_schedule_follows_it(name):
-    settings = {"warmup_steps": 4, "warmup_lr": 0.2, "decay_steps": 3}
+    settings = {"warmup_steps": 4, "warmup_lr": 0.2, "decay_steps": 3, "milestones": [0.5]}
     found = [learning_rate(name, step, 20, 1.0, **settings) for step in range(20)]
     np.testing.assert_allclose(found[:4], [0.4, 0.6, 0.8, 1.0], rtol=1e-12)
-    without = [learning_rate(name, step, 16, 1.0, decay_steps=3) for step in range(16)]
+    without = [learning_rate(name, step, 16, 1.0, decay_steps=3, milestones=[0.5]) for step in range(16)]
     np.testing.assert_allclose(found[4:], without, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_rate_never_falls_below_its_minimum(name):
-    settings = {"min_lr": 0.1, "decay_rate": 0.1, "decay_steps": 2, "reductions": 9}
+    settings = {"min_lr": 0.1, "decay_rate": 0.1, "decay_steps": 2, "reductions": 9, "milestones": [0.2, 0.4]}
     found = [learning_rate(name, step, 40, 1.0, **settings) for step in range(45)]
     assert min(found) >= 0.1 and max(found) <= 1.0
 
@@ -68,7 +97,7 @@ def shapes_of(name, total):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_length_has_a_rate(name):
     """Between 0 and the highest for every step of every run, and in each run one that is not next to nothing."""
-    lr, numbers = 1e-3, {"decay_rate": 0.1, "decay_steps": 2, "reductions": 1}
+    lr, numbers = 1e-3, {"decay_rate": 0.1, "decay_steps": 2, "reductions": 1, "milestones": [0.5]}
     for total in range(1, 51):
         for shape in shapes_of(name, total):
             for least in (0.0, 1e-5, lr):

@@ -1,0 +1,79 @@
+"""Every ``auto`` of a configuration and every size that depends on the data, replaced by its value, once.
+
+The data are opened first, then the configuration is resolved, then the model is built: what config.yaml and checkpoints
+hold are numbers and names.  A later version of the program may choose other values for ``auto``; a run that has begun
+keeps its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from configs.schema import ZERO_OUTPUT, Config, TargetConfig
+from data_tools.dataset import AUTO, Task, resolve_task
+from data_tools.graph import StructureTable
+from data_tools.labels.split_sizes import SIZES, fit_sizes
+from data_tools.labels.splits import CHOOSE_SIZES, Split
+from experiment.data import split_of
+
+TASK_KEYS = ("name", "readout", "reference", "standardisation")
+
+
+def resolve(config: Config, task: Task, table: StructureTable, chosen: Collection[str] = ()) -> tuple[Config, str]:
+    """A configuration without ``auto``, whose sizes of the split are numbers of structures that the data can serve.
+
+    Args:
+        config: as it was given.
+        task: of its target.
+        table: the structures that it names.
+        chosen: sizes (``data.train_size``, ...) that somebody asked for: those do not adapt.
+
+    Returns:
+        The configuration, and a line that says which sizes have adapted, empty where none has.
+
+    Raises:
+        DataError: sizes that the data cannot serve.
+    """
+    config, settings = with_names(config, task), config.data
+    fitted, words = fit_sizes(
+        settings.split, table, {name: getattr(settings, name) for name in SIZES},
+        {key.removeprefix("data.") for key in chosen}, settings.split_seed, settings.split_file or None,
+    )  # fmt: skip
+    config = _with_data(config, fitted)
+    return _with_data(config, sizes_of(split_of(config, table), settings.split)), words
+
+
+def with_names(config: Config, task: Task) -> Config:
+    """A configuration whose target and model hold no ``auto``; for this no data are needed.
+
+    Args:
+        config: as it was given, or as an earlier version of the program has stored it.
+        task: of its target, or what a checkpoint says of its target.
+    """
+    target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation)
+    model = config.model
+    if getattr(model, "output_init", None) == AUTO:
+        model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")
+    return dataclasses.replace(config, target=target, model=model)
+
+
+def sizes_of(split: Split, kind: str) -> dict[str, int]:
+    """The sizes that make the same split again; those that a kind of split does not take are 0."""
+    counts = dict(zip(SIZES, (len(split.train), len(split.valid), len(split.test)), strict=True))
+    return counts if kind in CHOOSE_SIZES else {**dict.fromkeys(SIZES, 0), SIZES[0]: counts[SIZES[0]]}
+
+
+def task_of(stored: Mapping[str, str]) -> Task:
+    """The task that a checkpoint describes.
+
+    Raises:
+        KeyError: something is missing.
+        DataError: it does not fit together.
+    """
+    return resolve_task(*(stored[key] for key in TASK_KEYS))
+
+
+def _with_data(config: Config, changes: dict[str, Any]) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
