@@ -20,7 +20,6 @@ from collections.abc import Collection
 from contextlib import nullcontext
 
 from cloud.job import Job
-from configs.rules import check_rules
 from configs.schema import Config
 from experiment import provenance
 from experiment.command_line import exit_code
@@ -67,7 +66,6 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     packed = open_packed(config)
     check_same_data(packed.table.source, previous, place.path)
     config, adapted = resolve(config, task, packed.table, chosen)
-    check_rules(config)
     dataset = dataset_of(config, packed, task)
     split = dataset.split
     check_continuation(config, dataset, task, previous, place.path)

@@ -220,7 +220,7 @@ class TrainingConfig:
     """The loop."""
 
     epochs: int = bounded(20, least=1)
-    """Passes through the training molecules."""
+    """Passes through the training structures."""
     batch_size: int = bounded(16, least=1)
     """Molecules in a training batch, over all devices."""
     eval_batch_size: int = bounded(128, least=1)
@@ -257,7 +257,7 @@ class RunConfig:
     amp_level: str = field(default="O0", metadata={"choices": ("O0", "O2", "O3")})
     """``O2``: float16 on edges and triplets; ``O3``: float16 everywhere; see ``models.precision``.  Not for forces."""
     seed: int = bounded(0, least=0)
-    """Seed of the weights and of the order of molecules."""
+    """Seed of the weights and of the order of structures."""
     output: str = ""
     """The run folder; empty means ``runs/<config name>_<target>_seed<seed>``."""
     log_every: int = bounded(100, least=1)

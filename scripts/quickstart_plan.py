@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from cloud.options import is_yes
 from configs.loading import ConfigError, load_config
-from configs.schema import Config
+from configs.schema import Config, TargetConfig
 from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import exit_code
@@ -27,7 +27,7 @@ from training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[1]
 PROFILE = "configs/schnet/qm9_lite_tuned.yaml"
-DEFAULT_TARGET = "gap"
+DEFAULT_TARGET = TargetConfig.name
 #: keys that change no result; an option that names one is compared all the same
 ASIDE = {f"run.{name}" for name in ("mode", "device_target", "device_id", "log_every", "save_minutes", "keep", "plots")}
 ADAPTING = {f"data.{name}" for name in SIZES}  # to data that an option names

@@ -156,17 +156,17 @@ def fit_normalizer(
     """Constants of the law from the TRAINING molecules; the module ``targets`` says which standardisation fits what.
 
     none: scale 1.  per_molecule: mean and standard deviation of the labels.  mean_mad: mean and mean absolute deviation
-    from it, as SEGNN does.  per_atom: mean and standard deviation of label / n, as SchNetPack and PyG do.  per_element:
-    least-squares contribution of each element and the standard deviation of the rest.  scale: the root mean square of
-    the labels and no shift.
+    (SEGNN).  per_atom: mean and standard deviation of label / n (SchNetPack, PyG).  per_element: least-squares
+    contribution of each element and the standard deviation of the rest.  scale: root mean square, no shift.
 
     Args:
         values: (M,) labels of the training molecules.
         counts: (M, 119) their element counts.
         standardisation: one of ``targets.STANDARDISATIONS``.
-        references: (119,) subtracted first, where atomisation energies are learned of total ones.  None: zeros.
+        references: (119,) by atomic number, subtracted before the fit; only for a network that learns atomisation
+            energies while the label is the total energy.  None: zeros.
         forces: (A, 3) of the training molecules in the unit of the label per Angstrom, NaN where unknown; their root
-            mean square then is the scale (the standard deviation of the energies of a few frames says little).
+            mean square then is the scale, so that what is learned of them is of size 1.
 
     Raises:
         DataError: an unknown standardisation, missing labels, or labels that do not vary.
