@@ -1,6 +1,6 @@
 """Checkpoints of the first format, which version 0.1.0 has written: they predict, and their runs go on, as with it.
 
-The files are last.safetensors of two runs of two epochs; see tests/golden/README.md for their commands.
+The files are those of two runs of two epochs; see tests/golden/README.md for their commands.
 """
 
 from __future__ import annotations
