@@ -285,11 +285,10 @@ class Trainer:
 
     def _write_history(self) -> None:
         """metrics.csv, which a resumed run repeats bit for bit, and times.csv, which depends on the machine."""
-        if not self.ranks.is_main:
-            return
-        history = self.progress.history
-        write_rows(self.folder / "metrics.csv", [{k: v for k, v in r.items() if k not in TIMES[1:]} for r in history])
-        write_rows(self.folder / "times.csv", [{key: row[key] for key in TIMES} for row in history])
+        rows = self.progress.history
+        if self.ranks.is_main:
+            write_rows(self.folder / "metrics.csv", [{k: v for k, v in r.items() if k not in TIMES[1:]} for r in rows])
+            write_rows(self.folder / "times.csv", [{key: row[key] for key in TIMES} for row in rows])
 
     def save_last(self) -> None:
         """Write the checkpoint that a run resumes from."""
@@ -298,13 +297,11 @@ class Trainer:
     def _save(self, name: str, with_optimizer: bool) -> None:
         if with_optimizer:
             self.saved_at = time.perf_counter()
-        if not self.ranks.is_main:
-            return
-        # the state before the first step is not worth a place among the newest
-        aged = with_optimizer and self.saved_step > 0
-        save(self.folder / name, self._checkpoint(with_optimizer), keep=self.recipe.keep if aged else 1)
-        if with_optimizer:
-            self.saved_step = self.progress.step
+        if self.ranks.is_main:
+            # the state before the first step is not worth a place among the newest
+            aged = with_optimizer and self.saved_step > 0
+            save(self.folder / name, self._checkpoint(with_optimizer), keep=self.recipe.keep if aged else 1)
+            self.saved_step = self.progress.step if with_optimizer else self.saved_step
 
     def save_start(self, folder: Path) -> None:
         """Write the state before the first step, from which a run that is killed early goes on."""

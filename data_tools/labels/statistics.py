@@ -164,11 +164,9 @@ def fit_normalizer(
         values: (M,) labels of the training molecules.
         counts: (M, 119) their element counts.
         standardisation: one of ``targets.STANDARDISATIONS``.
-        references: (119,) by atomic number, subtracted before the fit; only for a network that learns atomisation
-            energies while the label is the total energy.  None: zeros.
+        references: (119,) subtracted first, where atomisation energies are learned of total ones.  None: zeros.
         forces: (A, 3) of the training molecules in the unit of the label per Angstrom, NaN where unknown; their root
-            mean square then is the scale, so that what is learned of them is of size 1 (the standard deviation of the
-            energies of a few frames says little).
+            mean square then is the scale (the standard deviation of the energies of a few frames says little).
 
     Raises:
         DataError: an unknown standardisation, missing labels, or labels that do not vary.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import on_path
 from safetensors.numpy import save_file
 
 from configs.loading import load_config
@@ -21,7 +22,6 @@ from scripts.weights.weight_check import FLOAT64_TOLERANCE, FLOOR, GRADIENT_TOLE
 from scripts.weights.weight_maps import SOURCES, check_keys, convert
 from scripts.weights.weight_source import WeightError
 from training import checkpoint
-from training.device import MODES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCRIPT = Path(convert_weights.__file__)
@@ -43,6 +43,8 @@ FILES = {
         None,
     ),
 }
+#: modes and paths; in PYNATIVE mode the same functions are compiled, so one path is enough there
+ON = [("GRAPH", "kernels"), ("GRAPH", "operators"), ("PYNATIVE", "kernels")]
 WITHOUT_GRADIENTS = ("schnet_spk_lite",)
 
 
@@ -77,11 +79,11 @@ def refused(capsys, words, *expected):
 
 @pytest.fixture(scope="module")
 def checks():
-    """Differences of one file in one mode, computed once."""
+    """Differences of one file in one mode on one path, computed once."""
     known = {}
 
-    def differences(name, mode):
-        if (name, mode) not in known:
+    def differences(name, mode, path="kernels"):
+        if (name, mode, path) not in known:
             source_name, overrides, scale = FILES[name]
             config = load_config(LITE, [tuple(text.split("=")) for text in overrides])
             source, mean, std = SOURCES[source_name], *(scale or (None, None))
@@ -89,30 +91,31 @@ def checks():
             convert_weights.check_config(config, source, state)
             normalizer = convert_weights.normalizer_of(source, state, config, mean, std)
             parameters = convert(source_name, state)
-            rows = convert_weights.check(path_of(name), config, source, parameters, normalizer, (mode,))
-            known[name, mode] = rows
-        return known[name, mode]
+            with on_path(path):
+                rows = convert_weights.check(path_of(name), config, source, parameters, normalizer, (mode,))
+            known[name, mode, path] = rows
+        return known[name, mode, path]
 
     return differences
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "path"), ON)
 @pytest.mark.parametrize("name", FILES)
-def test_float64_agrees(checks, name, mode):
+def test_float64_agrees(checks, name, mode, path):
     """Outputs, forces, block outputs and parameter gradients to 1e-9."""
-    rows = [row for row in checks(name, mode) if row.bits == 64]
-    assert all(row.value <= row.tolerance == FLOAT64_TOLERANCE for row in rows), table(checks(name, mode))
+    rows = [row for row in checks(name, mode, path) if row.bits == 64]
+    assert all(row.value <= row.tolerance == FLOAT64_TOLERANCE for row in rows), table(rows)
     assert {row.kind for row in rows} == {"outputs", "forces", "blocks", "gradients"} - (
         {"gradients"} if name in WITHOUT_GRADIENTS else set()
     )
     assert set(not_compared(path_of(name), rows)) <= {"h64/interactions.0.conv"}  # the middle of a block is not ours
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "path"), ON)
 @pytest.mark.parametrize("name", FILES)
-def test_float32_errs_as_little_as_the_original(checks, name, mode):
-    rows = [row for row in checks(name, mode) if row.bits == 32]
-    assert all(row.accepted for row in rows), table(checks(name, mode))
+def test_float32_errs_as_little_as_the_original(checks, name, mode, path):
+    rows = [row for row in checks(name, mode, path) if row.bits == 32]
+    assert all(row.accepted for row in rows), table(rows)
     assert max(row.tolerance for row in rows) <= 2e-4 and FLOOR <= 1e-5 and GRADIENT_TOLERANCE_32 <= 1e-4
 
 

@@ -132,7 +132,7 @@ LINEAR = ("HCN", "C2H2", "CO2")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_third_derivatives(mode):
+def test_third_derivatives(mode, path):
     """Against differences; finite for linear molecules and an atom without neighbours, and equal for two budgets."""
     ms.set_context(mode=MODES[mode])
     model = build(CASE)

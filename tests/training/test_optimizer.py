@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
+from adamw_law import SETTINGS, STEPS, gradients, make, reference, start
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
 from training.optimizer import (
@@ -15,13 +16,10 @@ from training.optimizer import (
     flatten,
     moments_of,
     operator_scalars,
-    set_state,
 )
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 DTYPES = ("float32", "float64")
-SETTINGS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
-STEPS = 20
 
 
 @pytest.fixture(params=MODES)
@@ -32,76 +30,10 @@ def mode(request):
     ms.set_context(mode=before)
 
 
-class Step(nn.Cell):
-    """Gradients enter as separate tensors, as inside a train step: a tuple would be compiled at every call."""
-
-    def __init__(self, optimizer):
-        super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
-
-    def construct(self, first, second, finite, lr, epsilon, decay):
-        return self.optimizer(flatten((first, second)), finite, lr, epsilon, decay)
-
-
 class Clip(nn.Cell):
     def construct(self, first, second, largest):
         clipped = clip_by_norm(flatten((first, second)), 2.0)
         return clipped[: first.size].reshape(first.shape), clipped[first.size :].reshape(second.shape)
-
-
-def start(dtype="float64"):
-    """A matrix and a vector of weights of different sizes."""
-    random = np.random.default_rng(1)
-    return [random.normal(size=(4, 3)).astype(dtype), (1e-2 * random.normal(size=5)).astype(dtype)]
-
-
-def gradients(steps, dtype="float64"):
-    """Gradients of very different sizes, with zeros and with changing signs."""
-    random = np.random.default_rng(2)
-    for step in range(steps):
-        matrix = random.normal(size=(4, 3)) * 10.0 ** random.integers(-6, 2, (4, 3))
-        vector = random.normal(size=5) * (step % 3 > 0)
-        yield [matrix.astype(dtype), vector.astype(dtype)]
-
-
-def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay, decay_on="all"):
-    """Algorithm 2 of Loshchilov and Hutter as torch.optim.AdamW writes it, float64; every state after every step.
-
-    With ``matrices`` it is torch's AdamW with two groups of parameters, of which the one of rows has no weight decay.
-    """
-    weights = [weight.astype(np.float64) for weight in weights]
-    first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
-    path = [np.zeros_like(w) for w in weights]
-    for step, step_gradients in enumerate(all_gradients, 1):
-        for k, given in enumerate(step_gradients):
-            gradient = given.astype(np.float64)
-            old = weights[k]
-            first[k] = beta1 * first[k] + (1 - beta1) * gradient
-            second[k] = beta2 * second[k] + (1 - beta2) * gradient**2
-            corrected = first[k] / (1 - beta1**step)
-            root = np.sqrt(second[k]) / np.sqrt(1 - beta2**step) + epsilon
-            decay = weight_decay if decay_on == "all" or old.ndim > 1 else 0.0
-            weights[k] = old * (1 - lr * decay) - lr * corrected / root
-            path[k] += np.abs(weights[k] - old)
-        yield [weight.copy() for weight in weights], [length.copy() for length in path]
-
-
-def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, decay_on="all", **settings):
-    """Our optimiser on fresh parameters: the parameters, the optimiser and a function that makes a step."""
-    parameters = ParameterTuple([Parameter(Tensor(w), name=f"weight{k}") for k, w in enumerate(weights)])
-    settings = {**SETTINGS, **settings}
-    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad, decay_on)
-    step = Step(optimizer)
-    made = 0
-
-    def update(step_gradients, finite=1.0):
-        nonlocal made
-        made += 1
-        scalars = (finite, *operator_scalars(made, **settings))
-        step(*map(Tensor, step_gradients), *(Tensor(value, ms.float32) for value in scalars))
-        return [parameter.asnumpy().copy() for parameter in parameters]
-
-    return parameters, optimizer, update
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,41 +47,6 @@ def test_adamw_against_the_law(mode, dtype):
             # 2e-6 of the way so far, and the rounding of the weight itself at each step
             allowed = 2e-6 * length + step * rounding * (np.abs(weight) + length)
             assert np.all(np.abs(ours - theirs) <= allowed), step
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("amsgrad", [False, True])
-def test_only_matrices_decay(mode, dtype, amsgrad):
-    """The gradients are small, so that the decay is most of what a matrix moves, and a row would show any of it."""
-    settings = SETTINGS | {"weight_decay": 10.0, "epsilon": 1e-3}
-    weights, small = start(dtype), [[1e-3 * part for part in parts] for parts in gradients(STEPS, dtype)]
-    _, _, update = make(weights, amsgrad=amsgrad, decay_on="matrices", **settings)
-    if amsgrad:  # with gradients of one size the largest second moment is the present one
-        small = [[np.full_like(part, 1e-3) for part in parts] for parts in small]
-    expected = reference(weights, small, **settings, decay_on="matrices")
-    rounding = np.finfo(dtype).eps
-    for step, (step_gradients, (law, path)) in enumerate(zip(small, expected, strict=True), 1):
-        for ours, theirs, length, weight in zip(update(step_gradients), law, path, weights, strict=True):
-            allowed = 2e-6 * length + 2 * step * rounding * (np.abs(weight) + length)
-            assert np.all(np.abs(ours - theirs) <= allowed), step
-    ((_, with_decay), *_) = [law for law, _ in reference(weights, small[:1], **settings)]
-    assert np.abs(with_decay - weights[1]).max() > 1e-4  # what the row would have moved
-
-
-def test_decay_on_matrices_alone_is_decay_on_all(mode):
-    """Where every weight is a matrix nothing is added to the graph, and no digit changes."""
-    weights = [weight.reshape(-1, 1) for weight in start("float32")]
-    given = [[part.reshape(-1, 1) for part in parts] for parts in gradients(3, "float32")]
-    (_, first, one), (_, second, other) = make(weights), make(weights, decay_on="matrices")
-    assert first.decays is None and second.decays is None
-    for step_gradients in given:
-        for ours, theirs in zip(one(step_gradients), other(step_gradients), strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_an_unknown_kind_of_decay():
-    with pytest.raises(ValueError, match="expected one of all, matrices"):
-        make(start(), decay_on="biases")
 
 
 # Made with torch 2.13, default dtype float64:
@@ -304,11 +201,6 @@ def test_a_step_that_is_not_finite_changes_nothing(mode, dtype, bad, decay_on):
     assert not np.array_equal(update(next(gradients(1, dtype)))[0], before[0])
 
 
-def test_the_state_for_checkpoints_is_named_after_the_weights():
-    _, optimizer, _ = make(start())
-    assert set(moments_of(optimizer)) == {"first.weight0", "first.weight1", "second.weight0", "second.weight1"}
-
-
 class ManySteps(nn.Cell):
     """As ``Step``, for any number of weights."""
 
@@ -337,28 +229,6 @@ def test_any_number_of_weights_compiles(mode, dtype="float64"):
         allowed = 2e-6 * length + rounding
         assert np.all(np.abs(found.asnumpy() - law) <= allowed)
         assert np.all(np.abs(average - (0.9 * old + 0.1 * law)) <= 0.1 * allowed + rounding)
-
-
-def test_the_state_comes_back_for_each_weight(mode):
-    _, optimizer, update = make(start(), ema_decay=0.9, amsgrad=True)
-    for step_gradients in gradients(3):
-        update(step_gradients)
-    moments, average = moments_of(optimizer), average_of(optimizer)
-    assert moments["largest.weight0"].shape == (4, 3) and average["weight1"].shape == (5,)
-    _, other, _ = make(start(), ema_decay=0.9, amsgrad=True)
-    assert not set_state(other, moments, average)
-    for name, part in {**moments_of(other), **average_of(other)}.items():
-        np.testing.assert_array_equal(part, {**moments, **average}[name])
-
-
-def test_a_state_that_does_not_fit_changes_nothing():
-    _, optimizer, _ = make(start(), ema_decay=0.9)
-    moments, average = moments_of(optimizer), average_of(optimizer)
-    changed = {name: part + 1 for name, part in moments.items()}
-    assert set_state(optimizer, changed, {}) == ["average.weight0", "average.weight1"]
-    assert set_state(optimizer, {**changed, "second.weight1": np.zeros(1)}, average) == ["second.weight1"]
-    for name, part in moments_of(optimizer).items():
-        np.testing.assert_array_equal(part, moments[name])
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.99999999, 1 - 1e-12])
