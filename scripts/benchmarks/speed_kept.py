@@ -1,0 +1,154 @@
+"""Is the program as fast as another checkout of it?  Blocks of steps of both alternate in one run on one machine.
+
+    git worktree add ../before COMMIT
+    python scripts/benchmarks/speed_kept.py --before ../before --output results/system/speed_kept.md
+
+Each side is its own ``benchmark.py --serve``, in a process of its own.  A block of one side follows a block of the
+other, and a ratio is the median over the rounds of what is measured within a round, so that a neighbour of the machine
+who comes and goes meets both.  The first step is the time from the start of a process until it is warm: imports,
+compilation and the first steps of every shape.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from experiment.startup import begin
+
+    begin()
+
+import argparse
+import os
+import subprocess
+import time
+
+import numpy as np
+
+from experiment.provenance import commit_of
+from scripts.benchmarks.benchmark import DIMENETPP, KINDS, PROFILES
+from scripts.benchmarks.timed_steps import Side
+from scripts.help_defaults import Defaults
+from training.cpu_runtime import cores
+from training.device import versions
+from training.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = ("scripts/benchmarks/benchmark.py", "scripts/benchmark.py")  # now, and until the scripts got folders
+
+
+def program_of(checkout: Path) -> Path:
+    """Where a checkout has its benchmark.
+
+    Raises:
+        SystemExit: it has none.
+    """
+    for place in PLACES:
+        if (checkout / place).is_file():
+            return checkout / place
+    raise SystemExit(f"error: {checkout}: expected a checkout of this project with {PLACES[0]}")
+
+
+def start(checkout: Path, profile: str, kind: str, batch_size: int) -> tuple[Side, float]:
+    """A warm process of a checkout, and the seconds until it was warm."""
+    before = os.getcwd()
+    os.chdir(checkout)
+    try:
+        started = time.perf_counter()
+        command = [sys.executable, str(program_of(checkout)), "--serve", "--profiles", profile, "--kinds", kind]
+        side = Side([*command, "--batch_sizes", str(batch_size)])
+        return side, time.perf_counter() - started
+    finally:
+        os.chdir(before)
+
+
+def compare(checkouts: dict[str, Path], profile: str, kind: str, options: argparse.Namespace) -> dict:
+    """One case: medians of both sides and the ratio after / before."""
+    sides, first = {}, {}
+    for name, checkout in checkouts.items():
+        sides[name], first[name] = start(checkout, profile, kind, options.batch_size)
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    ratios = []
+    for number in range(options.rounds):
+        block = {}
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            time.sleep(0.3)  # until the other side's threads are idle
+            block[name] = sides[name].run(options.steps)[2:]  # the first steps of a block warm up threads and caches
+            seconds[name] += block[name]
+        ratios.append(float(np.median(block["after"]) / np.median(block["before"])))
+    for side in sides.values():
+        side.close()
+    medians = {name: 1e3 * float(np.median(values)) for name, values in seconds.items()}
+    row = {
+        "profile": profile, "step": kind, **{f"{name} [ms]": f"{value:.2f}" for name, value in medians.items()},
+        "after / before": f"{np.median(ratios):.3f}", "rounds": f"{min(ratios):.2f} to {max(ratios):.2f}",
+        "of minima": f"{min(seconds['after']) / min(seconds['before']):.3f}",
+        **{f"{name}, until warm [s]": f"{value:.1f}" for name, value in first.items()},
+    }  # fmt: skip
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return row
+
+
+def import_seconds(checkout: Path, rounds: int = 5) -> float:
+    """The median time of ``train.py --help``: what is imported before anything is computed."""
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "train.py", "--help"], cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def page(rows: list[dict], imports: dict[str, float], commits: dict[str, str], options: argparse.Namespace) -> str:
+    """The table as Markdown."""
+    return "\n".join(
+        [
+            "# Speed kept", "",
+            f"Commit {commits['before'][:12]} before, {commits['after'][:12]} after; {cores()} cores, "
+            f"{', '.join(f'{name} {value}' for name, value in versions().items())}. Batches of {options.batch_size}, "
+            f"{options.rounds} rounds of {options.steps} steps; medians, and the median over the rounds of the ratio.",
+            "", "```bash", "git worktree add ../before COMMIT",
+            "python scripts/benchmarks/speed_kept.py --before ../before --output results/system/speed_kept.md", "```",
+            "", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|",
+            *[f"| {' | '.join(row.values())} |" for row in rows], "",
+            f"`python train.py --help`: {imports['before']:.2f} s before, {imports['after']:.2f} s after "
+            "(median of 5).", "",
+        ]
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure every case and write the table."""
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--before", type=Path, required=True, help="the other checkout")
+    parser.add_argument(
+        "--profiles", nargs="+", default=[*PROFILES, DIMENETPP], choices=[*PROFILES, DIMENETPP], help="of the models"
+    )
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the steps")
+    parser.add_argument("--batch_size", type=int, default=32, help="structures in a batch")
+    parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
+    parser.add_argument("--steps", type=int, default=26, help="steps of a block; of DimeNet++ a fifth")
+    parser.add_argument("--output", type=Path, help="Markdown file for the table")
+    options = parser.parse_args(arguments)
+    checkouts = {"before": options.before.resolve(), "after": ROOT}
+    for checkout in checkouts.values():
+        program_of(checkout)
+    imports = {name: import_seconds(checkout) for name, checkout in checkouts.items()}
+    rows = []
+    for profile in options.profiles:
+        given = argparse.Namespace(**vars(options))
+        given.steps = max(4, options.steps // 5) if profile == DIMENETPP else options.steps
+        rows += [compare(checkouts, profile, kind, given) for kind in options.kinds]
+    commits = {name: commit_of(checkout) or "unknown" for name, checkout in checkouts.items()}
+    text = page(rows, imports, commits, options)
+    if options.output:
+        write_text(options.output, text)
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
