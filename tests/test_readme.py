@@ -42,6 +42,8 @@ from pages import (
 )  # fmt: skip
 
 from configs.loading import ConfigError, load_config
+from experiment.data import resolve_task
+from experiment.model import build
 
 LARGEST = 8000  # bytes of README.md
 #: made by a user, so they need not exist
@@ -236,6 +238,21 @@ def test_the_numbers_are_those_of_the_results(name):
             assert any(
                 abs(value * unit - float(number.replace(",", ""))) <= half for value in known for unit in (1.0, 1e-3)
             ), f"{number} of {cells} is not in {pages}"
+
+
+@pytest.mark.parametrize("name", ("configs/schnet/README.md", "configs/dimenetpp/README.md"))
+def test_the_tables_of_configurations_are_true(name):
+    """Every configuration of the folder has a row with its parameters, batch and epochs."""
+    rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| `configs/.*\|$", text_of(name), re.MULTILINE)]
+    assert {row[0].strip("`") for row in rows} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / name).parent.glob("*.yaml")
+    }
+    for row in rows:
+        config = load_config(ROOT / row[0].strip("`"))
+        model = build(config, resolve_task(config))
+        count = sum(parameter.size for parameter in model.trainable_params())
+        expected = [f"{count:,}", str(config.training.batch_size), str(config.training.epochs)]
+        assert [row[3], *row[-2:]] == expected, row[0]
 
 
 def test_every_file_that_the_code_names_exists():
