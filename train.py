@@ -21,10 +21,11 @@ from contextlib import nullcontext
 
 from cloud.job import Job
 from configs.schema import Config
+from data_tools.dataset import make_dataset
 from experiment import provenance
 from experiment.command_line import exit_code
 from experiment.continuation import check_continuation, check_same_data, resume
-from experiment.data import dataset_of, open_packed, resolve_task
+from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Labelled
 from experiment.forecast import foresee
@@ -65,9 +66,8 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     task = resolve_task(config)  # a mistake in the target is told before the data are read
     packed = open_packed(config)
     check_same_data(packed.table.source, previous, place.path)
-    config, adapted = resolve(config, task, packed.table, chosen)
-    dataset = dataset_of(config, packed, task)
-    split = dataset.split
+    config, split, adapted = resolve(config, task, packed.table, chosen)
+    dataset = make_dataset(packed, split, task)
     check_continuation(config, dataset, task, previous, place.path)
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None

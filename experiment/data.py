@@ -1,4 +1,4 @@
-"""The data that a configuration describes: target, graphs and split."""
+"""The data that a configuration describes: its target and its graphs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.graph import StructureTable
 from data_tools.graphs.packed import PackedGraphs
-from data_tools.labels.splits import Split, make_split
 from models import NEEDS_TRIPLETS
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
@@ -22,33 +20,15 @@ def resolve_task(config: Config) -> data.Task:
     return data.resolve_task(target.name, target.readout, target.reference, target.standardisation)
 
 
-def open_dataset(config: Config, task: data.Task) -> data.Dataset:
-    """Graphs, split, labels and standardisation that a configuration describes."""
-    return dataset_of(config, open_packed(config), task)
-
-
 def open_packed(config: Config) -> PackedGraphs:
-    """The graphs of the data that a configuration names."""
+    """The graphs of the data that a configuration names, as its model takes them."""
     settings, cutoff = config.data, config.model.cutoff
     if settings.train_file:
-        return data.open_two_files(settings.train_file, settings.test_file, cutoff, progress=True, keys=settings.keys)
-    return data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys)
-
-
-def dataset_of(config: Config, packed: PackedGraphs, task: data.Task) -> data.Dataset:
-    """Split, labels and standardisation that a configuration describes, with the graphs of its data."""
-    return data.make_dataset(for_model(packed, config), split_of(config, packed.table), task)
+        files = settings.train_file, settings.test_file
+        return for_model(data.open_two_files(*files, cutoff, progress=True, keys=settings.keys), config)
+    return for_model(data.open_graphs(settings.file, cutoff, progress=True, keys=settings.keys), config)
 
 
 def for_model(packed: PackedGraphs, config: Config) -> PackedGraphs:
     """The graphs, with triplets in their batches where the model of a configuration uses them."""
     return dataclasses.replace(packed, triplets=config.model.name in NEEDS_TRIPLETS)
-
-
-def split_of(config: Config, table: StructureTable) -> Split:
-    """The split of a configuration, applied to a table."""
-    settings = config.data
-    return make_split(
-        settings.split, table, settings.split_seed, settings.train_size or None, settings.valid_size or None,
-        settings.test_size or None, settings.split_file or None,
-    )  # fmt: skip

@@ -11,7 +11,6 @@ from configs.rules import check_outputs
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.source_files import sha256_of
-from experiment.resolve import with_names
 from models import build_model
 from training import checkpoint as checkpoints
 
@@ -27,12 +26,12 @@ def build_single(config: Config, task: data.Task) -> nn.Cell:
 
 
 def build(config: Config, task: data.Task) -> nn.Cell:
-    """The network of a configuration.
+    """The network of a configuration that is resolved.
 
     Raises:
         ConfigError: the constructor refuses a hyperparameter.
     """
-    hyperparameters = dataclasses.asdict(with_names(config, task).model)
+    hyperparameters = dataclasses.asdict(config.model)
     name = hyperparameters.pop("name")
     try:
         run = config.run

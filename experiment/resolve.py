@@ -12,16 +12,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
-from data_tools.dataset import AUTO, Task, resolve_task
+from data_tools.dataset import AUTO, Dataset, Task, make_dataset, resolve_task
 from data_tools.graph import StructureTable
 from data_tools.labels.split_sizes import SIZES, fit_sizes
-from data_tools.labels.splits import CHOOSE_SIZES, Split
-from experiment.data import split_of
+from data_tools.labels.splits import CHOOSE_SIZES, Split, make_split
+from experiment.data import open_packed
 
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
-def resolve(config: Config, task: Task, table: StructureTable, chosen: Collection[str] = ()) -> tuple[Config, str]:
+def resolve(
+    config: Config, task: Task, table: StructureTable, chosen: Collection[str] = ()
+) -> tuple[Config, Split, str]:
     """A configuration without ``auto``, whose sizes of the split are numbers of structures that the data can serve.
 
     Args:
@@ -31,7 +33,7 @@ def resolve(config: Config, task: Task, table: StructureTable, chosen: Collectio
         chosen: sizes (``data.train_size``, ...) that somebody asked for: those do not adapt.
 
     Returns:
-        The configuration, and a line that says which sizes have adapted, empty where none has.
+        The configuration, its split of the table, and a line that says which sizes have adapted, empty where none has.
 
     Raises:
         DataError: sizes that the data cannot serve.
@@ -42,7 +44,23 @@ def resolve(config: Config, task: Task, table: StructureTable, chosen: Collectio
         {key.removeprefix("data.") for key in chosen}, settings.split_seed, settings.split_file or None,
     )  # fmt: skip
     config = _with_data(config, fitted)
-    return _with_data(config, sizes_of(split_of(config, table), settings.split)), words
+    split = split_of(config, table)
+    return _with_data(config, sizes_of(split, settings.split)), split, words
+
+
+def split_of(config: Config, table: StructureTable) -> Split:
+    """The split of a configuration, applied to a table."""
+    settings = config.data
+    return make_split(
+        settings.split, table, settings.split_seed, settings.train_size or None, settings.valid_size or None,
+        settings.test_size or None, settings.split_file or None,
+    )  # fmt: skip
+
+
+def open_dataset(config: Config, task: Task) -> Dataset:
+    """Graphs, split, labels and standardisation of a run that has been made, whose configuration is resolved."""
+    packed = open_packed(config)
+    return make_dataset(packed, split_of(config, packed.table), task)
 
 
 def with_names(config: Config, task: Task) -> Config:

@@ -15,8 +15,9 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.labels.splits import Split, digest, make_split
 from data_tools.labels.targets import label_values
 from data_tools.source_files import same_content
-from experiment.data import for_model, open_dataset, split_of
+from experiment.data import for_model
 from experiment.evaluation.evaluator import Labelled
+from experiment.resolve import open_dataset, split_of
 from experiment.trained import Trained
 
 log = logging.getLogger("geospore")

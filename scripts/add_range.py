@@ -22,8 +22,7 @@ if __name__ == "__main__":
 from configs.loading import config_from_dict
 from data_tools import dataset as data
 from experiment.command_line import CommandLine, exit_code
-from experiment.data import open_dataset
-from experiment.resolve import task_of
+from experiment.resolve import open_dataset, task_of
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 

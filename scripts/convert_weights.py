@@ -139,7 +139,7 @@ def converted_model(config: Config, task: Task, parameters: State, source: Path)
         ConfigError: the constructor refuses a hyperparameter.
         CheckpointError: an array has the wrong shape.
     """
-    model = build(config, task)
+    model = build(with_names(config, task), task)
     # buffers that an origin does not store, such as atomic masses, keep our values
     own = {item.name: item.asnumpy() for item in model.get_parameters() if not item.requires_grad}
     assign(model, {**own, **parameters}, str(source))

@@ -27,6 +27,7 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.tables import ELEMENTS
 from experiment.data import resolve_task
 from experiment.model import build
+from experiment.resolve import with_names
 from training import checkpoint
 from training.checkpoint import Checkpoint, parameters_of
 
@@ -154,7 +155,7 @@ def a_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """An untrained model as a run writes it; returns its description and its parameters."""
     config = load_config(MINI, [(key, str(value)) for key, value in LIGHT.items()])
     task = resolve_task(config)
-    weights = parameters_of(build(config, task))
+    weights = parameters_of(build(with_names(config, task), task))
     information = {
         "config": config_to_dict(config),
         "task": task.to_dict(),

@@ -44,6 +44,7 @@ from pages import (
 from configs.loading import ConfigError, load_config
 from experiment.data import resolve_task
 from experiment.model import build
+from experiment.resolve import with_names
 
 LARGEST = 8000  # bytes of README.md
 #: made by a user, so they need not exist
@@ -249,7 +250,8 @@ def test_the_tables_of_configurations_are_true(name):
     }
     for row in rows:
         config = load_config(ROOT / row[0].strip("`"))
-        model = build(config, resolve_task(config))
+        task = resolve_task(config)
+        model = build(with_names(config, task), task)
         count = sum(parameter.size for parameter in model.trainable_params())
         expected = [f"{count:,}", str(config.training.batch_size), str(config.training.epochs)]
         assert [row[3], *row[-2:]] == expected, row[0]

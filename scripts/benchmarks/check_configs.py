@@ -29,11 +29,13 @@ if __name__ == "__main__":
     begin()
 
 from configs.loading import load_config
-from experiment.data import open_dataset, resolve_task
+from data_tools.dataset import make_dataset
+from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Evaluator, Labelled
 from experiment.forecast import one_of_each_shape
 from experiment.model import build_single
+from experiment.resolve import resolve
 from experiment.trainer import make_batches, make_trainer
 from training import checkpoint as checkpoints
 from training.cpu_runtime import cores
@@ -61,9 +63,10 @@ def check(file: str, mode: str, folder: Path) -> dict[str, Any]:
     config = load_config(file, [("run.mode", mode)])
     task = resolve_task(config)
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
+    packed = open_packed(config)
+    config, split, _ = resolve(config, task, packed.table)
+    dataset, training = make_dataset(packed, split, task), config.training
     model = build_single(config, task)
-    dataset = open_dataset(config, task)
-    split, training = dataset.split, config.training
     labelled = Labelled.of(dataset)
     evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
     evaluate = evaluation.evaluator

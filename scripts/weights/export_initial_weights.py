@@ -25,6 +25,7 @@ from configs.loading import ConfigError, load_config, override_of
 from experiment.command_line import CommandLine, exit_code
 from experiment.data import resolve_task
 from experiment.model import build_single
+from experiment.resolve import with_names
 from scripts.weights.weight_maps import SOURCES
 from scripts.weights.weight_source import State
 from training import checkpoint as checkpoints
@@ -51,7 +52,7 @@ def initial_weights(path: str, overrides: Iterable[tuple[str, str]]) -> State:
     run, pretrained = config.run, config.training.pretrained
     task = resolve_task(config)
     set_up(run.mode, run.device_target, run.device_id, run.seed)
-    model = build_single(config, task)
+    model = build_single(with_names(config, task), task)
     if pretrained:
         checkpoints.assign(model, checkpoints.load(pretrained).weights, pretrained)
     ours = checkpoints.parameters_of(model)

@@ -20,8 +20,8 @@ from data_tools.dataset import open_two_files
 from data_tools.formats.readers import read_table
 from data_tools.labels.splits import digest
 from experiment import model as of_model
-from experiment.data import resolve_task, split_of
-from experiment.resolve import resolve, with_names
+from experiment.data import resolve_task
+from experiment.resolve import resolve, split_of, with_names
 from experiment.trained import load_trained
 from scripts.benchmarks.soak_resume import differences
 from training import checkpoint as checkpoints
@@ -64,14 +64,15 @@ def test_a_profile_becomes_numbers_and_names(profile, table, frames):
     changes = [] if two else [(key, str(value)) for key, value in {**FILES, **SIZES}.items()]
     config, data = load_config(profile, changes), frames if two else table
     task = resolve_task(config)
-    resolved, _ = resolve(config, task, data)
+    resolved, _, _ = resolve(config, task, data)
     text = config_to_yaml(resolved)
     assert_resolved(yaml.safe_load(text))
     assert "auto" in config_to_yaml(config)
     again = config_from_dict(yaml.safe_load(text))
     assert again == resolved and resolve_task(again) == task
     names = {f"data.{name}" for name in ("train_size", "valid_size", "test_size")}
-    assert resolve(again, task, data, names) == (resolved, "")
+    same, _, words = resolve(again, task, data, names)
+    assert (same, words) == (resolved, "")
     if two:
         assert digest(split_of(config, data)) == digest(split_of(resolved, data))
 
@@ -83,17 +84,16 @@ def test_the_sizes_make_the_same_split_again(sizes, table):
     parts = zip(("train", "valid", "test"), sizes, strict=True)
     changes = [*FILES.items(), *((f"data.{part}_size", size) for part, size in parts)]
     config = load_config(MINI, changes)
-    resolved, words = resolve(config, resolve_task(config), table)
-    assert digest(split_of(resolved, table)) == digest(split_of(config, table)) and not words
+    resolved, split, words = resolve(config, resolve_task(config), table)
+    assert digest(split_of(resolved, table)) == digest(split_of(config, table)) == digest(split) and not words
     found = resolved.data.train_size, resolved.data.valid_size, resolved.data.test_size
-    split = split_of(config, table)
     assert found == (len(split.train), len(split.valid), len(split.test))
 
 
 def test_a_split_of_fixed_parts_keeps_them(table):
     labelled = dataclasses.replace(table, split=np.repeat(["train", "valid", "test"], [40, 20, 20]))
     config = load_config(MINI, [("data.file", "F"), ("data.split", "labelled"), ("data.train_size", "0")])
-    resolved, _ = resolve(config, resolve_task(config), labelled)
+    resolved, _, _ = resolve(config, resolve_task(config), labelled)
     assert (resolved.data.train_size, resolved.data.valid_size, resolved.data.test_size) == (40, 0, 0)
     assert digest(split_of(resolved, labelled)) == digest(split_of(config, labelled))
 

@@ -27,7 +27,7 @@ from data_tools import dataset as data
 from data_tools.formats.md17 import SAMPLE_TEST
 from data_tools.formats.readers import read_table
 from examples import dynamics, molecule, optimise
-from experiment.data import open_dataset
+from experiment.resolve import open_dataset
 from experiment.trained import load_calculator, load_trained
 from physics.calculator import ForkError, OutsideWarning, UndeterminedEnergy
 from scripts import add_range

@@ -14,6 +14,7 @@ from configs.loading import load_config
 from data_tools.labels.statistics import Normalizer
 from experiment.data import resolve_task
 from experiment.model import build_single
+from experiment.resolve import with_names
 from scripts import convert_weights
 from scripts.weights import export_initial_weights, weight_files
 from scripts.weights.weight_check import FLOAT64_TOLERANCE, not_compared, table
@@ -98,7 +99,8 @@ def test_initial_weights_become_the_originals(tmp_path):
     assert state.keys() == weight_files.read_weights(FILE).keys()
     config = load_config(CONFIG, list(changes.items()))
     set_up("GRAPH", "CPU", 0, config.run.seed)
-    expected = parameters_of(build_single(config, resolve_task(config)))
+    task = resolve_task(config)
+    expected = parameters_of(build_single(with_names(config, task), task))
     found = convert(NAME, state)
     assert found.keys() == expected.keys()
     expected["network.embedding.elements.table"][95:] = 0  # elements that the original does not have
