@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from pathlib import Path
 
 import mindspore as ms
@@ -25,6 +26,8 @@ COMPILED = 4e8  # bytes
 #: by whether there are kernels for a CPU, and by bytes of a number: without kernels float64 takes 7 times as much
 KEPT = {(True, 4): 1.5, (True, 8): 1.5, (False, 4): 3.0, (False, 8): 11.0}
 EDGES_A_TRIPLET = 1 / 25
+#: W of what was asked for before: walking through a model takes time beside a small product
+WIDTHS: weakref.WeakKeyDictionary[nn.Cell, int] = weakref.WeakKeyDictionary()
 MEMINFO, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -38,8 +41,11 @@ def of_product(product: nn.Cell, budget: Budget, dtype: type) -> float:
     """
     size = np.dtype(dtype).itemsize
     kernels = graph_ops.load(mstype.float64 if size == 8 else mstype.float32) is not None
-    width = sum(weight.shape[0] for weight in product.trainable_params() if weight.ndim == 2)
-    return COMPILED + KEPT[kernels, size] * size * width * (budget.edges + EDGES_A_TRIPLET * budget.triplets)  # (1)
+    if product not in WIDTHS:
+        WIDTHS[product] = sum(weight.shape[0] for weight in product.trainable_params() if weight.ndim == 2)
+    return COMPILED + KEPT[kernels, size] * size * WIDTHS[product] * (
+        budget.edges + EDGES_A_TRIPLET * budget.triplets
+    )  # (1)
 
 
 def available() -> float:

@@ -83,6 +83,8 @@ def join(graphs: Sequence[AtomGraph]) -> RaggedBatch:
 
     def edges_of_batch(graph: int, edges: np.ndarray) -> np.ndarray:
         """Edge numbers of one graph to those of the batch, where the reverse half starts at the batch's P."""
+        if not len(edges):
+            return edges  # a batch may hold a hundred graphs, and most models use no triplets
         own = n_pairs[graph]
         return np.where(edges < own, edges, edges - own + total) + pairs_before[graph]
 
