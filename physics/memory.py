@@ -3,8 +3,7 @@
     (1)  bytes = COMPILED + KEPT * s * W * (E + T / 25)       s: bytes of a number, W: rows of all weight matrices
 
 Kept for the backward passes are outputs of layers, and a model has about W of them for each edge; a triplet counts a
-25th.  The constants bound what ``scripts/benchmarks/hessian_memory.py`` measures: see
-results/system/benchmark_hessian.md.
+25th.  The constants estimate from above; ``scripts/benchmarks/hessian_memory.py`` measures beside them.
 """
 
 from __future__ import annotations
