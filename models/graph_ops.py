@@ -53,7 +53,6 @@ class _SegmentSum(nn.Cell):
 
 _gather = _Gather()
 _segment_sum = _SegmentSum()
-_zeros_like = ops.ZerosLike()  # the function of that name is an operator for Ascend alone
 
 
 def to_type(values: Tensor, kind: mstype.Type) -> Tensor:
@@ -105,11 +104,12 @@ def edge_vectors(positions: Tensor, senders: Tensor, receivers: Tensor, shifts: 
 def safe_norm(vectors: Tensor) -> Tensor:
     """Length of each vector (E, 3), as (E, 1); zero vectors give 0 with derivatives 0 instead of NaN.
 
-    The root sees a 1 in place of every zero (the double ``where``), so no derivative of any order divides by zero.
+    The root sees a 1 in place of every zero, so no derivative of any order divides by zero.  Not written with ``where``:
+    its gradient has an operator, ZerosLikeExt, that MindSpore documents for Ascend alone.
     """
     squared = (vectors * vectors).sum(-1, keepdims=True)
-    positive = squared > 0
-    return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), _zeros_like(squared))
+    zero = ops.cast(squared <= 0, squared.dtype)
+    return ops.sqrt(squared + zero) * (1 - zero)
 
 
 def both_ways(values: Tensor) -> Tensor:
