@@ -141,8 +141,8 @@ def edge_vectors(positions: Tensor, senders: Tensor, receivers: Tensor, shifts: 
 def safe_norm(vectors: Tensor) -> Tensor:
     """Length of each vector (E, 3), as (E, 1); zero vectors give 0 with derivatives 0 instead of NaN.
 
-    The root sees a 1 in place of every zero, so no derivative of any order divides by zero.  Not written with ``where``:
-    its gradient has an operator, ZerosLikeExt, that MindSpore documents for Ascend alone.
+    The root sees a 1 in place of every zero, so no derivative of any order divides by zero.  There is no ``where``: its
+    gradient has an operator, ZerosLikeExt, that MindSpore documents for Ascend alone.
     """
     squared = (vectors * vectors).sum(-1, keepdims=True)
     zero = ops.cast(squared <= 0, squared.dtype)
