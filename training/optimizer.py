@@ -89,7 +89,7 @@ class AdamW(nn.Cell):
         self.current = _state("current", start) if self.single and not amsgrad else None
         self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
         self.clip_norm = float(clip_norm)
-        self.blend = 1.0 - float(ema_decay)
+        self.blend = Tensor(np.float32(1.0 - ema_decay))
 
     def construct(self, gradient: Tensor, finite: Tensor, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
         """Update every weight, or change nothing at all.
@@ -171,7 +171,8 @@ def flatten(arrays: tuple) -> Tensor:
 def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:
     """Scale a gradient (K,) so that its Euclidean norm is at most ``largest``."""
     norm = ops.sqrt((gradient * gradient).sum())
-    return gradient * (largest / ops.maximum(norm, ops.full_like(norm, largest)))
+    bound = ops.full_like(norm, largest)
+    return gradient * (bound / ops.maximum(norm, bound))
 
 
 def operator_scalars(
