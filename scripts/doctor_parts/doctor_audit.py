@@ -45,21 +45,22 @@ def measure() -> list[Audited]:
         AuditError: that process failed.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as words:
         command = [sys.executable, "-m", "scripts.doctor_parts.doctor_graphs", folder]
         surroundings = {**os.environ, **environment(Path(folder))}
         with subprocess.Popen(
-            command, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=words, text=True
         ) as process:
-            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout is not None
             for line in process.stdout:
                 if line.startswith("{"):
-                    rows.append(Audited(**json.loads(line)))
-                    row = rows[-1]
+                    row = Audited(**json.loads(line))
+                    rows.append(row)
                     print(f"{row.model} {row.amp_level} {row.step}: {sum(row.operators.values())}", flush=True)
-            errors = process.stderr.read()
+        words.seek(0)
+        errors = words.read().splitlines()
     if process.returncode:
-        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no words")
+        last = next((line for line in reversed(errors) if line.strip()), "no words")
         raise AuditError(f"the graphs could not be compiled (exit code {process.returncode}): {one_line(last)}")
     return rows
 

@@ -82,7 +82,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 def model_of(name: str, amp_level: str, **hyperparameters: object) -> nn.Cell:
     """A model as it is on Ascend and GPU, where a swish is one operator."""
-    model = build_model(name, **{"dtype": "float32", "amp_level": amp_level, "readout": "sum", **hyperparameters})
+    chosen: dict[str, Any] = {"dtype": "float32", "amp_level": amp_level, "readout": "sum", **hyperparameters}
+    model = build_model(name, **chosen)
     for _, cell in model.cells_and_names():
         if hasattr(cell, "on_cpu"):
             cell.on_cpu = False
