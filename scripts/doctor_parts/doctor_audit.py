@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 #: operators that no page declares for Ascend and GPU, with the reason why they may stand in a graph all the same
 ALLOWED: dict[str, str] = {
     "SplitWithSize": "the gradient that MindSpore itself gives to Concat, which is declared for all platforms; no page",
-    "TensorMove": "a copy that the compiler puts before a parameter is changed; no page",
+    "Muls": "in the second derivative that MindSpore itself gives to SiLU, which is declared for all platforms; no page",
 }
 ABOUT = """\
 # Operators of the final graphs
@@ -73,11 +73,12 @@ def creeping(operators: Sequence[str]) -> list[str]:
 def report(rows: Sequence[Audited], command: Command) -> str:
     """The tables in Markdown."""
     record = command.record()
+    commit, dash, state = (record["commit"] or "unknown").partition("-")
     programs = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines = [
         ABOUT.format(bookkeeping=", ".join(sorted(BOOKKEEPING))),
         "```bash", "python scripts/doctor.py --audit --output results/system/operators.md", "```", "",
-        f"{programs}; commit {(record['commit'] or 'unknown')[:19]}; {record['started']}.", "",
+        f"{programs}; commit {commit[:12]}{dash}{state}; {record['started']}.", "",
         *totals(rows), "", *platforms(rows), "",
     ]  # fmt: skip
     return "\n".join(lines)
