@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 #: operators that no page declares for Ascend and GPU, with the reason why they may stand in a graph all the same
 ALLOWED: dict[str, str] = {
     "SplitWithSize": "the gradient that MindSpore itself gives to Concat, which is declared for all platforms; no page",
-    "Muls": "in the second derivative that MindSpore itself gives to SiLU, which is declared for all platforms; no page",
+    "Muls": "in MindSpore's own second derivative of SiLU, which is declared for all platforms; no page",
 }
 ABOUT = """\
 # Operators of the final graphs
