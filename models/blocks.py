@@ -80,11 +80,11 @@ class Swish(nn.Cell):
 
 
 class Softplus(nn.Cell):
-    """ln(1 + e^x)."""
+    """ln(1 + e^x), with the slope written as a sigmoid: MindSpore's own second derivative takes eight operators."""
 
     def __init__(self, dtype: mstype.Type):
-        super().__init__()
-        self.softplus = ops.Softplus()
+        super().__init__(auto_prefix=False)
+        self.softplus, self.sigmoid = ops.Softplus(), ops.Sigmoid()
         self.exact = dtype == mstype.float64
 
     def construct(self, x: Tensor) -> Tensor:
@@ -92,6 +92,10 @@ class Softplus(nn.Cell):
         if self.exact:  # the fused operator is only good to 3e-7 in float64
             return ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x)))
         return self.softplus(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The slope 1 / (1 + e^-x), times g."""
+        return (dout * self.sigmoid(x),)
 
 
 class ShiftedSoftplus(nn.Cell):

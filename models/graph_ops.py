@@ -51,9 +51,45 @@ class _SegmentSum(nn.Cell):
         return _gather(dout, segments), self.zeros(segments), self.zeros(like)
 
 
+class _BothWays(nn.Cell):
+    """Rows of pairs, each repeated for the reverse edge; the gradient of its own Concat is an operator without a page.
+
+    This cell and ``_PairTotal`` are each other's gradient.
+    """
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.concat = ops.Concat(0)
+
+    def construct(self, values: Tensor) -> Tensor:
+        """(P, ...) to (2 P, ...)."""
+        return self.concat((values, values))
+
+    def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradients of the two edges of a pair add up."""
+        return (_pair_total(dout),)
+
+
+class _PairTotal(nn.Cell):
+    """The sum over the two edges of each pair."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.sum = ops.ReduceSum()
+
+    def construct(self, values: Tensor) -> Tensor:
+        """(2 P, ...) to (P, ...)."""
+        return self.sum(values.reshape(2, values.shape[0] // 2, *values.shape[1:]), 0)
+
+    def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradient of a sum goes to both."""
+        return (_both_ways(dout),)
+
+
 _gather = _Gather()
 _segment_sum = _SegmentSum()
-_zeros_like = ops.ZerosLike()  # the function of that name is an operator for Ascend alone
+_both_ways = _BothWays()
+_pair_total = _PairTotal()
 
 
 def to_type(values: Tensor, kind: mstype.Type) -> Tensor:
@@ -105,16 +141,17 @@ def edge_vectors(positions: Tensor, senders: Tensor, receivers: Tensor, shifts: 
 def safe_norm(vectors: Tensor) -> Tensor:
     """Length of each vector (E, 3), as (E, 1); zero vectors give 0 with derivatives 0 instead of NaN.
 
-    The root sees a 1 in place of every zero (the double ``where``), so no derivative of any order divides by zero.
+    The root sees a 1 in place of every zero, so no derivative of any order divides by zero.  There is no ``where``: its
+    gradient has an operator, ZerosLikeExt, that MindSpore documents for Ascend alone.
     """
     squared = (vectors * vectors).sum(-1, keepdims=True)
-    positive = squared > 0
-    return ops.where(positive, ops.sqrt(ops.where(positive, squared, ops.ones_like(squared))), _zeros_like(squared))
+    zero = ops.cast(squared <= 0, squared.dtype)
+    return ops.sqrt(squared + zero) * (1 - zero)
 
 
 def both_ways(values: Tensor) -> Tensor:
     """What has no direction, of the P pairs (P, F), for all E edges (E, F)."""
-    return ops.concat((values, values), 0)
+    return _both_ways(values)
 
 
 class PairDistances(nn.Cell):
@@ -167,21 +204,19 @@ class PairSum(nn.Cell):
         """
         if self.kernel is not None and filters.shape[1] == nodes.shape[1]:
             return self.kernel(nodes, filters, envelope, receivers, senders)  # which reads P of the E indices
-        pairs = filters.shape[0]
-        first, second = receivers[:pairs], senders[:pairs]
         filters = filters * self.spread(envelope, self.ones)
-        values = to_type(nodes, filters.dtype)
-        to_first = to_type(_filtered(gather(values, second), filters), nodes.dtype)  # (P, F)
-        to_second = to_type(_filtered(gather(values, first), filters), nodes.dtype)  # (P, F)
-        return segment_sum(to_first, first, nodes) + segment_sum(to_second, second, nodes)
+        neighbours = gather(to_type(nodes, filters.dtype), senders)  # (E, F)
+        elementwise = filters.shape[1] == nodes.shape[1]
+        messages = both_ways(filters) * neighbours if elementwise else _by_matrices(filters, neighbours)  # (E, F)
+        return segment_sum(to_type(messages, nodes.dtype), receivers, nodes)
 
 
-def _filtered(values: Tensor, filters: Tensor) -> Tensor:
-    """W x of each pair: x (P, F) and W (P, F) or (P, F F) to (P, F)."""
+def _by_matrices(filters: Tensor, values: Tensor) -> Tensor:
+    """W x of each edge: W (P, F F) of each pair by rows and x (E, F) to (E, F)."""
     features = values.shape[1]
-    if filters.shape[1] == features:
-        return filters * values
-    return ops.bmm(filters.reshape(-1, features, features), values.expand_dims(-1)).squeeze(-1)
+    columns = values.reshape(2, -1, features).transpose(1, 2, 0)  # (P, F, 2), of the two edges of a pair
+    products = ops.bmm(filters.reshape(-1, features, features), columns)
+    return products.transpose(2, 0, 1).reshape(-1, features)
 
 
 class TripletSum(nn.Cell):

@@ -2,10 +2,14 @@
 
     python scripts/doctor.py
     python scripts/doctor.py --device_target Ascend --device_id 0
+    python scripts/doctor.py --audit --output results/system/operators.md
 
 Prints a table with one line for each check: what was measured, its limit, and ok, WRONG or known limitation.  The exit
 code is 0 if everything that the suite relies on is right, 1 if not, 2 for a device that is not there.  Takes one to
 three minutes, nearly all of it compilation.
+
+With ``--audit`` it counts instead the operators that the steps of every model are compiled to without the C++ kernels,
+beside the platforms that MindSpore documents for each; exit code 1 if one is not declared for Ascend and GPU.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ if __name__ == "__main__":
     begin()
 
 from experiment.command_line import CommandLine, exit_code
+from experiment.provenance import command_of
 from models import MODELS
-from scripts.doctor_parts import doctor_checks, doctor_derivatives, doctor_models, doctor_operators
+from scripts.doctor_parts import doctor_audit, doctor_checks, doctor_derivatives, doctor_models, doctor_operators
 from scripts.doctor_parts.doctor_checks import WRONG, Row, guarded
 from training.device import set_up
+from training.files import write_text
 
 TARGETS = ("CPU", "GPU", "Ascend")
 WIDEST = 70  # what is longer, as errors are, does not widen the column
@@ -78,14 +84,35 @@ def examine(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def audit(output: Path | None, arguments: list[str] | None) -> int:
+    """Count the operators of every model; returns 1 if one is not declared for Ascend and GPU."""
+    command = command_of("scripts/doctor.py", arguments)
+    rows = doctor_audit.measure()
+    if output:
+        write_text(output, doctor_audit.report(rows, command))
+    else:
+        print(doctor_audit.report(rows, command))
+    wrong = doctor_audit.creeping([name for row in rows for name in row.operators])
+    for name in wrong:
+        print(f"{WRONG}: {name} is not declared for Ascend and GPU")
+    return 1 if wrong else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     started = time.perf_counter()
     parser = CommandLine(description="Check that this machine computes what the suite relies on.")
     parser.add_argument("--device_target", default="CPU", choices=TARGETS, help="default: %(default)s")
     parser.add_argument("--device_id", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--audit", action="store_true", help="count the operators of every model instead")
+    parser.add_argument("--output", type=Path, help="Markdown file for the audit; else it is printed")
     try:
-        rows = examine(parser.parse_args(arguments))
+        options = parser.parse_args(arguments)
+        if options.output and not options.audit:
+            parser.error("--output: expected together with --audit")
+        if options.audit:
+            return audit(options.output, arguments)
+        rows = examine(options)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     wrong = [row.name for row in rows if row.verdict == WRONG]

@@ -16,8 +16,7 @@ The three numbers are computed in float64 on the host, where the step counter li
 float32, so float64 weights are updated by the same law written out.  So is AMSGrad (Reddi et al., ICLR 2018), where the
 largest v so far stands in the place of v.
 
-All weights are updated as one vector (K,), and the moments are kept as such: what comes for each weight is its reading
-and its assignment, whatever the number of weights.
+All weights are updated as one vector (K,), see ``flat_weights``, and the moments are kept as such.
 
 The operator has one decay for all elements.  Where only matrices decay, the decay is taken from the weights before the
 operator, which is then given wd' = 0: p <- p - lr' wd' d p, with d = 1 for the elements of matrices, 0 for the others.
@@ -25,13 +24,14 @@ operator, which is then given wd' = 0: p <- p - lr' wd' d p, with d = 1 for the 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
+
+from training.flat_weights import Flat, by_shape
 
 MOMENTS = ("first", "second", "largest")
 DECAY_ON = ("all", "matrices")
@@ -53,6 +53,8 @@ class AdamW(nn.Cell):
         decay_on: one of ``DECAY_ON``; ``matrices`` are all weights of two and more axes.
 
     Attributes:
+        weights: the parameters, those of one shape beside each other.
+        flat: tensors in that order to one vector (K,).
         first, second: (K,) moments of all weights.
         largest: (K,) largest second moment so far; None without AMSGrad.
         average: (K,) moving average of the weights; None without one.
@@ -71,15 +73,15 @@ class AdamW(nn.Cell):
         super().__init__()
         if decay_on not in DECAY_ON:
             raise ValueError(f"decay_on {decay_on!r}: expected one of {', '.join(DECAY_ON)}")
-        self.weights = weights
-        start = _joined([weight.asnumpy() for weight in weights])
-        self.ends = tuple(itertools.accumulate(weight.size for weight in weights))
-        self.starts = (0, *self.ends[:-1])
+        self.weights = by_shape(weights)
+        self.flat = Flat(self.weights)
+        start = self.flat.joined({weight.name: weight.asnumpy() for weight in weights})
         self.first, self.second = _state("first", 0 * start), _state("second", 0 * start)
         self.largest = _state("largest", 0 * start) if amsgrad else None
         self.average = _state("average", start) if ema_decay else None
         self.single = weights[0].dtype == mstype.float32
-        decays = _joined([np.full(weight.shape, weight.ndim > 1, start.dtype) for weight in weights])
+        decaying = {weight.name: np.full(weight.shape, weight.ndim > 1, start.dtype) for weight in weights}
+        decays = self.flat.joined(decaying)
         #: d of the module; None where every weight decays
         self.decays = _state("decays", decays) if decay_on == "matrices" and not decays.all() else None
         self.update, self.zeros, self.no_decay = ops.AdamWeightDecay(), ops.ZerosLike(), Tensor(np.float32(0))
@@ -87,13 +89,13 @@ class AdamW(nn.Cell):
         self.current = _state("current", start) if self.single and not amsgrad else None
         self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
         self.clip_norm = float(clip_norm)
-        self.blend = 1.0 - float(ema_decay)
+        self.blend = Tensor(np.float32(1.0 - ema_decay))
 
     def construct(self, gradient: Tensor, finite: Tensor, lr: Tensor, epsilon: Tensor, decay: Tensor) -> Tensor:
         """Update every weight, or change nothing at all.
 
         Args:
-            gradient: (K,) of all weights, as ``flatten`` joins them.
+            gradient: (K,) of all weights, as ``flat`` joins them.
             finite: float32 scalar, 1 to update; at 0 both decays are 1 and gradient and rate are 0, which leaves every
                 weight, moment and average as it is without a branch in the graph.
             lr, epsilon, decay: float32 scalars of equations (1)-(3).
@@ -108,7 +110,7 @@ class AdamW(nn.Cell):
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
         if self.current is not None:
-            old = flatten(self.weights)
+            old = self.flat(self.weights)
             if self.decays is not None:
                 old, decay = old - lr * decay * (self.decays * old), self.no_decay
             current = ops.depend(self.current, ops.assign(self.current, old))
@@ -116,7 +118,7 @@ class AdamW(nn.Cell):
             new = ops.depend(self.current, made)
         else:
             new = self.written_out(gradient, lr, beta1, beta2, epsilon * ops.ones_like(gradient), decay)
-        done = each(ops.partial(assign_part, new), self.weights, self.starts, self.ends)
+        done: tuple = self.flat.assign(self.weights, new)
         if self.average is not None:
             # one rounded number: two that do not add up to 1 would scale the average by up to 1e-4
             average = self.average + self.blend * finite * (new - self.average)
@@ -132,7 +134,7 @@ class AdamW(nn.Cell):
         """
         # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
         values = self.weights if self.single else each(ops.partial(ops.mul, ops.ones_like(lr)), self.weights)
-        old = flatten(values)
+        old = self.flat(values)
         m = beta1 * self.first + (1 - beta1) * gradient
         v = beta2 * self.second + (1 - beta2) * gradient * gradient
         bound = v if self.largest is None else ops.maximum(self.largest, v)
@@ -145,19 +147,11 @@ class AdamW(nn.Cell):
 
     def parts(self, vector: Parameter, prefix: str = "") -> dict[str, np.ndarray]:
         """What a vector (K,) holds for each weight, by the weight's name after a prefix; copies."""
-        values = vector.asnumpy()
-        return {
-            prefix + weight.name: values[start:end].reshape(weight.shape).copy()
-            for weight, start, end in zip(self.weights, self.starts, self.ends, strict=True)
-        }
+        return {prefix + name: part for name, part in self.flat.parts(vector).items()}
 
 
 def _state(name: str, values: np.ndarray) -> Parameter:
     return Parameter(Tensor(values), name=name, requires_grad=False)
-
-
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([array.reshape(-1) for array in arrays])
 
 
 def assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
@@ -170,14 +164,15 @@ def _row(array: Tensor) -> Tensor:
 
 
 def flatten(arrays: tuple) -> Tensor:
-    """The gradients of all weights as one vector (K,), in their order."""
+    """Tensors of any shapes as one vector (K,), in their order."""
     return ops.concat(each(_row, arrays), 0)
 
 
 def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:
     """Scale a gradient (K,) so that its Euclidean norm is at most ``largest``."""
     norm = ops.sqrt((gradient * gradient).sum())
-    return gradient * (largest / ops.maximum(norm, ops.full_like(norm, largest)))
+    bound = ops.full_like(norm, largest)
+    return gradient * (bound / ops.maximum(norm, bound))
 
 
 def operator_scalars(
@@ -227,8 +222,8 @@ def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapp
     wrong = [name for name, shape in expected.items() if shapes.get(name) != shape]
     for name in held if not wrong else ():
         vector = getattr(optimizer, name)
-        values = _joined([given[f"{name}.{weight.name}"] for weight in optimizer.weights])
-        vector.set_data(Tensor(values, vector.dtype))
+        parts = {weight.name: given[f"{name}.{weight.name}"] for weight in optimizer.weights}
+        vector.set_data(Tensor(optimizer.flat.joined(parts), vector.dtype))
     return wrong
 
 

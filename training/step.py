@@ -20,7 +20,7 @@ from data_tools.graph import GraphBatch, GraphInputs
 from physics.derivatives import Compiled, Outermost, observables, require_compilation
 from training.distributed import SumOverRanks
 from training.objective import Layout, Term, loss_of
-from training.optimizer import AdamW, flatten
+from training.optimizer import AdamW
 from training.running_values import Observation, RunningValues, running_means
 
 
@@ -54,7 +54,7 @@ class TrainStep(Outermost):
         self.intact = Parameter(Tensor(1.0, mstype.float32), name="intact", requires_grad=False)
         forward = loss_of(model, self.layout, optimizer.weights[0].dtype)
         value_and_gradients = ms.value_and_grad(forward, None, optimizer.weights, has_aux=True)
-        sum_over_ranks, scale = SumOverRanks(ranks), self.layout.place["loss scale"]
+        flat, sum_over_ranks, scale = optimizer.flat, SumOverRanks(ranks), self.layout.place["loss scale"]
         self.of_loss = self.layout.of_loss
         running = RunningValues(model, optimizer.weights[0].dtype, ranks) if running_means(model) else None
         self.running, self.observed = running, running.size if running else 0
@@ -62,7 +62,7 @@ class TrainStep(Outermost):
 
         def gradient_loss_errors(*arguments):
             (_, results), gradients = value_and_gradients(*arguments)
-            gradient = flatten(gradients) * ops.reciprocal(arguments[scale])  # (K,)
+            gradient = flat(gradients) * ops.reciprocal(arguments[scale])  # (K,)
             parts = (gradient, results) if running is None else (gradient, results, running.observed())
             return sum_over_ranks(ops.concat(parts, 0))  # (K + 1 + terms + P,)
 
@@ -70,7 +70,7 @@ class TrainStep(Outermost):
         if not self.compiled_whole and any(term.quantity != "energy" for term in self.layout.terms):
             require_compilation()
         self.gradient_loss_errors = gradient_loss_errors if self.compiled_whole else ms.jit(gradient_loss_errors)
-        self.weights = sum(weight.size for weight in optimizer.weights)
+        self.weights = optimizer.flat.size
 
     def __call__(self, *arguments: Tensor) -> Any:
         """One update, once the layers that keep a running value have noted what they observe."""
