@@ -9,7 +9,7 @@ os.environ.setdefault("GLOG_v", "3")  # as the programs have it, whichever test 
 import mindspore as ms
 import pytest
 from cloud_jobs import server
-from helpers import CASES, PATHS, Bench, on_path
+from helpers import CASES, LINES, PATHS, Bench, on_path
 from tiny_runs import write_molecules
 
 CORES = os.sched_getaffinity(0)
@@ -48,14 +48,14 @@ def graph_mode(same_mode):
 
 @pytest.fixture(scope="session", params=CASES, ids=lambda case: case.name)
 def case(request):
-    """Each line of the table of models; tests of one line run together."""
+    """Each line of the table of models."""
     return request.param
 
 
-@pytest.fixture(scope="session", params=PATHS)
-def bench(case, request):
-    """The model of a line on one path with its compiled functions, kept for all laws."""
-    return Bench(case, request.param)
+@pytest.fixture(scope="session", params=LINES, ids=lambda line: f"{line[0].name}-{line[1]}")
+def bench(request):
+    """The model of a line on one path with its compiled functions, kept for all laws; its tests run together."""
+    return Bench(*request.param)
 
 
 @pytest.fixture(params=PATHS)

@@ -51,6 +51,11 @@ class Case:
     cutoff: float
     exempt: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The code paths that differ: a line with another readout has the network of the first line, on both paths."""
+        return PATHS[:1] if "readout" in self.hyperparameters else PATHS
+
     def batch(
         self, structures: Iterable[Structure], budget: Budget | None = None, dtype: type = np.float64
     ) -> GraphBatch:
@@ -92,6 +97,8 @@ CASES = (
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("schnet-extent", "schnet", ONE_BLOCK | {"readout": "electronic_spatial_extent"}, 3.0, NOT_ADDITIVE),
 )
+#: what the laws are held for
+LINES = tuple((case, path) for case in CASES for path in case.paths)
 DECIDED = {"dimenetpp": {"output_init": "zeros"}}  # what a run decides by its target
 
 BUDGET = Budget(nodes=32, edges=256, triplets=0, graphs=6)

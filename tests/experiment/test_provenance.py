@@ -94,10 +94,10 @@ def git(folder, *words):
 def checkout(tmp_path):
     """A small checkout of this program, with a link and a file whose ends of lines are of Windows."""
     folder = tmp_path / "checkout"
-    (folder / "training").mkdir(parents=True)
+    (folder / "experiment").mkdir(parents=True)
     (folder / OWN).write_text("# a program\n")
     (folder / "näme with space.txt").write_bytes(b"one\ntwo\n")
-    (folder / "link").symlink_to("training")
+    (folder / "link").symlink_to("experiment")
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "first")
@@ -160,7 +160,7 @@ def test_nothing_that_the_repository_configures_is_run(checkout):
 
 def test_where_there_is_no_commit(checkout, tmp_path, monkeypatch):
     inside = checkout / "unpacked"  # an unpacked program inside of the checkout of something else
-    (inside / "training").mkdir(parents=True)
+    (inside / "experiment").mkdir(parents=True)
     (inside / OWN).write_text("# a program\n")
     assert found(inside) is None
     assert found(tmp_path) is None and found(tmp_path / "nothing") is None
