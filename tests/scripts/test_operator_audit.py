@@ -149,7 +149,7 @@ def test_the_program_says_what_creeps_in(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(doctor_audit, "measure", lambda: ROWS[:1])
     assert doctor.main(["--audit"]) == 0 and "| MatMul |" in capsys.readouterr().out
     assert doctor.main(["--output", "a.md"]) == 2
-    assert capsys.readouterr().err == "error: --output: expected together with --audit\n"
+    assert capsys.readouterr().err == "error: --output: expected together with --audit; --help lists the options\n"
 
 
 def test_a_process_that_fails_is_one_line(monkeypatch, capsys):
