@@ -276,7 +276,7 @@ def exact_zonal(degrees, cosines):
 
 
 @pytest.mark.parametrize("precision", TYPES)
-@pytest.mark.parametrize(("degrees", "tolerance"), [(1, 0.5), (2, 0.5), (7, 4), (12, 14)])
+@pytest.mark.parametrize(("degrees", "tolerance"), [(1, 0.5), (2, 0.5), (7, 6), (12, 20)])
 def test_zonal_harmonics_are_exact_to_some_epsilon(precision, degrees, tolerance):
     dtype, numpy_type = TYPES[precision]
     cosines = np.cos(np.linspace(0, np.pi, 101)).astype(numpy_type)
