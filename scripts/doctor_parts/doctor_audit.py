@@ -46,7 +46,8 @@ def measure() -> list[Audited]:
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as words:
-        command = [sys.executable, "-m", "scripts.doctor_parts.doctor_graphs", folder]
+        program = "import sys; from scripts.doctor_parts.doctor_graphs import main; sys.exit(main())"
+        command = [sys.executable, "-c", program, folder]
         surroundings = {**os.environ, **environment(Path(folder))}
         with subprocess.Popen(
             command, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=words, text=True

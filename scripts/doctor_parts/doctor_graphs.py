@@ -1,17 +1,20 @@
 """The operators of the final graphs that MindSpore compiles models to, with the C++ kernels for CPUs switched off.
 
-    python -m scripts.doctor_parts.doctor_graphs FOLDER
-
-prints one line of JSON for each step of each model.  MindSpore writes its graphs only where the environment says so
+``main`` prints one line of JSON for each step of each model.  MindSpore writes its graphs only where the environment says so
 from the beginning, as ``environment`` makes it, so this is a process of its own.
 """
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("doctor_graphs.py is a part of doctor.py: see python scripts/doctor.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
 import argparse
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -140,7 +143,3 @@ def main() -> int:
     for row in audited(parser.parse_args().folder, tuple(AUDITED), AMP_LEVELS, STEPS):
         print(json.dumps(row._asdict()), flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
