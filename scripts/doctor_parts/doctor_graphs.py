@@ -1,7 +1,7 @@
 """The operators of the final graphs that MindSpore compiles models to, with the C++ kernels for CPUs switched off.
 
-``main`` prints one line of JSON for each step of each model.  MindSpore writes its graphs only where the environment says so
-from the beginning, as ``environment`` makes it, so this is a process of its own.
+``main`` prints one line of JSON for each step of each model.  MindSpore writes its graphs only where the environment
+says so from the beginning, as ``environment`` makes it, so this is a process of its own.
 """
 
 from __future__ import annotations

@@ -108,6 +108,8 @@ def test_crystals_beside_molecules(crystal_bench):
     singles = [crystal_bench.run([structure]) for structure in mixed]
     assert_close(np.concatenate([single[0] for single in singles]), outputs, "symmetry")
     assert_close(np.concatenate([single[1] for single in singles]), forces, "symmetry")
+    if crystal_bench.path == "operators":
+        return  # the gradients of this path stand in test_contract, and take as long again to compile
     (_, loose), (_, tight) = crystal_bench.loss(mixed), crystal_bench.loss(mixed, Budget(25, 210, 0, 4))
     largest = max(np.abs(gradient).max() for gradient in loose.values())
     for name, gradient in loose.items():
