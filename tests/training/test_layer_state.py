@@ -122,8 +122,7 @@ def test_one_step_has_the_same_numbers_in_both_modes(same_mode):
     assert losses[:2] == pytest.approx(losses[2:], rel=1e-12) and losses[0] != losses[1]
 
 
-@pytest.mark.parametrize("terms", [ENERGIES, BOTH], ids=["energies", "forces"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("terms", "dtype"), [(ENERGIES, "float32"), (BOTH, "float64")], ids=["energies", "forces"])
 def test_a_running_mean_follows_its_law(mode, terms, dtype):
     """Beside the gradient and beside the gradient of a gradient: what the weights of each step make it observe."""
     run, kind = Run(Layered(dtype=getattr(ms, dtype)), terms), np.dtype(dtype).type
