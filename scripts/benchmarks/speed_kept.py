@@ -36,7 +36,7 @@ from training.device import versions
 from training.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("scripts/benchmarks/benchmark.py", "scripts/benchmark.py")  # now, and until the scripts got folders
+FOLDERS, NAME = ("benchmarks", ""), "benchmark.py"  # below scripts: now, and until the scripts got folders
 
 
 def program_of(checkout: Path) -> Path:
@@ -45,10 +45,10 @@ def program_of(checkout: Path) -> Path:
     Raises:
         SystemExit: it has none.
     """
-    for place in PLACES:
-        if (checkout / place).is_file():
-            return checkout / place
-    raise SystemExit(f"error: {checkout}: expected a checkout of this project with {PLACES[0]}")
+    for folder in FOLDERS:
+        if (file := checkout / "scripts" / folder / NAME).is_file():
+            return file
+    raise SystemExit(f"error: {checkout}: expected a checkout of this project with scripts/{FOLDERS[0]}/{NAME}")
 
 
 def start(checkout: Path, profile: str, kind: str, batch_size: int) -> tuple[Side, float]:

@@ -106,7 +106,7 @@ def test_a_real_run_and_its_evaluation(training):
     assert done.returncode == 0, done.stdout
     assert "everything is in runs/small" in log_of(done.stdout).read_text()
     done = call("run_eval.sh", "runs/small", "CPU", "0", "--split", "valid", folder=folder, environment=environment)
-    assert done.returncode == 0 and "best" not in done.stderr and "valid molecules" in log_of(done.stdout).read_text()
+    assert done.returncode == 0 and "best" not in done.stderr and "valid structures" in log_of(done.stdout).read_text()
     done = call("run_eval.sh", "runs/nothing", folder=folder, environment=environment)
     assert done.returncode == 2 and "error: runs/nothing" in log_of(done.stdout).read_text()
 
