@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
-from training.optimizer import AdamW, flatten, operator_scalars
+from training.optimizer import AdamW, operator_scalars
 
 SETTINGS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
 STEPS = 20
@@ -20,7 +20,7 @@ class Step(nn.Cell):
         self.optimizer = optimizer
 
     def construct(self, first, second, finite, lr, epsilon, decay):
-        return self.optimizer(flatten((first, second)), finite, lr, epsilon, decay)
+        return self.optimizer(self.optimizer.flat((first, second)), finite, lr, epsilon, decay)
 
 
 def start(dtype="float64"):

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+#: a function of each element of tuples; a Python loop would nest a call for each weight, and the compiler allows 1,000
+each = ops.HyperMap()
+
 
 class Group(NamedTuple):
     """Weights of one shape.
@@ -58,7 +61,6 @@ class Flat(nn.Cell):
             last, end = first + count, start + count * int(np.prod(shape, dtype=np.int64))
             groups.append(Group(first, last, start, end, shape))
         self.groups, self.size = tuple(groups), end
-        self.each = ops.HyperMap()  # a Python loop would nest a call for each weight, and the compiler allows 1,000
 
     def construct(self, arrays: tuple) -> Tensor:
         """Tensors in the order of the weights to (K,)."""
@@ -75,7 +77,7 @@ class Flat(nn.Cell):
         for first, last, start, end, shape in self.groups:
             part = vector[start:end].reshape(last - first, *shape)
             parts = ops.unstack(part) if last > first + 1 else (part.reshape(shape),)
-            done = (*done, self.each(ops.assign, weights[first:last], parts))
+            done = (*done, each(ops.assign, weights[first:last], parts))
         return done
 
     def joined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -31,12 +31,10 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from training.flat_weights import Flat, by_shape
+from training.flat_weights import Flat, by_shape, each
 
 MOMENTS = ("first", "second", "largest")
 DECAY_ON = ("all", "matrices")
-#: a function of each element of tuples; a Python loop would nest a call for each weight, and the compiler allows 1,000
-each = ops.HyperMap()
 
 
 class AdamW(nn.Cell):
@@ -152,20 +150,6 @@ class AdamW(nn.Cell):
 
 def _state(name: str, values: np.ndarray) -> Parameter:
     return Parameter(Tensor(values), name=name, requires_grad=False)
-
-
-def assign_part(vector: Tensor, weight: Parameter, start: int, end: int) -> Tensor:
-    """Give a parameter its part of a vector (K,)."""
-    return ops.assign(weight, vector[start:end].reshape(weight.shape))
-
-
-def _row(array: Tensor) -> Tensor:
-    return array.reshape(-1)
-
-
-def flatten(arrays: tuple) -> Tensor:
-    """Tensors of any shapes as one vector (K,), in their order."""
-    return ops.concat(each(_row, arrays), 0)
 
 
 def clip_by_norm(gradient: Tensor, largest: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from mindspore import dtype as mstype
 
 from models.running import RunningMean
 from physics.derivatives import Outermost
-from training.optimizer import assign_part, each, flatten
+from training.flat_weights import Flat, by_shape, each
 
 
 class Observation(Outermost):
@@ -70,26 +69,26 @@ class RunningValues(nn.Cell):
 
     def __init__(self, model: nn.Cell, dtype: mstype.Type, ranks: int):
         super().__init__(auto_prefix=False)
-        cells = running_means(model)
-        self.values = ParameterTuple([cell.value for cell in cells])
-        self.notes = ParameterTuple([cell.observed_of_step for cell in cells])
-        self.ends = tuple(itertools.accumulate(value.size for value in self.values))
-        self.starts = (0, *self.ends[:-1])
-        self.size = self.ends[-1]
-        self.share = Tensor(np.concatenate([np.full(cell.value.size, cell.share) for cell in cells]), dtype)
+        cells = {cell.value.name: cell for cell in running_means(model)}
+        self.values = by_shape(cell.value for cell in cells.values())
+        self.notes = ParameterTuple([cells[value.name].observed_of_step for value in self.values])
+        self.flat = Flat(self.values)
+        self.size = self.flat.size
+        shares = {name: np.full(cell.value.shape, cell.share) for name, cell in cells.items()}
+        self.share = Tensor(self.flat.joined(shares), dtype)
         self.part = Tensor(1 / ranks, dtype)
 
     def observed(self) -> Tensor:
         """(P,) this process's share of what the layers have noted."""
-        return flatten(each(ops.partial(ops.mul, self.part), self.notes))
+        return self.flat(each(ops.partial(ops.mul, self.part), self.notes))
 
     def construct(self, observed: Tensor, finite: Tensor) -> tuple:
         """Take what was observed (P,) into the running values; at ``finite`` 0, a float32 scalar, nothing changes."""
         # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
-        old = flatten(each(ops.partial(ops.mul, ops.ones_like(finite)), self.values))
+        old = self.flat(each(ops.partial(ops.mul, ops.ones_like(finite)), self.values))
         observed = ops.select(ops.isfinite(observed), observed, old)
         new = old + finite * self.share * (observed - old)
-        return each(ops.partial(assign_part, new), self.values, self.starts, self.ends)
+        return self.flat.assign(self.values, new)
 
 
 def running_means(model: nn.Cell) -> list[RunningMean]:
