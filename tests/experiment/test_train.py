@@ -34,7 +34,7 @@ FILES = {
 }  # fmt: skip
 
 EXPECTED_LINES = (
-    "13473 parameters", "elements in training: H, C, N, O", "padding waste: ", "epoch 1/2  step 1/4  loss ",
+    "14081 parameters", "elements in training: H, C, N, O", "padding waste: ", "epoch 1/2  step 1/4  loss ",
     "  train MAE ", " eV  lr ", " s/step  ", " structures/s  ETA 0:", "  valid MAE ", "mean of the training labels",
     "linear in element counts", "compilations: 1 training",
 )  # fmt: skip
