@@ -65,7 +65,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     previous = checkpoints.newest(place.path, damaged.append) if place.resume else None
     task = resolve_task(config)  # a mistake in the target is told before the data are read
     packed = open_packed(config)
-    check_same_data(packed.table.source, previous, place.path)
+    check_same_data(config, task, packed.table.source, previous, place.path)
     config, split, adapted = resolve(config, task, packed.table, chosen)
     dataset = make_dataset(packed, split, task)
     check_continuation(config, dataset, task, previous, place.path)

@@ -22,18 +22,26 @@ from training.loop import Trainer
 log = logging.getLogger("geospore")
 
 
-def check_same_data(source: str, previous: checkpoints.Checkpoint | None, folder: Path) -> None:
-    """A run goes on with the data that it began with.
+def check_same_data(
+    config: Config, task: data.Task, source: str, previous: checkpoints.Checkpoint | None, folder: Path
+) -> None:
+    """A run goes on with the data that it began with; keys that make it another run are named first.
 
     Args:
+        config: what it would continue with, as it was given.
+        task: resolved.
         source: of the data, as they are now.
         previous: the run's newest checkpoint; None for a new run.
         folder: of the run.
 
     Raises:
+        ConfigError: keys differ that make it another run.
         DataError: the data are others.
     """
-    then = source if previous is None else previous.information.get("source", "")
+    if previous is None:
+        return
+    _compare_keys(with_names(config, task), task, previous, folder, sizes=False)
+    then = previous.information.get("source", "")
     if not same_content(then, source):
         raise DataError(
             f"--resume {folder}: the data are not those of the run: {source} now, {then} then; "
@@ -62,21 +70,39 @@ def check_continuation(
     """
     if previous is None:
         return
-    information = previous.information
-    earlier = config_from_dict(information["config"], str(folder))
-    then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)
-    then["target"], now["target"] = information["task"], task.to_dict()
+    information, pretrained = previous.information, config.training.pretrained
     stored = information.get("split_sha256") or stored_digest(folder / SPLIT)
-    if same_split := stored in ("", digest(dataset.split)):
-        then["data"] |= {name: now["data"][name] for name in SIZES}
-    check_resume(then, now, str(folder))
-    if then["training"]["pretrained"] != now["training"]["pretrained"] and now["training"]["pretrained"]:
+    same_split = stored in ("", digest(dataset.split))
+    _compare_keys(config, task, previous, folder, sizes=not same_split)
+    if pretrained and pretrained != information["config"]["training"].get("pretrained", ""):
         log.info("training.pretrained has no effect: the run has begun already")
     if not same_split:
         raise DataError(
             f"--resume {folder}: the split is not that of the run, which would test on structures it has trained on; "
             "begin a new run, or use the version of the program that began this one"
         )
+
+
+def _compare_keys(config: Config, task: data.Task, previous: checkpoints.Checkpoint, folder: Path, sizes: bool) -> None:
+    """Keys that make it another run are refused by name.
+
+    Args:
+        config: what would go on, without ``auto``.
+        task: resolved.
+        previous: the run's newest checkpoint.
+        folder: of the run.
+        sizes: whether those of the split are compared too; before the data are read they may be fractions or 0 for all.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    information = previous.information
+    earlier = config_from_dict(information["config"], str(folder))
+    then, now = config_to_dict(with_names(earlier, task_of(information["task"]))), config_to_dict(config)
+    then["target"], now["target"] = information["task"], task.to_dict()
+    if not sizes:
+        then["data"] |= {name: now["data"][name] for name in SIZES}
+    check_resume(then, now, str(folder))
 
 
 def resume(trainer: Trainer, previous: checkpoints.Checkpoint, damaged: list[str]) -> None:

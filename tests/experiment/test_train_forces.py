@@ -201,7 +201,7 @@ def test_one_file_of_ones_own_instead_of_the_two_of_the_profile(tmp_path, capsys
     assert "sizes of the profile adapted to 40 structures: train 950 -> 35, valid 50 -> 1\n" in log
     assert metrics(folder)["split"] == "random-35-1-4-seed0"
     settings = load_config(folder / "config.yaml").data
-    assert (settings.train_size, settings.valid_size, settings.test_size, settings.train_file) == (35, 1, 0, "")
+    assert (settings.train_size, settings.valid_size, settings.test_size, settings.train_file) == (35, 1, 4, "")
     assert evaluation.main(["--ckpt", str(folder), "--output", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert found["metrics"]["model"] == metrics(folder)["test"]["best model"]
