@@ -142,7 +142,7 @@ def exact_rows(
         dtype: of the model's parameters.
         atoms: per structure, whose rows; None means all atoms.
         sizes: (M, 3) atoms, edges and triplets to choose the shapes for, where they are more than those of the graphs:
-            whoever comes back with structures that differ a little needs no other shape then.
+            structures that differ a little need no other shape then.
         limit: bytes of memory; None is what the machine has available.
         progress: whether to report it on stderr.
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from experiment.provenance import commit_of
 from scripts.benchmarks.benchmark import DIMENETPP, KINDS, PROFILES
+from scripts.benchmarks.benchmark_hessian import SIZES
 from scripts.benchmarks.timed_steps import Side
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
@@ -36,6 +37,8 @@ from training.device import versions
 from training.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
+HESSIANS = {f"hessian_{atoms}": atoms for atoms in SIZES}  # kinds too, of SchNet: the whole Hessian of a molecule
+SLOWER = {DIMENETPP: 5, f"hessian_{max(SIZES)}": 3}  # of these a block has fewer steps
 FOLDERS, NAME = ("benchmarks", ""), "benchmark.py"  # below scripts: now, and until the scripts got folders
 
 
@@ -53,12 +56,15 @@ def program_of(checkout: Path) -> Path:
 
 def start(checkout: Path, profile: str, kind: str, batch_size: int) -> tuple[Side, float]:
     """A warm process of a checkout, and the seconds until it was warm."""
+    words = [str(program_of(checkout)), "--serve", "--profiles", profile, "--kinds", kind]
+    words += ["--batch_sizes", str(batch_size)]
+    if kind in HESSIANS:
+        words = [str(Path(__file__).with_name("served_hessian.py")), profile, str(HESSIANS[kind]), str(checkout)]
     before = os.getcwd()
     os.chdir(checkout)
     try:
         started = time.perf_counter()
-        command = [sys.executable, str(program_of(checkout)), "--serve", "--profiles", profile, "--kinds", kind]
-        side = Side([*command, "--batch_sizes", str(batch_size)])
+        side = Side([sys.executable, *words])
         return side, time.perf_counter() - started
     finally:
         os.chdir(before)
@@ -71,11 +77,12 @@ def compare(checkouts: dict[str, Path], profile: str, kind: str, options: argpar
         sides[name], first[name] = start(checkout, profile, kind, options.batch_size)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     ratios = []
+    steps = max(4, options.steps // SLOWER.get(kind, SLOWER.get(profile, 1)))
     for number in range(options.rounds):
         block = {}
         for name in list(sides)[:: 1 if number % 2 else -1]:
             time.sleep(0.3)  # until the other side's threads are idle
-            block[name] = sides[name].run(options.steps)[2:]  # the first steps of a block warm up threads and caches
+            block[name] = sides[name].run(steps)[2:]  # the first steps of a block warm up threads and caches
             seconds[name] += block[name]
         ratios.append(float(np.median(block["after"]) / np.median(block["before"])))
     for side in sides.values():
@@ -126,10 +133,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--profiles", nargs="+", default=[*PROFILES, DIMENETPP], choices=[*PROFILES, DIMENETPP], help="of the models"
     )
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="of the steps")
+    kinds = [*KINDS, *HESSIANS]
+    parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds, help="of the steps")
     parser.add_argument("--batch_size", type=int, default=32, help="structures in a batch")
     parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
-    parser.add_argument("--steps", type=int, default=26, help="steps of a block; of DimeNet++ a fifth")
+    parser.add_argument("--steps", type=int, default=26, help="steps of a block; of larger ones fewer")
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     options = parser.parse_args(arguments)
     checkouts = {"before": options.before.resolve(), "after": ROOT}
@@ -138,9 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     imports = {name: import_seconds(checkout) for name, checkout in checkouts.items()}
     rows = []
     for profile in options.profiles:
-        given = argparse.Namespace(**vars(options))
-        given.steps = max(4, options.steps // 5) if profile == DIMENETPP else options.steps
-        rows += [compare(checkouts, profile, kind, given) for kind in options.kinds]
+        kinds = [kind for kind in options.kinds if profile != DIMENETPP or kind in KINDS[:2]]
+        rows += [compare(checkouts, profile, kind, options) for kind in kinds]
     commits = {name: commit_of(checkout) or "unknown" for name, checkout in checkouts.items()}
     text = page(rows, imports, commits, options)
     if options.output:

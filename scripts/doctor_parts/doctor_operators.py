@@ -88,8 +88,13 @@ def elementwise(dtype: str) -> list[Operator]:
     def smaller(x):
         return ops.minimum(x, x + x)
 
-    x = signed(4, 4)
+    def stepped(x):
+        return x * x * ops.stop_gradient(floor(x))
+
+    x, floor = signed(4, 4), ops.Floor()
+    between = np.arange(16).reshape(4, 4) % 3 + 0.2 + 0.6 * (positive(4, 4) - 0.4) / 1.2  # whole numbers
     return [
+        Operator("floor", stepped, lambda x: x * x * np.floor(x), between),
         Operator("exp", ops.exp, np.exp, x),
         Operator("log1p", ops.log1p, np.log1p, positive(4, 4)),
         Operator("sqrt", ops.sqrt, np.sqrt, positive(4, 4)),
@@ -154,7 +159,7 @@ def products(dtype: str) -> list[Operator]:
 
 def rearrangements() -> list[Operator]:
     """What moves numbers without computing."""
-    pad, halves = ops.Pad(((0, 1), (2, 0))), ops.Split(1, 2)
+    pad, halves, rows = ops.Pad(((0, 1), (2, 0))), ops.Split(1, 2), ops.Unstack()
 
     def join(x):
         return ops.concat((x, x * x), 0)
@@ -162,6 +167,10 @@ def rearrangements() -> list[Operator]:
     def divide(x):
         first, second = halves(x)
         return first * second * second
+
+    def take_apart(x):
+        first, second, third, fourth = rows(x)
+        return first * second * third * fourth
 
     def pile(x):
         return ops.stack((x, x * x), 1)
@@ -179,6 +188,7 @@ def rearrangements() -> list[Operator]:
     return [
         Operator("concat", join, lambda x: np.concatenate((x, x * x)), x),
         Operator("split", divide, lambda x: x[:, :2] * x[:, 2:] ** 2, x),
+        Operator("unstack", take_apart, lambda x: np.prod(x, axis=0), x),
         Operator("stack", pile, lambda x: np.stack((x, x * x), 1), x),
         Operator("transpose", exchange, lambda x: x.T * x, x),
         Operator("reshape", shape, lambda x: x.reshape(-1, 2), x),
