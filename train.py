@@ -24,7 +24,7 @@ from configs.schema import Config
 from data_tools.dataset import make_dataset
 from experiment import provenance
 from experiment.command_line import exit_code
-from experiment.continuation import check_continuation, check_same_data, resume
+from experiment.continuation import continued
 from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Labelled
@@ -39,7 +39,6 @@ from experiment.run_log import log_to, set_up_log
 from experiment.summary import describe
 from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
 from experiment.training_options import chosen_sizes, configure, parse_arguments, start_processes
-from training import checkpoint as checkpoints
 from training.device import set_up
 from training.distributed import join
 from training.interruption import undone_by_interruption
@@ -61,14 +60,12 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     """
     started = time.perf_counter()
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
-    damaged: list[str] = []
-    previous = checkpoints.newest(place.path, damaged.append) if place.resume else None
     task = resolve_task(config)  # a mistake in the target is told before the data are read
     packed = open_packed(config)
-    check_same_data(config, task, packed.table.source, previous, place.path)
-    config, split, adapted = resolve(config, task, packed.table, chosen)
+    begun = continued(config, task, packed.table.source, place)
+    previous = begun.checkpoint if begun is not None else None
+    config, split, adapted = resolve(config, task, packed.table, chosen, begun)
     dataset = make_dataset(packed, split, task)
-    check_continuation(config, dataset, task, previous, place.path)
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
@@ -78,10 +75,8 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     labelled = Labelled.of(dataset)
     evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
     batches = make_batches(config, dataset, ranks)
-    trainer = make_trainer(config, dataset, task, model, batches, evaluation, place.path, ranks)
+    trainer = make_trainer(config, dataset, task, model, batches, evaluation, place.path, ranks, previous)
     trainer.information["provenance"] = origin
-    if previous is not None:
-        resume(trainer, previous, damaged)
     check_agreement(dataset, trainer)
     warn_of_schedule(trainer)
     shapes, seconds = trainer.compile()

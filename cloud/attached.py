@@ -1,4 +1,4 @@
-"""The one data set among the files that somebody attached to a job, however they were packed and nested."""
+"""The one data set among the files attached to a job, however they were packed and nested."""
 
 from __future__ import annotations
 

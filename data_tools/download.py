@@ -125,7 +125,7 @@ def _transfer(address: str, part: Path, size: int | None, progress: bool) -> int
         The size of the whole file: as the server states it, or else ``size``.
 
     Raises:
-        TransferError: no connection, no such file, or nobody knows how long it is.
+        TransferError: no connection, no such file, or its length is unknown.
     """
     have = part.stat().st_size if part.exists() else 0
     answer = _request(address, have)

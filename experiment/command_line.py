@@ -81,7 +81,7 @@ def help_of(key: str, words: str, default: str | None = None) -> str:
 
 
 def meant(option: str, known: Iterable[str], settable: bool, similarity: float = ALIKE) -> str:
-    """What an unknown option was meant to be, ``--lr`` or ``--set data.file=VALUE``; empty if nobody knows.
+    """What an unknown option was meant to be, ``--lr`` or ``--set data.file=VALUE``; empty if that is unknown.
 
     Args:
         option: as it was typed, without a value.

@@ -16,11 +16,11 @@ import numpy as np
 
 from data_tools.graphs.loader import TrainingBatches
 from experiment.evaluation import Evaluation
-from training.checkpoint import parameters_of
 from training.files import clock
 from training.loop import Trainer
 from training.optimizer import average_of, evaluation_weights, moments_of
 from training.state import Batch
+from training.weights import parameters_of
 
 log = logging.getLogger("geospore")
 REPEATS = 3  # timed steps of each shape, after one that warms it up

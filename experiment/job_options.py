@@ -19,7 +19,7 @@ SLIP = 0.85  # so similar to a known option is a slip of the pen rather than an 
 
 
 def parse_options(parser: CommandLine, arguments: list[str] | None) -> argparse.Namespace:
-    """Parse a command line, with the options of the platforms; in a job, options that nobody knows are only listed.
+    """Parse a command line, with the options of the platforms; in a job, unknown options are only listed.
 
     Raises:
         ConfigError: outside a job, an unknown option.

@@ -13,6 +13,7 @@ from data_tools import dataset as data
 from data_tools.source_files import sha256_of
 from models import build_model
 from training import checkpoint as checkpoints
+from training.weights import assign
 
 
 def build_single(config: Config, task: data.Task) -> nn.Cell:
@@ -56,5 +57,5 @@ def start_from(model: nn.Cell, path: str) -> dict[str, str] | None:
     if not path:
         return None
     file = checkpoints.find(path)
-    checkpoints.assign(model, checkpoints.load_weights(file).weights, path)
+    assign(model, checkpoints.load_weights(file).weights, path)
     return {"file": str(file), "sha256": sha256_of(file)}

@@ -25,6 +25,7 @@ from training.device import versions
 from training.files import clock, write_rows, write_text
 from training.loop import Trainer
 from training.step import compile_count
+from training.weights import assign
 
 log = logging.getLogger("geospore")
 #: what metrics.json of a training calls the tables of an evaluation
@@ -88,11 +89,11 @@ def measure_best(
 ) -> tuple[dict[str, dict[str, dict[str, float]]], Predictions]:
     """Metrics of the best model, the last one and the baselines, logged, and what the best predicts for ``rows``."""
     best, ranks = trainer.evaluation_parameters(), trainer.ranks
-    checkpoints.assign(trainer.model, best)
+    assign(trainer.model, best)
     last = evaluation.predict(rows)
     if ranks.is_main:
         best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
-    checkpoints.assign(trainer.model, ranks.share(best))
+    assign(trainer.model, ranks.share(best))
     found = evaluation.predict(rows)
     tables = evaluation.metrics(rows, {"best model": found, "last model": last})
     title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"

@@ -9,20 +9,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from configs.rules import check_resume
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
 from data_tools.dataset import AUTO, Dataset, Task, make_dataset, resolve_task
-from data_tools.graph import StructureTable
+from data_tools.graph import DataError, StructureTable
 from data_tools.labels.split_sizes import SIZES, fit_sizes
-from data_tools.labels.splits import CHOOSE_SIZES, Split, make_split
+from data_tools.labels.splits import CHOOSE_SIZES, Split, digest, make_split
 from experiment.data import open_packed
+from training.checkpoint import Checkpoint
 
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a run that goes on began with.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: its newest that is whole.
+        split_sha256: digest of its split; empty where neither the checkpoint nor the folder says it.
+        sizes: of its split, by their key in the section ``data``.
+    """
+
+    folder: Path
+    checkpoint: Checkpoint
+    split_sha256: str
+    sizes: dict[str, int]
+
+
 def resolve(
-    config: Config, task: Task, table: StructureTable, chosen: Collection[str] = ()
+    config: Config, task: Task, table: StructureTable, chosen: Collection[str] = (), begun: Begun | None = None
 ) -> tuple[Config, Split, str]:
     """A configuration without ``auto``, whose sizes of the split are numbers of structures that the data can serve.
 
@@ -30,13 +51,15 @@ def resolve(
         config: as it was given.
         task: of its target.
         table: the structures that it names.
-        chosen: sizes (``data.train_size``, ...) that somebody asked for: those do not adapt.
+        chosen: sizes (``data.train_size``, ...) that were asked for: those do not adapt.
+        begun: the run that goes on, whose split it must be.
 
     Returns:
         The configuration, its split of the table, and a line that says which sizes have adapted, empty where none has.
 
     Raises:
-        DataError: sizes that the data cannot serve.
+        ConfigError: other sizes than those of the run that goes on.
+        DataError: sizes that the data cannot serve, or another split than that of the run.
     """
     config, settings = with_names(config, task), config.data
     fitted, words = fit_sizes(
@@ -45,7 +68,15 @@ def resolve(
     )  # fmt: skip
     config = _with_data(config, fitted)
     split = split_of(config, table)
-    return _with_data(config, sizes_of(split, settings.split)), split, words
+    config = _with_data(config, sizes_of(split, settings.split))
+    if begun is not None and begun.split_sha256 not in ("", digest(split)):
+        now = {name: getattr(config.data, name) for name in SIZES}
+        check_resume({"data": begun.sizes}, {"data": now}, str(begun.folder))
+        raise DataError(
+            f"--resume {begun.folder}: the split is not that of the run, which would test on structures it has trained "
+            "on; begin a new run, or use the version of the program that began this one"
+        )
+    return config, split, words
 
 
 def split_of(config: Config, table: StructureTable) -> Split:

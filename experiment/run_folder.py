@@ -81,7 +81,8 @@ class RunFolder:
         """Lock the folder, which is made where it is missing.
 
         Raises:
-            FolderError: another process writes into it, or it holds a run that nobody asked to continue or replace.
+            FolderError: another process writes into it, or it holds a run and neither --resume nor
+                --overwrite was given.
             OSError: it cannot be made.
         """
         first, number = self.path, 1

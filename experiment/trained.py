@@ -24,6 +24,7 @@ from physics.calculator import SKIN, Calculator, OutsideWarning
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, CheckpointError
 from training.device import random_state_kept, set_up
+from training.weights import assign
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def trained_of(checkpoint: Checkpoint, file: Path, overrides: Iterable[tuple[str
     with random_state_kept():  # a new network draws weights, which those of the checkpoint replace
         set_up(config.run.mode, config.run.device_target, config.run.device_id, seed=None)
         model = build_single(config, task)
-    checkpoints.assign(model, checkpoint.weights, str(file))
+    assign(model, checkpoint.weights, str(file))
     return Trained(file, config, task, normalizer, elements, learned, information, model)
 
 

@@ -19,7 +19,7 @@ from data_tools.graphs.loader import TrainingBatches, training_batches
 from data_tools.labels.splits import digest
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
-from training import checkpoint as checkpoints
+from training.checkpoint import Checkpoint
 from training.device import versions
 from training.distributed import Ranks
 from training.loop import Recipe, Trainer
@@ -27,6 +27,7 @@ from training.objective import Term
 from training.optimizer import AdamW
 from training.state import Quantity, Score
 from training.step import TrainStep
+from training.weights import parameters_of
 
 log = logging.getLogger("geospore")
 #: how the terms of a loss on energies and their derivatives are called
@@ -78,8 +79,13 @@ def make_trainer(
     evaluation: Evaluation,
     folder: Path,
     ranks: Ranks,
+    previous: Checkpoint | None = None,
 ) -> Trainer:
-    """Optimiser, compiled step and loop of a run."""
+    """Optimiser, compiled step and loop of a run, where its newest checkpoint says that it stands.
+
+    Raises:
+        CheckpointError: the checkpoint lacks the state of the optimiser.
+    """
     settings, training = config.optimizer, config.training
     optimizer = AdamW(
         ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm,
@@ -106,9 +112,13 @@ def make_trainer(
     if len(terms) > 1:
         quantities = [DERIVED[term.quantity] for term in terms]
     score = partial(validate, evaluation, dataset.split.valid, terms)
-    return Trainer(
+    trainer = Trainer(
         model, optimizer, step, batches, score, recipe, quantities, dataset.normalizer.scale, folder, information, ranks
     )
+    if previous is not None:
+        trainer.restore(previous)
+        log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
+    return trainer
 
 
 def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term]) -> Score:
@@ -139,5 +149,5 @@ def check_agreement(dataset: data.Dataset, trainer: Trainer) -> None:
     about = f"{trainer.information['config']} {trainer.information['source']} {trainer.progress}"
     rows = np.concatenate((split.train, split.valid, split.test))
     trainer.ranks.agree(zlib.crc32(rows.tobytes(), zlib.crc32(about.encode())), "configuration, data and progress")
-    weights = checkpoints.parameters_of(trainer.model)
+    weights = parameters_of(trainer.model)
     trainer.ranks.agree(zlib.crc32(b"".join(weights[name].tobytes() for name in sorted(weights))), "initial weights")

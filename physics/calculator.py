@@ -88,7 +88,7 @@ class Calculator(AseCalculator):
         cutoff: of the model, Angstrom.
         skin: of the neighbour lists, Angstrom; 0 makes a list at every call.
         triplets: whether the model uses them.
-        learned: what the training structures covered; None where nobody knows.
+        learned: what the training structures covered; None where that is unknown.
         recipe: makes this calculator again in another process.
 
     Attributes:

@@ -239,9 +239,9 @@ class HessianProduct(Compiled):
     """H v (N, 3) for graph inputs and a probe field v (N, 3), equation (3); one compilation for each shape."""
 
     def __init__(self, model: nn.Cell):
-        derive = _slopes(model)
+        derive = observables(model, (PRODUCT,))
 
-        def projected(*arguments):
-            return (derive(*arguments[:-1])[1] * arguments[-1]).sum()
+        def product(*arguments):
+            return derive(*arguments)[0]
 
-        super().__init__(model, ms.grad(projected, POSITIONS))
+        super().__init__(model, product)

@@ -44,8 +44,9 @@ from scripts.weights.weight_check import BITS, Difference, compare, evaluate, no
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import SOURCES, check_keys, convert, elements_of
 from scripts.weights.weight_source import Source, State, WeightError
-from training.checkpoint import Checkpoint, assign, save
+from training.checkpoint import Checkpoint, save
 from training.device import MODES, versions
+from training.weights import assign
 
 DIFFERS = 1
 

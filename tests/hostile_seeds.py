@@ -29,7 +29,8 @@ from experiment.data import resolve_task
 from experiment.model import build
 from experiment.resolve import with_names
 from training import checkpoint
-from training.checkpoint import Checkpoint, parameters_of
+from training.checkpoint import Checkpoint
+from training.weights import parameters_of
 
 MOLECULES = 12
 GOLDEN = Path(__file__).parent / "golden" / "schnet_pyg_lite.npz"

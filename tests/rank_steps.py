@@ -22,11 +22,11 @@ from data_tools.graphs.loader import training_batches
 from data_tools.labels.splits import make_split
 from experiment.data import DTYPES
 from models import build_model
-from training.checkpoint import parameters_of
 from training.device import set_up
 from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
 from training.step import TrainStep
+from training.weights import parameters_of
 
 STEPS = 20
 LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from models.running import OF_STEP
 from training.earlier_layout import todays_arrays, todays_information
 from training.files import one_line, replacing
 
@@ -57,44 +55,6 @@ class Checkpoint:
     def weights(self) -> dict[str, np.ndarray]:
         """The parameters to evaluate with: the moving average where there is one."""
         return {**self.model, **self.ema}
-
-
-def kept_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of a cell that checkpoints hold, by name: all but those that belong to a single step."""
-    return {parameter.name: parameter for parameter in cell.get_parameters() if not parameter.name.endswith(OF_STEP)}
-
-
-def parameters_of(cell: nn.Cell) -> dict[str, np.ndarray]:
-    """The numbers of a cell's weights and buffers, by name."""
-    return {name: parameter.asnumpy().copy() for name, parameter in kept_parameters(cell).items()}
-
-
-def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "checkpoint") -> None:
-    """Set every parameter of a cell.
-
-    Raises:
-        CheckpointError: a name is missing or left over, or a shape differs.
-    """
-    parameters = kept_parameters(cell)
-    if parameters.keys() != values.keys():
-        missing, extra = (
-            sorted(name[:60] for name in names)
-            for names in (parameters.keys() - values.keys(), values.keys() - parameters.keys())
-        )
-        raise CheckpointError(
-            f"{source}: the parameters do not fit the model: {len(missing)} missing {missing[:3]}, "
-            f"{len(extra)} unknown {extra[:3]}; use the configuration the weights were trained with"
-        )
-    for name, parameter in parameters.items():
-        if tuple(parameter.shape) != values[name].shape:
-            raise CheckpointError(
-                f"{source}: {name}: expected shape {tuple(parameter.shape)}, got {values[name].shape}; "
-                "use the configuration the weights were trained with"
-            )
-        if not np.isfinite(values[name]).all():
-            raise CheckpointError(f"{source}: {name} holds a value that is not finite; use another checkpoint")
-    for name, parameter in parameters.items():
-        parameter.set_data(Tensor(np.asarray(values[name], order="C"), parameter.dtype))
 
 
 def save(path: str | Path, checkpoint: Checkpoint, keep: int = 1) -> None:

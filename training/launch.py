@@ -2,7 +2,7 @@
 
 msrun sets MS_ROLE, MS_WORKER_NUM, MS_SCHED_HOST and MS_SCHED_PORT; a platform with Ascend devices RANK_SIZE and
 RANK_TABLE_FILE; mpirun OMPI_COMM_WORLD_SIZE.  Such variables are also left behind in a shell, or set by a platform for
-a job of one process: a process that waits for others which nobody has started must say so.
+a job of one process: a process that waits for others which were not started must say so.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def check_launch(device_target: str) -> None:
         device_target: CPU, GPU or Ascend.
 
     Raises:
-        RankError: they do not, or nobody answers.
+        RankError: they do not, or none answers.
     """
     if os.environ.get(ROLE):
         check_cluster()

@@ -15,7 +15,7 @@ from mindspore import nn
 from tqdm import tqdm
 
 from models.random import random_layers, set_keys
-from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, parameters_of, save
+from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, save
 from training.distributed import Ranks
 from training.files import clock, write_rows
 from training.interruption import StopRequest
@@ -32,6 +32,7 @@ from training.optimizer import (
 from training.schedule import learning_rate
 from training.state import Batch, Batches, Progress, Quantity, Score, error_columns, errors_in_words
 from training.step import TrainStep
+from training.weights import assign, parameters_of
 
 log = logging.getLogger("geospore")
 #: columns of times.csv; what depends on the machine stays out of metrics.csv, which a resumed run repeats bit for bit
@@ -238,7 +239,7 @@ class Trainer:
             "epoch %d/%d  step %d/%d  loss %.5f  %s  lr %.2e  %.4f s/step  %.0f structures/s  ETA %s%s",
             progress.epoch + 1, self.recipe.epochs, progress.step, self.total_steps, since.loss,
             errors_in_words("train", self.quantities, since.errors), lr, since.seconds_per_step,
-            since.molecules_per_second, clock(since.seconds_per_step * (self.total_steps - progress.step)),
+            since.structures_per_second, clock(since.seconds_per_step * (self.total_steps - progress.step)),
             self._skipped(),
         )  # fmt: skip
 
@@ -268,7 +269,7 @@ class Trainer:
             **error_columns("train", self.quantities, meter.errors),
             "lr": lr,
             "seconds": seconds,
-            "structures_per_second": meter.molecules / seconds,
+            "structures_per_second": meter.structures / seconds,
             **error_columns("valid", self.quantities, score.errors),
         }
         progress.history.append(row)

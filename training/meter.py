@@ -35,7 +35,7 @@ class Rate(NamedTuple):
     loss: float
     errors: list[float]
     seconds_per_step: float
-    molecules_per_second: float
+    structures_per_second: float
 
 
 class Meter:
@@ -46,7 +46,7 @@ class Meter:
     Args:
         scale: unit of the target per standardised unit.
         terms: of the loss, whose mean absolute errors a step returns.
-        names: what the log calls the molecules of some rows.
+        names: what the log calls the structures of some rows.
 
     Attributes:
         sums: of the epoch: steps, structures, loss times structures, and of each term the absolute errors and then the
@@ -67,7 +67,7 @@ class Meter:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the molecules so far, standardised; NaN where every step was skipped."""
+        """Mean loss over the structures so far, standardised; NaN where every step was skipped."""
         return float(self.sums[2] / self.sums[1]) if self.sums[1] else float("nan")
 
     @property
@@ -80,8 +80,8 @@ class Meter:
         return (errors / np.where(counts, counts, np.nan) * self.scale).tolist()
 
     @property
-    def molecules(self) -> int:
-        """Molecules so far."""
+    def structures(self) -> int:
+        """Of the epoch so far."""
         return int(self.sums[1])
 
     def add(self, result: tuple[Tensor, ...], counts: Sequence[int], rows: np.ndarray) -> None:
@@ -132,8 +132,8 @@ class Meter:
         self.collect(step)
         now = time.perf_counter()
         sums = self.sums - self.at_last_line
-        steps, molecules, loss = sums[:3].tolist()
+        steps, structures, loss = sums[:3].tolist()
         seconds = now - self.time_of_last_line
         self.at_last_line, self.time_of_last_line = self.sums.copy(), now
-        divisor = molecules or np.nan  # all of them may have been skipped
-        return Rate(loss / divisor, self._errors(sums), seconds / max(steps, 1.0), molecules / seconds)
+        divisor = structures or np.nan  # all of them may have been skipped
+        return Rate(loss / divisor, self._errors(sums), seconds / max(steps, 1.0), structures / seconds)

@@ -96,10 +96,10 @@ class Progress:
         epoch: finished epochs.
         step: updates made.
         position: batches of the current epoch that are done; with ``epoch`` and the seed this is all that the order of
-            molecules depends on.
+            structures depends on.
         sums: of the current epoch's ``Meter``; empty at its start.
         seconds: spent in the current epoch.
-        best_epoch, best_score: of the best model on the validation molecules; see ``Score``.
+        best_epoch, best_score: of the best model on the validation structures; see ``Score``.
         reductions: how often the plateau schedule has lowered the rate.
         epochs_since_better: for the plateau and the early stop.
         loss_scale: fields of the ``LossScale``; empty without one.

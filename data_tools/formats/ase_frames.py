@@ -51,7 +51,7 @@ def _ase_read(frames: list[Frame]) -> list[Any]:
 def _parse_comment(comment: str) -> dict[str, Any]:
     """Keys and values as ASE parses them, stress and virial as they are written.
 
-    Where it cannot, without lists that it may fail at and nobody asks for.
+    Where it cannot, without lists that it may fail at and that are not asked for.
     """
     from ase.io.extxyz import key_val_str_to_dict  # noqa: PLC0415  (heavy)
 

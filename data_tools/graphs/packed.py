@@ -30,7 +30,7 @@ class PackedGraphs:
         pair_receivers, pair_senders: (P,) unsigned integers, atom numbers inside the structure; receivers ascend.
         pair_shifts: (P, 3) float64 Angstrom, image offset of the sender; None when no structure is periodic.
         notes: what else the manifest says.
-        triplets: whether batches carry triplets; whoever opens the graphs for a model says so, no file does.
+        triplets: whether batches carry triplets; set by what opens the graphs for a model, not stored in files.
     """
 
     table: StructureTable

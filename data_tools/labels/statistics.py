@@ -202,7 +202,7 @@ def undetermined(train_counts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Which compositions are no linear combination of those of training.
 
     Least squares on the training molecules then say nothing certain of the sum of their elements' contributions: from
-    frames of ethanol alone nobody learns what a carbon atom adds.
+    frames of ethanol alone do not determine what a carbon atom adds.
 
     Args:
         train_counts: (M, 119) element counts of the training molecules.

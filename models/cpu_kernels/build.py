@@ -53,7 +53,7 @@ def find_or_build() -> tuple[str, str]:
 
 
 def private_folder() -> Path:
-    """The cache, readable and writable by nobody else: what lies in it is loaded as code.
+    """The cache, readable and writable by no other user: what lies in it is loaded as code.
 
     Raises:
         OSError: it cannot be made, or others could write in it.

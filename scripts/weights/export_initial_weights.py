@@ -31,6 +31,7 @@ from scripts.weights.weight_source import State
 from training import checkpoint as checkpoints
 from training.device import set_up
 from training.files import replacing
+from training.weights import assign, parameters_of
 
 SOURCE = SOURCES["pyg-dimenetpp"]
 ROWS = 95  # of PyG's table of elements
@@ -54,8 +55,8 @@ def initial_weights(path: str, overrides: Iterable[tuple[str, str]]) -> State:
     set_up(run.mode, run.device_target, run.device_id, run.seed)
     model = build_single(with_names(config, task), task)
     if pretrained:
-        checkpoints.assign(model, checkpoints.load(pretrained).weights, pretrained)
-    ours = checkpoints.parameters_of(model)
+        assign(model, checkpoints.load(pretrained).weights, pretrained)
+    ours = parameters_of(model)
     counts = {name: getattr(config.model, name) for name in SOURCE.repeated}
     state = {theirs: ours[name] for name, theirs in SOURCE.names(counts).items()}
     return {**state, SOURCE.elements: state[SOURCE.elements][:ROWS]}

@@ -156,7 +156,7 @@ def compare(
 
 
 def not_compared(golden: Path, rows: list[Difference]) -> list[str]:
-    """Results in a parity file that have no counterpart here: nobody should take them for verified."""
+    """Results in a parity file that have no counterpart here: they must not pass for verified."""
     compared = {row.name for row in rows} | {row.name.replace("32", "64", 1) for row in rows}
     results = re.compile(r"(out|forces|rep)64|(h64|grad64)/.*")
     return sorted(key for key in read_arrays(golden) if results.fullmatch(key) and key not in compared)

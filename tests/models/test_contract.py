@@ -32,6 +32,7 @@ from models.heads import Readout
 from physics.derivatives import EnergyAndForces, HessianProduct
 from training import checkpoint
 from training.step import EvaluationStep, compile_count, to_tensors
+from training.weights import assign, parameters_of
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -219,14 +220,14 @@ def test_every_element_has_its_own_row(bench):
 
 def test_save_and_load(bench, tmp_path):
     ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile
-    saved = checkpoint.parameters_of(bench.model)
+    saved = parameters_of(bench.model)
     checkpoint.save(tmp_path / "model.safetensors", checkpoint.Checkpoint(saved))
     with on_path(bench.path):
         other = build(bench.case, seed=1)
     inputs = to_tensors(bench.case.batch(molecules()).inputs)
     expected = bench.model(*inputs).asnumpy()
     assert not np.array_equal(other(*inputs).asnumpy(), expected)
-    checkpoint.assign(other, checkpoint.load(tmp_path / "model.safetensors").weights)
+    assign(other, checkpoint.load(tmp_path / "model.safetensors").weights)
     assert np.array_equal(other(*inputs).asnumpy(), expected)
 
 
@@ -280,7 +281,7 @@ def test_float32_agrees_with_float64(bench):
 def test_the_seed_decides_the_weights(case):
     def weights(seed):
         ms.set_seed(seed)
-        return checkpoint.parameters_of(case.build())
+        return parameters_of(case.build())
 
     first, again, other = weights(3), weights(3), weights(4)
     assert all(np.array_equal(first[name], again[name]) for name in first)

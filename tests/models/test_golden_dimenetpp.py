@@ -20,8 +20,8 @@ from scripts.weights import export_initial_weights, weight_files
 from scripts.weights.weight_check import FLOAT64_TOLERANCE, not_compared, table
 from scripts.weights.weight_maps import SOURCES, check_keys, convert
 from scripts.weights.weight_source import WeightError
-from training.checkpoint import parameters_of
 from training.device import set_up
+from training.weights import parameters_of
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 

@@ -22,6 +22,7 @@ from scripts.weights.weight_check import FLOAT64_TOLERANCE, FLOOR, GRADIENT_TOLE
 from scripts.weights.weight_maps import SOURCES, check_keys, convert
 from scripts.weights.weight_source import WeightError
 from training import checkpoint
+from training.weights import assign
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCRIPT = Path(convert_weights.__file__)
@@ -156,7 +157,7 @@ def test_round_trip_through_the_program(tmp_path, capsys):
     assert (normalizer.scale, normalizer.shift, normalizer.per_atom, normalizer.average) == (0.19, -4.24, True, False)
     assert np.array_equal(normalizer.references[1:100], state["atomref.weight"][1:, 0].astype(np.float64))
     model = build_model(dtype="float64", amp_level="O0", readout="sum", **information["config"]["model"])
-    checkpoint.assign(model, first.weights)
+    assign(model, first.weights)
     table = model.network.embedding.table.asnumpy()
     assert table.shape == (119, 64) and np.array_equal(table[:100], state["embedding.weight"].astype(np.float64))
     assert not table[100:].any()

@@ -23,9 +23,9 @@ from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import difference_rows, exact_rows
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import convert
-from training import checkpoint
 from training.device import MODES
 from training.step import compile_count, to_tensors
+from training.weights import assign
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -156,7 +156,7 @@ def test_hessian_equals_that_of_torch(mode, path):
         numbers, positions, expected = (golden[key] for key in ("z", "pos", "hessian64"))
     model = model_of("schnet", "float64", features=64, filters=64, blocks=2, gaussians=25, cutoff=5.0)
     parameters = convert("pyg-schnet", dict(read_weights(GOLDEN / "schnet_pyg_lite.npz")))
-    checkpoint.assign(model, {name: np.asarray(value, np.float64) for name, value in parameters.items()})
+    assign(model, {name: np.asarray(value, np.float64) for name, value in parameters.items()})
     graph = build_graph(Structure(numbers.astype(np.int32), positions), 5.0)
     (found,) = exact_rows(HessianProduct(model), [graph], 5.0, np.float64).arrays()
     assert np.abs(found.reshape(27, 27) - expected).max() <= 1e-8 * np.abs(expected).max()

@@ -14,7 +14,8 @@ from mindspore import Parameter, Tensor, nn
 from safetensors.numpy import save_file
 
 from training import checkpoint as checkpoints
-from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, assign, load, parameters_of, save
+from training.checkpoint import BEST, LAST, Checkpoint, CheckpointError, load, save
+from training.weights import assign, parameters_of
 
 INFORMATION = {
     "config": {"model": {"name": "schnet", "cutoff": 5.0}},

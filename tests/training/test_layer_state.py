@@ -13,10 +13,11 @@ from data_tools.graph import Budget, Labels
 from data_tools.graphs.batching import build_graph, join, pad
 from models.random import random_layers, set_keys
 from physics.derivatives import EnergyAndForces
-from training.checkpoint import Checkpoint, assign, parameters_of
+from training.checkpoint import Checkpoint
 from training.objective import Term
 from training.optimizer import AdamW, moments_of, operator_scalars
 from training.step import EvaluationStep, TrainStep, compile_count, to_tensors
+from training.weights import assign, parameters_of
 
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 LARGER = Budget(nodes=48, edges=320, triplets=0, graphs=8)

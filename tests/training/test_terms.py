@@ -172,7 +172,7 @@ def test_errors_of_an_epoch_are_means_over_all_that_is_known(tmp_path, graph_mod
     rate = meter.since_last_line(3)
     expected = [scale * float(np.nanmean(np.abs(wrong))) for wrong in (wrong_energies, wrong_forces)]
     np.testing.assert_allclose(meter.errors, expected, rtol=1e-12)
-    assert meter.molecules == count and rate.errors == meter.errors
+    assert meter.structures == count and rate.errors == meter.errors
     interrupted.collect(3)
     assert interrupted.sums.tolist() == meter.sums.tolist(), "bit for bit"
     assert np.isnan(meter.since_last_line(3).errors).all(), "no step since then"
