@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
+from mindspore.ops.auto_generate import SiLU, SiLUGrad
 
 from models.cpu_kernels import load
 from models.graph_ops import to_type
@@ -54,6 +55,49 @@ class _SwishOnCPU(nn.Cell):
         return (self.interpolate(dout * out, dout, self.sigmoid(x)),)
 
 
+class _SwishOnDevice(nn.Cell):
+    """SiLU as one operator; its own second derivative in MindSpore has 14, one of which no page declares."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.swish = SiLU()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return self.swish(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The slope, times g."""
+        return (_swish_slope(dout, x),)
+
+
+class _SwishSlope(nn.Cell):
+    """g y' of y = swish(x), y' = s + y (1 - s), as one operator; its gradient is this cell again and an interpolation.
+
+    With s = sigmoid(x) the second derivative is y'' = s (1 - y') + (1 - s) y'.
+    """
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.slope, self.sigmoid, self.interpolate = SiLUGrad(), ops.Sigmoid(), ops.Lerp()
+
+    def construct(self, g: Tensor, x: Tensor) -> Tensor:
+        """Elementwise, two tensors of one shape."""
+        return self.slope(g, x)
+
+    def bprop(self, g: Tensor, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """For a cotangent t: t y', and t g y'' = g (s (t - t y') + (1 - s) t y')."""
+        of_g = _swish_slope(dout, x)
+        rest, s = dout - of_g, self.sigmoid(x)
+        if x.dtype == mstype.float64:  # there is no interpolation in float64
+            return of_g, g * (of_g + s * (rest - of_g))
+        return of_g, g * self.interpolate(of_g, rest, s)
+
+
+_swish_on_device = _SwishOnDevice()
+_swish_slope = _SwishSlope()
+
+
 class Swish(nn.Cell):
     """swish(x) = x sigmoid(x), also known as SiLU.
 
@@ -64,14 +108,14 @@ class Swish(nn.Cell):
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.on_cpu = ms.get_context("device_target") == "CPU"
-        self.swish, self.swish_on_cpu, self.sigmoid = nn.SiLU(), _SwishOnCPU(), ops.Sigmoid()
+        self.swish_on_cpu, self.sigmoid = _SwishOnCPU(), ops.Sigmoid()
         kernels = load()
         self.kernel: Any = kernels.swish if kernels else None
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
         if not self.on_cpu:
-            return self.swish(x)
+            return _swish_on_device(x)
         if self.kernel is not None and x.dtype != mstype.float16:
             return self.kernel(x)
         if x.dtype == mstype.float64:  # there is no interpolation in float64
@@ -207,8 +251,9 @@ class Linear(nn.Cell):
 class JoinedLinear(nn.Cell):
     """x W_k^T for several matrices of one shape, in one pass over x.
 
-    The matrices are put together by products, because MindSpore's concat of parameters rounds float64 to float32 on a
-    CPU.
+    The matrices are put together by products, because concat or stack of parameters copies each in another operator,
+    and rounds float64 to float32 on a CPU.  They are taken apart by Unstack, whose gradient is Stack: the gradient of
+    Split is Concat, and that of Concat an operator without a page.
 
     Args:
         count: of the matrices.
@@ -220,14 +265,15 @@ class JoinedLinear(nn.Cell):
         super().__init__()
         places = np.eye(count * outputs).reshape(count * outputs, count, outputs)
         self.places = tuple(Tensor(places[:, k], dtype) for k in range(count))  # (count outputs, outputs)
-        self.place, self.product, self.split = ops.MatMul(), Product(), ops.Split(1, count)
+        self.shape = (-1, count, outputs)
+        self.place, self.add, self.product, self.unstack = ops.MatMul(), ops.AddN(), Product(), ops.Unstack(1, count)
 
     def construct(self, x: Tensor, weights: tuple) -> tuple:
         """(M, inputs) and [(outputs, inputs)] to [(M, outputs)]."""
-        joined = self.place(self.places[0], weights[0])
-        for k in range(1, len(weights)):
-            joined = joined + self.place(self.places[k], weights[k])  # (count outputs, inputs)
-        return self.split(self.product(x, joined, None))
+        placed: tuple = ()
+        for k in range(len(weights)):
+            placed = (*placed, self.place(self.places[k], weights[k]))  # (count outputs, inputs)
+        return self.unstack(self.product(x, self.add(placed), None).reshape(self.shape))
 
 
 class SwishLinear(nn.Cell):

@@ -54,8 +54,8 @@ class TripletBasis(nn.Cell):
     def construct(self, vectors: Tensor, distances: Tensor, triplet_in: Tensor, triplet_out: Tensor) -> Tensor:
         """Vectors (P, 3) of the pairs, their lengths (P, 1) and the edges of each triplet (T,) to (T, L R)."""
         directions = vectors / distances  # (P, 3)
-        directions = ops.concat((directions, -directions), 0)  # (E, 3)
-        cosines = (gather(directions, triplet_in) * gather(directions, triplet_out)).sum(-1, keepdims=True)  # (T, 1)
+        directions = ops.stack((directions, -directions)).reshape(-1, 3)  # (E, 3)
+        cosines = (gather(directions, triplet_in) * gather(directions, triplet_out)).sum(-1)  # (T,)
         of_edges = both_ways(self.radial(distances))  # (E, L R)
         return gather(of_edges, triplet_in) * self.harmonics(cosines)  # (T, L R)
 
@@ -72,19 +72,17 @@ class Embedding(nn.Cell):
         self.radial.bias.set_data(default_uniform((features,), radial, dtype))
         self.weight = Parameter(default_uniform((features, 3 * features), 3 * features, dtype), name="weight")
         self.bias = Parameter(default_uniform((features,), 3 * features, dtype), name="bias")
-        self.product, self.swish = Product(), Swish()
+        self.product, self.swish, self.unstack, self.add = Product(), Swish(), ops.Unstack(1, 3), ops.AddN()
 
     def construct(self, numbers: Tensor, radial: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """Atomic numbers (N,) and radial basis (E, R) to messages (E, F)."""
-        size = self.features
-        weight = self.weight
+        first, second, third = self.unstack(self.weight.reshape(self.features, 3, self.features))  # (F, F) each
         atoms = self.elements(numbers)  # (N, F)
-        of_receivers = self.product(atoms, weight[:, :size], self.bias)  # (N, F)
-        of_senders = self.product(atoms, weight[:, size : 2 * size], None)  # (N, F)
+        of_receivers = self.product(atoms, first, self.bias)  # (N, F)
+        of_senders = self.product(atoms, second, None)  # (N, F)
         of_receivers, of_senders = to_type(of_receivers, radial.dtype), to_type(of_senders, radial.dtype)
-        of_edges = self.product(self.radial(radial), weight[:, 2 * size :], None)  # (E, F)
-        t = gather(of_receivers, receivers) + gather(of_senders, senders) + of_edges  # (E, F)
-        return self.swish(t)
+        of_edges = self.product(self.radial(radial), third, None)  # (E, F)
+        return self.swish(self.add((gather(of_receivers, receivers), gather(of_senders, senders), of_edges)))  # (E, F)
 
 
 class Interaction(nn.Cell):
@@ -190,6 +188,7 @@ class DimeNetPlusPlus(nn.Cell):
         kinds: Precision,
     ):
         super().__init__()
+        self.add = ops.AddN()
         if output_init not in OUTPUT_INITS:
             raise ValueError(f"output_init {output_init!r}: expected one of {', '.join(OUTPUT_INITS)}")
         dtype, layers = kinds.weights, (layers_before_skip, layers_after_skip)
@@ -237,8 +236,8 @@ class DimeNetPlusPlus(nn.Cell):
             weights = (*weights, interaction.spherical_first.weight)
         reduced = self.spherical_first(spherical, weights)  # [(T, B)], one for each interaction
         messages = self.embedding(numbers, radial, receivers, senders)  # (E, F)  (3)
-        values = self.outputs[0](messages, radial, receivers, like)  # (N, outputs)  (7)
+        values: tuple = (self.outputs[0](messages, radial, receivers, like),)  # [(N, outputs)]  (7)
         for k in range(len(self.interactions)):
             messages = self.interactions[k](messages, radial, reduced[k], triplet_in, triplet_out)  # (E, F)  (4)-(6)
-            values = values + self.outputs[k + 1](messages, radial, receivers, like)  # (N, outputs)  (7)
-        return values, segment_sum(to_type(messages, atoms), receivers, like)  # (N, outputs), (N, F)
+            values = (*values, self.outputs[k + 1](messages, radial, receivers, like))
+        return self.add(values), segment_sum(to_type(messages, atoms), receivers, like)  # (N, outputs), (N, F)

@@ -143,6 +143,6 @@ class BesselBasis(nn.Cell):
 
     def construct(self, distances: Tensor) -> Tensor:
         """(P, 1) Angstrom, not 0, to (P, R)."""
-        frequencies = to_type(self.frequencies, distances.dtype).reshape(1, -1)
+        frequencies = to_type(self.frequencies, distances.dtype)  # (R,)
         phases = (distances * self.per_cutoff) * frequencies  # (P, R)
         return self.spread(self.envelope.with_pole(distances), self.ones) * ops.sin(phases)
