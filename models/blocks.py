@@ -6,6 +6,7 @@ way and their gradients back in the precision of the weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -215,6 +216,71 @@ class TwoLayers(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """(M, inputs) to (M, outputs)."""
         return self.output(self.activation(self.hidden(x)))
+
+
+class _AddRows(nn.Cell):
+    """x_k + b_k for every row of x_k, of B matrices and vectors; as ``AddBias`` for one."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.sum = ops.ReduceSum()
+
+    def construct(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, M, F) and (B, F) to (B, M, F)."""
+        return x + bias.expand_dims(1)
+
+    def bprop(self, x: Tensor, bias: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Each bias goes to every row."""
+        return dout, self.sum(dout, 1)
+
+
+class SideBySide(nn.Cell):
+    """Several ``TwoLayers`` of the same input, y_k = W'_k act(W_k x + b_k) + b'_k, in two products where no kernel is.
+
+    Args:
+        networks: B cells of one shape, which belong to other cells.
+        last: an activation of the outputs; None for none.
+    """
+
+    def __init__(self, networks: Sequence[TwoLayers], last: nn.Cell | None = None):
+        super().__init__(auto_prefix=False)
+        self.networks = tuple(networks)
+        self.last = last
+        self.activation = networks[0].activation
+        self.has_kernels = load() is not None
+        self.multiply, self.add_rows = ops.BatchMatMul(transpose_b=True), _AddRows()
+        # a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32; not so products
+        exact = networks[0].hidden.weight.dtype == mstype.float64
+        self.one = Tensor(1.0, mstype.float64) if exact else None
+
+    def construct(self, x: Tensor) -> tuple | Tensor:
+        """(M, inputs) to B of (M, outputs)."""
+        if self.has_kernels and x.dtype != mstype.float16:
+            outputs: tuple = ()
+            for network in self.networks:
+                y = network(x)
+                outputs = (*outputs, y if self.last is None else self.last(y))
+            return outputs
+        inputs: tuple = ()
+        hidden: tuple = ()
+        output: tuple = ()
+        for network in self.networks:
+            inputs, hidden, output = (*inputs, x), (*hidden, network.hidden), (*output, network.output)
+        y = self.activation(self.layer(ops.stack(inputs), hidden))  # (B, M, hidden)
+        y = self.layer(y, output)  # (B, M, outputs)
+        return y if self.last is None else self.last(y)
+
+    def layer(self, x: Tensor, layers: tuple) -> Tensor:
+        """B linear layers, each of its own input: (B, M, K) to (B, M, N)."""
+        weights: tuple = ()
+        biases: tuple = ()
+        for layer in layers:
+            weight, bias = layer.weight, layer.bias
+            if self.one is not None:
+                weight, bias = self.one * weight, self.one * bias
+            weights, biases = (*weights, weight), (*biases, bias)
+        product = self.multiply(x, to_type(ops.stack(weights), x.dtype))
+        return self.add_rows(product, to_type(ops.stack(biases), x.dtype))
 
 
 def glorot_orthogonal(outputs: int, inputs: int, dtype: mstype.Type) -> Tensor:

@@ -52,17 +52,17 @@ class _SegmentSum(nn.Cell):
 
 
 class _BothWays(nn.Cell):
-    """Rows of pairs, each repeated for the reverse edge; the gradient of its own Concat is an operator without a page.
+    """Rows of pairs, repeated for the reverse edges; the gradient of its own Concat is an operator without a page.
 
     This cell and ``_PairTotal`` are each other's gradient.
     """
 
     def __init__(self):
         super().__init__(auto_prefix=False)
-        self.concat = ops.Concat(0)
+        self.concat = ops.Concat(-2)
 
     def construct(self, values: Tensor) -> Tensor:
-        """(P, ...) to (2 P, ...)."""
+        """(..., P, F) to (..., 2 P, F)."""
         return self.concat((values, values))
 
     def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
@@ -78,18 +78,57 @@ class _PairTotal(nn.Cell):
         self.sum = ops.ReduceSum()
 
     def construct(self, values: Tensor) -> Tensor:
-        """(2 P, ...) to (P, ...)."""
-        return self.sum(values.reshape(2, values.shape[0] // 2, *values.shape[1:]), 0)
+        """(..., 2 P, F) to (..., P, F)."""
+        *others, edges, features = values.shape
+        return self.sum(values.reshape(*others, 2, edges // 2, features), -3)
 
     def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The gradient of a sum goes to both."""
         return (_both_ways(dout),)
 
 
+class _Difference(nn.Cell):
+    """The rows of P edges less those of their reverse edges.
+
+    This cell and ``_Opposites`` are each other's gradient.
+    """
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.split = ops.Split(0, 2)
+
+    def construct(self, values: Tensor) -> Tensor:
+        """(2 P, ...) to (P, ...)."""
+        first, second = self.split(values)
+        return first - second
+
+    def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradient goes to both, with both signs."""
+        return (_opposites(dout),)
+
+
+class _Opposites(nn.Cell):
+    """Rows of pairs, each repeated with the other sign for the reverse edge."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.concat = ops.Concat(0)
+
+    def construct(self, values: Tensor) -> Tensor:
+        """(P, ...) to (2 P, ...)."""
+        return self.concat((values, -values))
+
+    def bprop(self, values: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """The gradients of the two edges of a pair, with their signs."""
+        return (_difference(dout),)
+
+
 _gather = _Gather()
 _segment_sum = _SegmentSum()
 _both_ways = _BothWays()
 _pair_total = _PairTotal()
+_difference = _Difference()
+_opposites = _Opposites()
 
 
 def to_type(values: Tensor, kind: mstype.Type) -> Tensor:
@@ -149,8 +188,18 @@ def safe_norm(vectors: Tensor) -> Tensor:
     return ops.sqrt(squared + zero) * (1 - zero)
 
 
+def pair_vectors(positions: Tensor, senders: Tensor, shifts: Tensor) -> Tensor:
+    """``edge_vectors`` of the first half of the edges, (P, 3); the sender of a reverse edge is the receiver."""
+    return _difference(gather(positions, senders)) + shifts[: senders.shape[0] // 2]
+
+
+def opposite_ways(values: Tensor) -> Tensor:
+    """What changes its sign with the direction, of the P pairs (P, F), for all E edges (E, F)."""
+    return _opposites(values)
+
+
 def both_ways(values: Tensor) -> Tensor:
-    """What has no direction, of the P pairs (P, F), for all E edges (E, F)."""
+    """What has no direction, of the P pairs (..., P, F), for all E edges (..., E, F)."""
     return _both_ways(values)
 
 
@@ -169,11 +218,9 @@ class PairDistances(nn.Cell):
 
     def construct(self, positions: Tensor, senders: Tensor, receivers: Tensor, shifts: Tensor) -> Tensor:
         """Positions (N, 3), the ends of E edges and their shifts (E, 3) to (E/2, 1); Angstrom."""
-        pairs = senders.shape[0] // 2
-        shifts = shifts[:pairs]
         if self.pair_vectors is not None:
-            return self.lengths(self.pair_vectors(positions, shifts, receivers, senders))
-        return safe_norm(edge_vectors(positions, senders[:pairs], receivers[:pairs], shifts))
+            return self.lengths(self.pair_vectors(positions, shifts[: shifts.shape[0] // 2], receivers, senders))
+        return safe_norm(pair_vectors(positions, senders, shifts))
 
 
 class PairSum(nn.Cell):
@@ -182,32 +229,48 @@ class PairSum(nn.Cell):
     The two directions of a pair have one W and one f: edge e + P is the reverse of edge e.
 
     Args:
-        width: columns of the filters.
+        features: F.
+        matrices: whether W are F x F matrices, by rows (P, F F), instead of a factor of each feature, (P, F).
         dtype: of the filters.
     """
 
-    def __init__(self, width: int, dtype: mstype.Type):
+    def __init__(self, features: int, matrices: bool, dtype: mstype.Type):
         super().__init__()
         kernels = load(dtype)
-        self.kernel: Any = kernels.pair_sum if kernels else None
+        self.kernel: Any = kernels.pair_sum if kernels and not matrices else None
+        self.matrices = matrices
         # a product with ones spreads a column over the others five times as fast as broadcasting does on a CPU
-        self.ones, self.spread = Tensor(np.ones((1, width)), dtype), ops.MatMul()
+        self.ones = Tensor(np.ones((1, features * features if matrices else features)), dtype)
+        self.spread, self.unstack = ops.MatMul(), ops.Unstack()
 
-    def construct(self, nodes: Tensor, filters: Tensor, envelope: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+    def prepare(self, filters: tuple | Tensor, envelope: Tensor) -> tuple:
+        """What ``construct`` takes of several filters, made of all of them at once.
+
+        Args:
+            filters: B of W, (P, F) or (P, F F).
+            envelope: (P, 1) f of all of them.
+        """
+        if self.kernel is not None:
+            pairs: tuple = ()
+            for one in filters:
+                pairs = (*pairs, (one, envelope))
+            return pairs
+        stacked = filters if isinstance(filters, Tensor) else ops.stack(filters)
+        scaled = stacked * self.spread(envelope, self.ones)  # (B, P, F)
+        return self.unstack(scaled if self.matrices else both_ways(scaled))
+
+    def construct(self, nodes: Tensor, filters: Any, receivers: Tensor, senders: Tensor) -> Tensor:
         """The sums (N, F), in the precision of the nodes.
 
         Args:
             nodes: (N, F) x.
-            filters: (P, F) W, a factor of each feature; or (P, F F), a matrix by rows.
-            envelope: (P, 1) f.
+            filters: one of what ``prepare`` returns.
             receivers, senders: (E,) the atoms i and j of each edge.
         """
-        if self.kernel is not None and filters.shape[1] == nodes.shape[1]:
-            return self.kernel(nodes, filters, envelope, receivers, senders)  # which reads P of the E indices
-        filters = filters * self.spread(envelope, self.ones)
+        if self.kernel is not None:
+            return self.kernel(nodes, *filters, receivers, senders)  # which reads P of the E indices
         neighbours = gather(to_type(nodes, filters.dtype), senders)  # (E, F)
-        elementwise = filters.shape[1] == nodes.shape[1]
-        messages = both_ways(filters) * neighbours if elementwise else _by_matrices(filters, neighbours)  # (E, F)
+        messages = _by_matrices(filters, neighbours) if self.matrices else filters * neighbours  # (E, F)
         return segment_sum(to_type(messages, nodes.dtype), receivers, nodes)
 
 

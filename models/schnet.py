@@ -8,8 +8,8 @@ Papers: Schuett et al., NeurIPS 2017 (arXiv 1706.08566), and J. Chem. Phys. 148,
     (4)  x_i^{t+1} = x_i^t + dense(ssp(dense(m_i)))                residual update
     (5)  q_i       = dense(act(dense(x_i^T)))                      atom value, reduced by ``models.heads.Readout``
 
-W_ij depends on the distance alone, so it is computed once for each pair of atoms and used for both directions: edge
-e + E/2 is the reverse of edge e (the law of pairs of the graph inputs).
+W_ij depends on the distance alone, so it is computed for all interactions at once, once for each pair of atoms, and
+used for both directions: edge e + E/2 is the reverse of edge e (the law of pairs of the graph inputs).
 
 Conventions:
     ``pyg``          torch_geometric: ssp in (5).
@@ -28,7 +28,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import Dense, ShiftedSoftplus, Swish, TwoLayers
+from models.blocks import Dense, ShiftedSoftplus, SideBySide, Swish, TwoLayers
 from models.elements import ElementEmbedding
 from models.graph_ops import PairDistances, PairSum, to_type
 from models.precision import Precision
@@ -43,7 +43,7 @@ ENVELOPE_EXPONENT = 5  # the polynomial 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = d / 
 
 
 class Interaction(nn.Cell):
-    """Equations (2) to (4): the update of the nodes."""
+    """Equations (3) and (4), the update of the nodes, and the filter network of (2)."""
 
     def __init__(
         self,
@@ -51,24 +51,19 @@ class Interaction(nn.Cell):
         filters: int,
         gaussians: int,
         matrix: bool,
-        paper: bool,
         pair_sum: PairSum,
         kinds: Precision,
     ):
         super().__init__()
         dtype, ssp = kinds.weights, ShiftedSoftplus(kinds.weights)
         self.filter = TwoLayers(gaussians, filters, filters * filters if matrix else filters, ssp, dtype)
-        self.filter_activation = ssp if paper else nn.Identity()
         self.input = Dense(features, filters, dtype, bias=matrix)
         self.pair_sum = pair_sum
         self.update = TwoLayers(filters, features, features, ssp, dtype)
 
-    def construct(
-        self, nodes: Tensor, gaussians: Tensor, envelope: Tensor, receivers: Tensor, senders: Tensor
-    ) -> Tensor:
-        """Nodes (N, F), Gaussians (P, K), f_cut (P, 1) and the atoms of each edge (E,) to the update (N, F)."""
-        filters = self.filter_activation(self.filter(gaussians))  # (P, F')  (2)
-        messages = self.pair_sum(self.input(nodes), filters, envelope, receivers, senders)  # (N, F')  (3)
+    def construct(self, nodes: Tensor, filters: tuple | Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+        """Nodes (N, F), filters as ``PairSum`` takes them and the atoms of each edge (E,) to the update (N, F)."""
+        messages = self.pair_sum(self.input(nodes), filters, receivers, senders)  # (N, F')  (3)
         return self.update(messages)  # (N, F)  (4)
 
 
@@ -126,10 +121,12 @@ class SchNet(nn.Cell):
             self.envelope = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, kinds.atoms)
         else:
             self.envelope = CosineCutoff(cutoff, kinds.atoms)
-        pair_sum = PairSum(filters * filters if matrix else filters, kinds.edges)
+        self.pair_sum = PairSum(filters, matrix, kinds.edges)
         self.interactions = nn.CellList(
-            [Interaction(features, filters, gaussians, matrix, paper, pair_sum, kinds) for _ in range(blocks)]
+            [Interaction(features, filters, gaussians, matrix, self.pair_sum, kinds) for _ in range(blocks)]
         )
+        networks = [interaction.filter for interaction in self.interactions]
+        self.filters = SideBySide(networks, ShiftedSoftplus(dtype) if paper else None)
         activation = Swish() if convention == "schnetpack" else ShiftedSoftplus(dtype)
         self.value = TwoLayers(features, features // 2, 1, activation, dtype)
         if output_init == "zeros":
@@ -154,6 +151,7 @@ class SchNet(nn.Cell):
         gaussians = to_type(self.basis(distances), edges)  # (P, K)
         envelope = to_type(self.envelope(distances), edges)  # (P, 1)
         nodes = to_type(self.embedding(numbers), atoms)  # (N, F)  (1)
-        for interaction in self.interactions:
-            nodes = nodes + interaction(nodes, gaussians, envelope, receivers, senders)  # (2)-(4)
+        filters = self.pair_sum.prepare(self.filters(gaussians), envelope)  # B of W, each (P, F')  (2)
+        for k in range(len(self.interactions)):
+            nodes = nodes + self.interactions[k](nodes, filters[k], receivers, senders)  # (N, F)  (3)-(4)
         return self.value(nodes), nodes  # (N, 1)  (5)

@@ -125,9 +125,10 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
     """A function that returns what follows from an energy, for use inside a compiled function.
 
     Everything of first order comes from one gradient; what is not wanted is not computed.  All of it can be
-    differentiated again.  Energies beside a derivative come out as the gradient of sum_g w_g E_g with respect to
-    weights w of 1, and so are part of the same graph: the ``has_aux`` outputs of ``ms.value_and_grad`` pass no gradient
-    on, without a word, and a second call of the model costs a second backward pass in a train step.
+    differentiated again.  Energies beside a derivative come out as the gradient of sum_g w_g E_g with respect to the
+    weights w, which are the mask of the graphs, and so are part of the same graph: the ``has_aux`` outputs of
+    ``ms.value_and_grad`` pass no gradient on, without a word, and a second call of the model costs a second backward
+    pass in a train step.
 
     Args:
         model: graph inputs to (G,) energies.
@@ -176,9 +177,7 @@ def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:
     derive = ops.GradOperation(get_all=True)(weighted)
 
     def function(*inputs):
-        mask = inputs[GRAPH_MASK]
-        ones = ops.cast(mask >= 0, mask.dtype)  # not ones_like: a constant would get no gradient, without a word
-        gradients = derive(*inputs, ones)
+        gradients = derive(*inputs, inputs[GRAPH_MASK])  # not ones: a constant would get no gradient, without a word
         return gradients[-1], gradients[POSITIONS], gradients[SHIFTS]
 
     return function

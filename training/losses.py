@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 LOSSES = ("mse", "mae", "huber")
 
 
+class _MaskedSum(nn.Cell):
+    """Sum of values where a mask is 1; the gradient is one product, where that of a sum spreads a number first."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.zeros = ops.ZerosLike()
+
+    def construct(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Two tensors of one shape to a scalar."""
+        return (values * mask).sum()
+
+    def bprop(self, values: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Only what is summed has a gradient; a mask is given."""
+        return mask * dout, self.zeros(mask)
+
+
+_masked_sum = _MaskedSum()
+
+
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum of ``values`` (G,) where ``mask`` (G,) is 1; 0 for a batch of ghosts."""
-    return (values * mask).sum()
+    """Sum of ``values`` where ``mask``, of the same shape, is 1; 0 for a batch of ghosts."""
+    return _masked_sum(values, mask)
 
 
 def absolute_error(prediction: Tensor, label: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ The three numbers are computed in float64 on the host, where the step counter li
 float32, so float64 weights are updated by the same law written out.  So is AMSGrad (Reddi et al., ICLR 2018), where the
 largest v so far stands in the place of v.
 
-All weights are updated as one vector (K,), see ``flat_weights``, and the moments are kept as such.
+All weights are updated as one vector (K,), see ``flat_weights``, and it and the moments are kept as such: weights that
+something else changes while the optimiser lives are given to it by ``take_weights``.
 
 The operator has one decay for all elements.  Where only matrices decay, the decay is taken from the weights before the
 operator, which is then given wd' = 0: p <- p - lr' wd' d p, with d = 1 for the elements of matrices, 0 for the others.
@@ -31,7 +32,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from training.flat_weights import Flat, by_shape, each
+from training.flat_weights import Flat, by_shape
 
 MOMENTS = ("first", "second", "largest")
 DECAY_ON = ("all", "matrices")
@@ -53,6 +54,7 @@ class AdamW(nn.Cell):
     Attributes:
         weights: the parameters, those of one shape beside each other.
         flat: tensors in that order to one vector (K,).
+        current: (K,) all weights.
         first, second: (K,) moments of all weights.
         largest: (K,) largest second moment so far; None without AMSGrad.
         average: (K,) moving average of the weights; None without one.
@@ -83,8 +85,7 @@ class AdamW(nn.Cell):
         #: d of the module; None where every weight decays
         self.decays = _state("decays", decays) if decay_on == "matrices" and not decays.all() else None
         self.update, self.zeros, self.no_decay = ops.AdamWeightDecay(), ops.ZerosLike(), Tensor(np.float32(0))
-        # the operator changes a parameter; this one takes the weights at the start of each step
-        self.current = _state("current", start) if self.single and not amsgrad else None
+        self.current = _state("current", start)
         self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
         self.clip_norm = float(clip_norm)
         self.blend = Tensor(np.float32(1.0 - ema_decay))
@@ -107,11 +108,11 @@ class AdamW(nn.Cell):
         lr = lr * finite
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
-        if self.current is not None:
-            old = self.flat(self.weights)
+        if self.single and self.largest is None:
+            current = self.current
             if self.decays is not None:
-                old, decay = old - lr * decay * (self.decays * old), self.no_decay
-            current = ops.depend(self.current, ops.assign(self.current, old))
+                decayed = current - lr * decay * (self.decays * current)
+                current, decay = ops.depend(current, ops.assign(current, decayed)), self.no_decay
             made = self.update(current, self.first, self.second, lr, beta1, beta2, epsilon, decay, gradient)
             new = ops.depend(self.current, made)
         else:
@@ -126,22 +127,25 @@ class AdamW(nn.Cell):
     def written_out(
         self, gradient: Tensor, lr: Tensor, beta1: Tensor, beta2: Tensor, epsilon: Tensor, decay: Tensor
     ) -> Tensor:
-        """The operator's law in the precision of the weights: returns the new weights (K,), once moments are assigned.
+        """The operator's law in the precision of the weights: returns the new weights (K,), once all is assigned.
 
         With AMSGrad a step that changes nothing leaves v as it is, and so the largest v too.
         """
-        # products: a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32
-        values = self.weights if self.single else each(ops.partial(ops.mul, ops.ones_like(lr)), self.weights)
-        old = self.flat(values)
+        old = self.current
         m = beta1 * self.first + (1 - beta1) * gradient
         v = beta2 * self.second + (1 - beta2) * gradient * gradient
         bound = v if self.largest is None else ops.maximum(self.largest, v)
         decaying = old if self.decays is None else self.decays * old
         new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * decaying)
-        done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v))
+        done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v), ops.assign(self.current, new))
         if self.largest is not None:
             done = (*done, ops.assign(self.largest, bound))
         return ops.depend(new, done)
+
+    def take_weights(self) -> None:
+        """Go on from the weights that the model holds now."""
+        values = {weight.name: weight.asnumpy() for weight in self.weights}
+        self.current.set_data(Tensor(self.flat.joined(values), self.current.dtype))
 
     def parts(self, vector: Parameter, prefix: str = "") -> dict[str, np.ndarray]:
         """What a vector (K,) holds for each weight, by the weight's name after a prefix; copies."""
@@ -194,7 +198,7 @@ def average_of(optimizer: AdamW) -> dict[str, np.ndarray]:
 
 
 def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapping[str, np.ndarray]) -> list[str]:
-    """Take moments and average from a checkpoint.
+    """Take moments and average from a checkpoint, and the weights from the model.
 
     Returns:
         The names that are missing or of another shape; with any of them nothing is changed.
@@ -208,6 +212,7 @@ def set_state(optimizer: AdamW, moments: Mapping[str, np.ndarray], average: Mapp
         vector = getattr(optimizer, name)
         parts = {weight.name: given[f"{name}.{weight.name}"] for weight in optimizer.weights}
         vector.set_data(Tensor(optimizer.flat.joined(parts), vector.dtype))
+    optimizer.take_weights()
     return wrong
 
 

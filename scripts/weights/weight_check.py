@@ -27,6 +27,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -116,20 +117,21 @@ def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, cells: Coll
 
 
 def outputs_of_cells(model: nn.Cell, inputs: tuple[Tensor, ...], names: Collection[str]) -> dict[str, np.ndarray]:
-    """What cells of a model return, by their names, ghosts included; of several results the last.
+    """What cells of a model return, by their names, ghosts included; ``name:k`` is the k-th of several results.
 
     Hooks read it, which MindSpore calls in PYNATIVE mode alone.
     """
     found: dict[str, np.ndarray] = {}
 
-    def keep(name: str) -> Callable:
-        def hook(cell: nn.Cell, arguments: tuple, result: Tensor | tuple) -> None:
-            found[name] = (result[-1] if isinstance(result, tuple) else result).asnumpy().astype(np.float64)
+    def keep(name: str, place: str) -> Callable:
+        def hook(cell: nn.Cell, arguments: tuple, result: Any) -> None:
+            found[name] = (result[int(place)] if place else result).asnumpy().astype(np.float64)
 
         return hook
 
-    before = ms.get_context("mode")
-    hooks = [cell.register_forward_hook(keep(name)) for name, cell in model.cells_and_names() if name in names]
+    before, cells = ms.get_context("mode"), dict(model.cells_and_names())
+    wanted = [(name, *name.partition(":")[::2]) for name in names]
+    hooks = [cells[cell].register_forward_hook(keep(name, place)) for name, cell, place in wanted]
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
         model(*inputs)

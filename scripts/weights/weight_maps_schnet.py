@@ -96,7 +96,7 @@ def _pyg_observed(counts: Counts) -> dict[str, tuple[str, str]]:
         "h/lin2": ("network.value", "node"),
     }
     for k in range(counts["blocks"]):
-        found[f"h/interactions.{k}.mlp"] = (f"network.interactions.{k}.filter", "pair")
+        found[f"h/interactions.{k}.mlp"] = (f"network.filters:{k}", "pair")
         found[f"h/interactions.{k}"] = (f"network.interactions.{k}", "node")
     return found
 
@@ -147,7 +147,7 @@ def _spk_observed(counts: Counts) -> dict[str, tuple[str, str]]:
     found = {
         "h/representation.radial_basis": ("network.basis", "pair"),
         "h/representation.cutoff_fn": ("network.envelope", "pair"),
-        "rep": ("network", "node"),
+        "rep": ("network:1", "node"),
         "h/output.outnet": ("network.value", "node"),
     }
     for k in range(counts["blocks"]):

@@ -48,6 +48,24 @@ def test_adamw_against_the_law(mode, dtype):
             assert np.all(np.abs(ours - theirs) <= allowed), step
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_that_something_else_has_changed(mode, dtype):
+    """They are taken when the optimiser is told, as after a checkpoint; the next step starts from them."""
+    weights = start(dtype)
+    parameters, optimizer, update = make(weights)
+    first, second = list(gradients(2, dtype))
+    stepped = update(first)
+    for parameter, value in zip(parameters, stepped, strict=True):
+        parameter.set_data(Tensor(value + 1))
+    optimizer.take_weights()
+    _, _, update_of_other = make(weights)
+    update_of_other(first)
+    for ours, plain, before in zip(update(second), update_of_other(second), stepped, strict=True):
+        # the same step but for weight decay, which takes a share of the weight
+        decay = SETTINGS["lr"] * SETTINGS["weight_decay"]
+        assert np.allclose(ours - (before + 1), plain - before - decay, rtol=0, atol=1e-6)
+
+
 # Made with torch 2.13, default dtype float64:
 #   weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
 #   optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
