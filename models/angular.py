@@ -149,14 +149,14 @@ class SphericalBesselBasis(nn.Cell):
         self.one, self.even_scale = Tensor(1.0, dtype), Tensor(EVEN_SCALE, dtype)
         kinds = np.repeat([_kind(degree) for degree in range(num_spherical)], num_radial)
         self.columns = Tensor(np.eye(3)[:, kinds], dtype)  # (3, L N), spreads the three r_l
-        self.multiply, self.stack = ops.MatMul(), ops.Stack(1)
+        self.multiply = ops.MatMul()
 
     def construct(self, distances: Tensor) -> Tensor:
         """(P, 1) Angstrom, not 0, to (P, L N), column l N + n - 1."""
         envelope = self.envelope.with_pole(distances) if self.with_pole else self.envelope(distances)  # (P, 1)
         x = distances * self.per_cutoff
         even = envelope * x / (self.one + self.even_scale * x * x)
-        factors = self.stack((envelope * self.cutoff / distances, even, envelope)).reshape(-1, 3)  # (P, 3)  (5)
+        factors = ops.stack((envelope * self.cutoff / distances, even, envelope), 1).reshape(-1, 3)  # (P, 3)  (5)
         sines = ops.sin(distances * self.frequencies)  # (P, K)
         return self.multiply(factors, self.columns) * self.multiply(sines, self.coefficients)  # (P, L N)  (4)
 
@@ -203,11 +203,11 @@ class ZonalHarmonics(nn.Cell):
         matrix *= np.sqrt((2 * np.arange(num_spherical) + 1) / (4 * np.pi))
         self.matrix = Tensor(np.repeat(matrix, repeats, 1), dtype)  # (L, L repeats)
         self.one, self.two = Tensor(1.0, dtype), Tensor(2.0, dtype)
-        self.stack, self.multiply = ops.Stack(0), ops.MatMul(transpose_a=True)
+        self.multiply = ops.MatMul(transpose_a=True)
 
     def construct(self, cosines: Tensor) -> Tensor:
         """(T,) or (T, 1) to (T, L repeats), column l repeats + k."""
-        cosines = cosines.reshape(-1)  # (T,): rows are joined faster than columns
+        cosines = cosines.reshape(-1)  # (T,), as rows are stacked faster than columns
         t = self.two * cosines * cosines - self.one
         power = ops.ones_like(cosines)
         evens: tuple = (power,)
@@ -217,4 +217,4 @@ class ZonalHarmonics(nn.Cell):
             if k + 1 < self.evens:
                 power = power * t
                 evens = (*evens, power)
-        return self.multiply(self.stack(evens + odds), self.matrix)  # (T, L repeats)  (3)
+        return self.multiply(ops.stack(evens + odds), self.matrix)  # (T, L repeats)  (3)

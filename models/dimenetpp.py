@@ -26,11 +26,12 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Uniform
 
 from models.angular import SphericalBesselBasis, ZonalHarmonics
-from models.blocks import JoinedLinear, Linear, Product, ResidualLayer, Swish, SwishLinear, default_uniform
+from models.blocks import JoinedLinear, Linear, Product, ResidualLayer, SwishLinear, default_uniform
 from models.elements import ElementEmbedding
-from models.graph_ops import TripletSum, both_ways, edge_vectors, gather, safe_norm, segment_sum, to_type
+from models.graph_ops import TripletSum, both_ways, edge_vectors, gather, opposite_ways, safe_norm, segment_sum, to_type
 from models.precision import Precision
 from models.radial import BesselBasis
+from models.swish import Swish
 
 OUTPUT_INITS = ("zeros", "orthogonal")
 
@@ -54,7 +55,7 @@ class TripletBasis(nn.Cell):
     def construct(self, vectors: Tensor, distances: Tensor, triplet_in: Tensor, triplet_out: Tensor) -> Tensor:
         """Vectors (P, 3) of the pairs, their lengths (P, 1) and the edges of each triplet (T,) to (T, L R)."""
         directions = vectors / distances  # (P, 3)
-        directions = ops.stack((directions, -directions)).reshape(-1, 3)  # (E, 3)
+        directions = opposite_ways(directions)  # (E, 3)
         cosines = (gather(directions, triplet_in) * gather(directions, triplet_out)).sum(-1)  # (T,)
         of_edges = both_ways(self.radial(distances))  # (E, L R)
         return gather(of_edges, triplet_in) * self.harmonics(cosines)  # (T, L R)

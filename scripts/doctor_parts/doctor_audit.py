@@ -23,11 +23,6 @@ from training.device import versions
 from training.files import one_line
 
 ROOT = Path(__file__).parents[2]
-#: operators that no page declares for Ascend and GPU, with the reason why they may stand in a graph all the same
-ALLOWED: dict[str, str] = {
-    "SplitWithSize": "the gradient that MindSpore itself gives to Concat, which is declared for all platforms; no page",
-    "Muls": "in MindSpore's own second derivative of SiLU, which is declared for all platforms; no page",
-}
 ABOUT = """\
 # Operators of the final graphs
 
@@ -67,8 +62,8 @@ def measure() -> list[Audited]:
 
 
 def creeping(operators: Sequence[str]) -> list[str]:
-    """Operators that are not declared for Ascend and GPU and not allowed with a reason."""
-    return [name for name in sorted(set(operators)) if name not in ALLOWED and not declared(name).for_targets()]
+    """Operators that are not declared for Ascend and GPU."""
+    return [name for name in sorted(set(operators)) if not declared(name).for_targets()]
 
 
 def report(rows: Sequence[Audited], command: Command) -> str:
@@ -110,7 +105,7 @@ def platforms(rows: Sequence[Audited]) -> list[str]:
     for name in names:
         most = [max((row.operators.get(name, 0) for row in rows if row.model == model), default=0) for model in models]
         pages = declared(name)
-        lines.append(_line([name, *_pages(pages), *map(str, most), _remark(name, pages)]))
+        lines.append(_line([name, *_pages(pages), *map(str, most), _remark(pages)]))
     return lines
 
 
@@ -124,9 +119,7 @@ def _words(names: frozenset[str]) -> str:
     return " ".join(name for name in ("Ascend", "GPU", "CPU") if name in names)
 
 
-def _remark(name: str, pages: Declared) -> str:
-    if name in ALLOWED:
-        return f"allowed: {ALLOWED[name]}"
+def _remark(pages: Declared) -> str:
     if not pages.for_targets():
         return "NOT DECLARED for Ascend and GPU"
     both = pages.primitive is not None and pages.function is not None

