@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
 
-from models.cpu_kernels import load
+from models.cpu_kernels import load, on_cpu
 from models.graph_ops import to_type
 
 
@@ -64,7 +63,7 @@ class Swish(nn.Cell):
 
     def __init__(self):
         super().__init__(auto_prefix=False)
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.on_cpu = on_cpu()
         self.swish, self.swish_on_cpu, self.sigmoid = nn.SiLU(), _SwishOnCPU(), ops.Sigmoid()
         kernels = load()
         self.kernel: Any = kernels.swish if kernels else None
@@ -191,7 +190,9 @@ class _AddRows(nn.Cell):
 
 
 class SideBySide(nn.Cell):
-    """Several ``TwoLayers`` of the same input, y_k = W'_k act(W_k x + b_k) + b'_k, in two products where no kernel is.
+    """Several ``TwoLayers`` of the same input, y_k = W'_k act(W_k x + b_k) + b'_k; two products on an accelerator.
+
+    An accelerator starts every operator alone; a CPU adds biases, and sums their gradients, faster for one network.
 
     Args:
         networks: B cells of one shape, which belong to other cells.
@@ -203,7 +204,7 @@ class SideBySide(nn.Cell):
         self.networks = tuple(networks)
         self.last = last
         self.activation = networks[0].activation
-        self.has_kernels = load() is not None
+        self.on_cpu = on_cpu()
         self.multiply, self.add_rows = ops.BatchMatMul(transpose_b=True), _AddRows()
         # a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32; not so products
         exact = networks[0].hidden.weight.dtype == mstype.float64
@@ -211,7 +212,7 @@ class SideBySide(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple | Tensor:
         """(M, inputs) to B of (M, outputs)."""
-        if self.has_kernels and x.dtype != mstype.float16:
+        if self.on_cpu:
             outputs: tuple = ()
             for network in self.networks:
                 y = network(x)
