@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, Uniform, XavierUniform, initializer
 
-from models.cpu_kernels import load
+from models.cpu_kernels import load, on_cpu
 from models.graph_ops import to_type
 from models.swish import Swish
 
@@ -150,7 +150,9 @@ class _AddRows(nn.Cell):
 
 
 class SideBySide(nn.Cell):
-    """Several ``TwoLayers`` of the same input, y_k = W'_k act(W_k x + b_k) + b'_k, in two products where no kernel is.
+    """Several ``TwoLayers`` of the same input, y_k = W'_k act(W_k x + b_k) + b'_k; two products on an accelerator.
+
+    An accelerator starts every operator alone; a CPU adds biases, and sums their gradients, faster for one network.
 
     Args:
         networks: B cells of one shape, which belong to other cells.
@@ -162,7 +164,7 @@ class SideBySide(nn.Cell):
         self.networks = tuple(networks)
         self.last = last
         self.activation = networks[0].activation
-        self.has_kernels = load() is not None
+        self.on_cpu = on_cpu()
         self.multiply, self.add_rows = ops.BatchMatMul(transpose_b=True), _AddRows()
         # a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32; not so products
         exact = networks[0].hidden.weight.dtype == mstype.float64
@@ -170,7 +172,7 @@ class SideBySide(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple | Tensor:
         """(M, inputs) to B of (M, outputs)."""
-        if self.has_kernels and x.dtype != mstype.float16:
+        if self.on_cpu:
             outputs: tuple = ()
             for network in self.networks:
                 y = network(x)
@@ -232,8 +234,8 @@ class Linear(nn.Cell):
 class JoinedLinear(nn.Cell):
     """x W_k^T for several matrices of one shape, in one pass over x.
 
-    The matrices are put together by products, because concat or stack of parameters copies each in another operator,
-    and rounds float64 to float32 on a CPU.  They are taken apart by Unstack, whose gradient is Stack: the gradient of
+    The matrices are put together by products: MindSpore copies each parameter that concat or stack joins, and on a CPU
+    its concat rounds float64 to float32.  What comes out is taken apart by Unstack, whose gradient is Stack; that of
     Split is Concat, and that of Concat an operator without a page.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from models.cpu_kernels import load
+from models.cpu_kernels import load, on_cpu
 
 
 class _Gather(nn.Cell):
@@ -238,25 +238,30 @@ class PairSum(nn.Cell):
         super().__init__()
         kernels = load(dtype)
         self.kernel: Any = kernels.pair_sum if kernels and not matrices else None
-        self.matrices = matrices
+        self.matrices, self.on_cpu = matrices, on_cpu()
         # a product with ones spreads a column over the others five times as fast as broadcasting does on a CPU
         self.ones = Tensor(np.ones((1, features * features if matrices else features)), dtype)
         self.spread, self.unstack = ops.MatMul(), ops.Unstack()
 
     def prepare(self, filters: tuple | Tensor, envelope: Tensor) -> tuple:
-        """What ``construct`` takes of several filters, made of all of them at once.
+        """What ``construct`` takes of several filters, made of all of them at once on an accelerator.
 
         Args:
-            filters: B of W, (P, F) or (P, F F).
+            filters: B of W, (P, F) or (P, F F), as ``blocks.SideBySide`` returns them.
             envelope: (P, 1) f of all of them.
         """
+        prepared: tuple = ()
         if self.kernel is not None:
-            pairs: tuple = ()
             for one in filters:
-                pairs = (*pairs, (one, envelope))
-            return pairs
-        stacked = filters if isinstance(filters, Tensor) else ops.stack(filters)
-        scaled = stacked * self.spread(envelope, self.ones)  # (B, P, F)
+                prepared = (*prepared, (one, envelope))
+            return prepared
+        spread = self.spread(envelope, self.ones)
+        if self.on_cpu:
+            for one in filters:
+                scaled = one * spread
+                prepared = (*prepared, scaled if self.matrices else both_ways(scaled))
+            return prepared
+        scaled = filters * spread  # (B, P, F)
         return self.unstack(scaled if self.matrices else both_ways(scaled))
 
     def construct(self, nodes: Tensor, filters: Any, receivers: Tensor, senders: Tensor) -> Tensor:

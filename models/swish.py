@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops import auto_generate
 
-from models.cpu_kernels import load
+from models.cpu_kernels import load, on_cpu
 
 
 class _SwishOnCPU(nn.Cell):
@@ -80,7 +79,7 @@ class Swish(nn.Cell):
 
     def __init__(self):
         super().__init__(auto_prefix=False)
-        self.on_cpu = ms.get_context("device_target") == "CPU"
+        self.on_cpu = on_cpu()
         self.swish_on_cpu, self.sigmoid = _SwishOnCPU(), ops.Sigmoid()
         kernels = load()
         self.kernel: Any = kernels.swish if kernels else None

@@ -152,15 +152,15 @@ def moved(structure: Structure, matrix: np.ndarray, offset: np.ndarray | float =
 
 @contextmanager
 def on_path(path: str) -> Iterator[None]:
-    """Models that are built in this block compute with the kernels, or with MindSpore's operators."""
-    before = cpu_kernels.library
+    """Models that are built in this block compute with the kernels, or with the operators of Ascend and GPU."""
+    before = cpu_kernels.device_target
     if path == "operators":
-        cpu_kernels.library = lambda: ""  # type: ignore[assignment]
+        cpu_kernels.device_target = lambda: "Ascend"
     try:
         assert bool(cpu_kernels.load()) == (path == "kernels")
         yield
     finally:
-        cpu_kernels.library = before
+        cpu_kernels.device_target = before
 
 
 def build(case: Case, dtype: str = "float64", seed: int = 0) -> nn.Cell:

@@ -1,8 +1,9 @@
 """Twenty train steps of one or several processes, to compare: run by msrun or alone, with arguments from the test.
 
-    python rank_steps.py FOLDER DTYPE MODE BATCH_SIZE MOLECULES [OPTIMIZER_KEY=VALUE ...]
+    python rank_steps.py FOLDER MODE NAME DTYPE FILE [NAME DTYPE FILE ...]
 
-Each process writes FOLDER/rank<k>_of_<n>.npz: its parameters after the steps, and loss and error of every step.
+For each name a process writes FOLDER/NAME_rank<k>_of_<n>.npz: its parameters after the steps with the structures of a
+file, and loss and error of every step.  A start takes longer than all steps, so one start makes the steps of all names.
 """
 
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("GLOG_v", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple
 
@@ -23,27 +25,29 @@ from data_tools.labels.splits import make_split
 from experiment.data import DTYPES
 from models import build_model
 from training.device import set_up
+from training.distributed import Ranks
 from training.objective import Term
 from training.optimizer import AdamW, operator_scalars
 from training.step import TrainStep
 from training.weights import parameters_of
 
 STEPS = 20
+BATCH_SIZE = 16
 LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
 
 
-def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, epsilon: float) -> None:
+def train(folder: str, name: str, dtype: str, file: str, ranks: Ranks) -> None:
     """Train and write."""
-    ranks = set_up(mode, "CPU", 0, seed=3)
+    ms.set_seed(3)
     settings = SchNetConfig(features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0)
     model = build_model(dtype=dtype, amp_level="O0", readout="sum", **asdict(settings))
-    packed = open_graphs(molecules, 5.0)
+    packed = open_graphs(file, 5.0)
     forces = "forces" in packed.table.of_atoms
     task = resolve_task("energy" if forces else "U0")
     dataset = make_dataset(packed, make_split("random", packed.table, train_size=66, valid_size=4, test_size=4), task)
     provider = dataset.standardised(("energy", "forces") if forces else ("energy",))
     batches = training_batches(
-        packed, dataset.split.train, provider, batch_size, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
+        packed, dataset.split.train, provider, BATCH_SIZE, 0, STEPS, 2, DTYPES[dtype], ranks.rank, ranks.size
     )
     terms = [Term("energy", 0.5 if forces else 1.0, "mae"), *([Term("forces", 1.0, "mae")] if forces else [])]
     optimizer = AdamW(ParameterTuple(model.trainable_params()), LAW["beta1"], LAW["beta2"], 1.0, 0.9)
@@ -52,15 +56,23 @@ def main(folder: str, dtype: str, mode: str, batch_size: int, molecules: str, ep
     while done < STEPS:
         for batch in batches.epoch(epoch):
             done += 1
-            scalars = operator_scalars(done, 1e-3, **{**LAW, "epsilon": epsilon})
+            scalars = operator_scalars(done, 1e-3, **LAW)
             result = step(*step.layout.arguments(batch.part, batch.known, 1.0, scalars))
             results.append(np.concatenate([value.asnumpy().reshape(-1) for value in result]))
             if done == STEPS:
                 break
         epoch += 1
     average = optimizer.parts(optimizer.average, "average.")
-    np.savez(Path(folder) / f"rank{ranks.rank}_of_{ranks.size}.npz", results=results, **parameters_of(model), **average)
+    file_of_rank = Path(folder) / f"{name}_rank{ranks.rank}_of_{ranks.size}.npz"
+    np.savez(file_of_rank, results=results, **parameters_of(model), **average)
+
+
+def main(folder: str, mode: str, *cases: str) -> None:
+    """One case after the other."""
+    ranks = set_up(mode, "CPU", 0, seed=3)
+    for name, dtype, file in zip(*(cases[k::3] for k in range(3)), strict=True):
+        train(folder, name, dtype, file, ranks)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]), sys.argv[5], float(sys.argv[6]))
+    main(*sys.argv[1:])

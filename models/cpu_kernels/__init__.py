@@ -15,13 +15,23 @@ from mindspore import dtype as mstype
 from models.cpu_kernels.build import find_or_build, library
 
 
+def device_target() -> str:
+    """The device that layers are made for: CPU, GPU or Ascend."""
+    return ms.get_context("device_target")
+
+
+def on_cpu() -> bool:
+    """Whether layers are made for a CPU, some of whose operators are slow: there other operators do the same."""
+    return device_target() == "CPU"
+
+
 def load(dtype: mstype.Type = mstype.float32) -> ModuleType | None:
     """The module ``fused``, if the device is the CPU and the kernels are compiled, now or before; else nothing.
 
     Args:
         dtype: what the layer computes in; there are no kernels for float16.
     """
-    if dtype == mstype.float16 or ms.get_context("device_target") != "CPU" or not library():
+    if dtype == mstype.float16 or not on_cpu() or not library():
         return None
     return importlib.import_module("models.cpu_kernels.fused")
 

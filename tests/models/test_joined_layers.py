@@ -78,7 +78,7 @@ def test_networks_side_by_side(path, last):
         weight.set_data(Tensor(random.normal(size=weight.shape)))
     x = Tensor(random.normal(size=(M, INPUTS)))
     alone, together = (kind(networks, activation if last else None) for kind in (Alone, Together))
-    assert together.side_by_side.has_kernels == (path == "kernels")
+    assert together.side_by_side.on_cpu == (path == "kernels")
     assert [parameter.name for parameter in together.trainable_params()] == [weight.name for weight in weights]
     expected, found = (derivatives(cell, x, ms.ParameterTuple(weights)) for cell in (alone, together))
     for ours, theirs in zip(found, expected, strict=True):
@@ -149,7 +149,8 @@ class Messages(nn.Cell):
         self.pair_sum = PairSum(features, matrices, ms.float64)
 
     def construct(self, nodes, first, second, envelope, receivers, senders):
-        filters = self.pair_sum.prepare((first, second), envelope)
+        filters = (first, second) if self.pair_sum.on_cpu else ops.stack((first, second))  # as SideBySide has them
+        filters = self.pair_sum.prepare(filters, envelope)
         nodes = self.pair_sum(nodes, filters[0], receivers, senders)
         return self.pair_sum(nodes, filters[1], receivers, senders)
 

@@ -33,9 +33,9 @@ ENVIRONMENT = {
 }
 
 
-def steps_of(processes, folder, *arguments):
-    """What 20 steps in so many processes leave: one archive of arrays each."""
-    words = [str(STEPS), str(folder), *arguments]
+def steps_of(processes, folder, mode, cases):
+    """What 20 steps of each case in so many processes leave: one archive of arrays each, by the name of the case."""
+    words = [str(STEPS), str(folder), mode, *(str(word) for name, case in cases.items() for word in (name, *case))]
     if processes > 1:
         launcher = [
             "-m", "mindspore.parallel.cluster.run", f"--worker_num={processes}", f"--local_worker_num={processes}",
@@ -46,36 +46,34 @@ def steps_of(processes, folder, *arguments):
         [sys.executable, *words], check=False, capture_output=True, text=True, timeout=300, env=ENVIRONMENT, cwd=folder
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return [dict(np.load(folder / f"rank{rank}_of_{processes}.npz")) for rank in range(processes)]
+    return {
+        name: [dict(np.load(folder / f"{name}_rank{rank}_of_{processes}.npz")) for rank in range(processes)]
+        for name in cases
+    }
 
 
 @pytest.mark.parametrize(
-    ("dtype", "mode", "counts"),
-    [("float32", "GRAPH", (2, 4)), ("float64", "GRAPH", (4,)), ("float32", "PYNATIVE", (2,))],
+    ("mode", "names", "count"),
+    [("GRAPH", ("float32", "float64", "forces"), 4), ("PYNATIVE", ("float32",), 2)],
+    ids=["GRAPH", "PYNATIVE"],
 )
-def test_several_processes_train_what_one_trains(dtype, mode, counts, molecules, tmp_path):
-    """The last batch of an epoch has 2 molecules: two of four processes then hold none."""
-    arguments = (dtype, mode, "16", str(molecules), "1e-8")
-    (alone,) = steps_of(1, tmp_path, *arguments)
-    for count in counts:
-        ranks = steps_of(count, tmp_path, *arguments)
-        for name, expected in alone.items():
+def test_several_processes_train_what_one_trains(mode, names, count, molecules, tmp_path):
+    """The last batch of an epoch has 2 structures: two of four processes then hold none.
+
+    With forces, their components in the whole batch divide the sum over all processes.
+    """
+    every = {
+        "float32": ("float32", molecules), "float64": ("float64", molecules), "forces": ("float64", SAMPLE_TRAIN)
+    }  # fmt: skip
+    cases = {name: every[name] for name in names}
+    alone, together = (steps_of(processes, tmp_path, mode, cases) for processes in (1, count))
+    for case, ranks in together.items():
+        assert ranks[0]["results"].shape[1] == (4 if case == "forces" else 3)  # loss, errors, finite
+        for name, expected in alone[case][0].items():
             for found in ranks[1:]:
                 np.testing.assert_array_equal(found[name], ranks[0][name], err_msg=f"{name} differs between processes")
             difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
-            assert difference < TOLERANCE[dtype], (name, difference)
-
-
-def test_several_processes_learn_forces(tmp_path):
-    """As above; the components of the forces in the whole batch divide the sum over all processes."""
-    arguments = ("float64", "GRAPH", "16", str(SAMPLE_TRAIN), "1e-8")
-    (alone,) = steps_of(1, tmp_path, *arguments)
-    ranks = steps_of(2, tmp_path, *arguments)
-    assert alone["results"].shape[1] == 4  # loss, two errors, finite
-    for name, expected in alone.items():
-        np.testing.assert_array_equal(ranks[1][name], ranks[0][name])
-        difference = np.linalg.norm(ranks[0][name] - expected) / np.linalg.norm(expected)
-        assert difference < TOLERANCE["float64"], (name, difference)
+            assert difference < TOLERANCE[cases[case][0]], (case, name, difference)
 
 
 def start(processes, log_folder, *words):
