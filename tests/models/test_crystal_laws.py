@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import BUDGET, assert_close, crystals, molecule, moved, repeated, rotations
+from helpers import BUDGET, LINES, Bench, assert_close, crystals, molecule, moved, repeated, rotations
 from mindspore import Tensor
 
 from data_tools.graph import Budget, Structure
@@ -19,17 +19,19 @@ from training.step import to_tensors
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
 TIMES = ((2, 2, 1), (2, 1, 1))
-HELD_FOR = ("schnet", "schnet-mean", "dimenetpp")
+#: each network and each readout that has a value for crystals: a crystal has no centre of mass
+HELD_FOR = [line for line in LINES if line[0].name in ("schnet", "schnet-mean", "dimenetpp")]
 
 
-@pytest.fixture
-def crystal_bench(bench):
-    """The model of a line, if it has a value for crystals."""
-    if "crystals" in bench.case.exempt:
-        pytest.skip(bench.case.exempt["crystals"])
-    if bench.case.name not in HELD_FOR:
-        pytest.skip("the network and the readout of another line, on the same graphs")
-    return bench
+def name_of(line):
+    case, path = line
+    return f"{case.name}-{path}"
+
+
+@pytest.fixture(scope="module", params=HELD_FOR, ids=name_of)
+def crystal_bench(request):
+    """The model of a line on one path, kept for all laws."""
+    return Bench(*request.param)
 
 
 def test_the_crystals_ask_for_images(case):
@@ -116,10 +118,11 @@ def test_crystals_beside_molecules(crystal_bench):
         assert_close(tight[name], gradient, "gradients", scale=max(np.abs(gradient).max(), 1e-3 * largest))
 
 
+@pytest.mark.parametrize(
+    "crystal_bench", [line for line in HELD_FOR if line[0].name != "schnet-mean"], indirect=True, ids=name_of
+)  # readouts do not couple graphs
 def test_probes_do_not_reach_another_crystal(crystal_bench):
     """One product with a probe in one crystal of a batch: H v of that crystal, and zero for the others."""
-    if crystal_bench.case.name not in ("schnet", "dimenetpp"):
-        pytest.skip("one line a network is enough: readouts and conventions do not couple graphs")
     product = HessianProduct(crystal_bench.model)
     inputs = to_tensors(crystal_bench.case.batch([crystals()[1], *crystals()]).inputs)
     probes = np.zeros((BUDGET.nodes, 3))
