@@ -12,8 +12,8 @@ from models.blocks import JoinedLinear, Linear
 from models.swish import Swish, SwishOnDevice
 
 X = np.concatenate([np.linspace(-20, 20, 401), [-80.0, 80.0]])
-#: of the largest value of each order.  MindSpore's sigmoid on a CPU is good to 1e-6 in float32; in the third order, which
-#: is the worst, 8.4e-3, 2.7e-6 and 7.6e-15 were measured, and 7.0e-3, 2.5e-6 and 7.9e-15 of ``nn.SiLU``
+#: of the largest value of each order.  A sigmoid in float32 is good to 1e-6 on a CPU.  In the third order, the worst,
+#: 8.4e-3, 2.7e-6 and 7.6e-15 were measured, and 7.0e-3, 2.5e-6 and 7.9e-15 of ``nn.SiLU``
 TOLERANCES = {"float16": 1.2e-2, "float32": 5e-6, "float64": 2e-14}
 
 
