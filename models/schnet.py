@@ -28,11 +28,12 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import Dense, ShiftedSoftplus, SideBySide, Swish, TwoLayers
+from models.blocks import Dense, ShiftedSoftplus, SideBySide, TwoLayers
 from models.elements import ElementEmbedding
 from models.graph_ops import PairDistances, PairSum, to_type
 from models.precision import Precision
 from models.radial import CosineCutoff, GaussianBasis, NoCutoff, PolynomialEnvelope
+from models.swish import Swish
 
 CONVENTIONS = ("pyg", "schnetpack", "2017")
 FILTERS = ("elementwise", "matrix")
