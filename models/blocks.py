@@ -166,9 +166,9 @@ class SideBySide(nn.Cell):
         self.activation = networks[0].activation
         self.on_cpu = on_cpu()
         self.multiply, self.add_rows = ops.BatchMatMul(transpose_b=True), _AddRows()
-        # a graph on a CPU copies the parameters that it joins, and rounds what it copies to float32; not so products
-        exact = networks[0].hidden.weight.dtype == mstype.float64
-        self.one = Tensor(1.0, mstype.float64) if exact else None
+        # a graph that joins parameters may copy every parameter before, and on a CPU round float64 to float32 in doing
+        # so; products with 1 keep it from that, and are gone from the final graph
+        self.one = Tensor(1.0, networks[0].hidden.weight.dtype)
 
     def construct(self, x: Tensor) -> tuple | Tensor:
         """(M, inputs) to B of (M, outputs)."""
@@ -192,10 +192,7 @@ class SideBySide(nn.Cell):
         weights: tuple = ()
         biases: tuple = ()
         for layer in layers:
-            weight, bias = layer.weight, layer.bias
-            if self.one is not None:
-                weight, bias = self.one * weight, self.one * bias
-            weights, biases = (*weights, weight), (*biases, bias)
+            weights, biases = (*weights, self.one * layer.weight), (*biases, self.one * layer.bias)
         product = self.multiply(x, to_type(ops.stack(weights), x.dtype))
         return self.add_rows(product, to_type(ops.stack(biases), x.dtype))
 
