@@ -4,7 +4,7 @@
     (2)  P_(l+1) = k_l sum C_(l 1 l+1) P_l r
     (3)  Y_l = c_l P_l
 
-C is ``wigner.wigner_3j``, and k_l is such that |P_l| = |r|^l and P_l0(e_y) = 1.  c_l is 1 for the normalisation ``norm``,
+C is ``wigner.wigner_3j``, and k_l such that |P_l| = |r|^l and P_l0(e_y) = 1.  c_l is 1 for the normalisation ``norm``,
 sqrt(2 l + 1) for ``component`` and sqrt((2 l + 1) / 4 pi) for ``integral``.
 
 Products alone, so that derivatives of every order are right and finite; at r = 0 too, where the direction of a vector,
