@@ -187,7 +187,7 @@ def _in_range(value: Any, metadata: Mapping[str, Any], where: str) -> None:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-    """Accept what a person means (1e-4 without a dot is text in YAML) and refuse what would be guessed."""
+    """Accept what is unambiguous (1e-4 without a dot is text in YAML) and refuse what would be guessed."""
     if kind == dict[str, str]:
         return _names(value, where)
     if kind == int | float:

@@ -14,7 +14,7 @@ ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
 
 
 DEVICES = ("CPU", "GPU", "Ascend")
-#: what people call a device, whose nearest by its letters is another
+#: usual names of a device whose nearest by its letters is another
 DEVICE_HINTS = {
     name: f"did you mean {device!r}? expected one of {', '.join(DEVICES)}"
     for name, device in (("npu", "Ascend"), ("cuda", "GPU"))

@@ -1,4 +1,4 @@
-"""A run made from a configuration: the room that joins the others."""
+"""A run made from a configuration: the only package that joins the others."""
 
 import os
 

@@ -40,7 +40,7 @@ class Batches(Protocol):
         """The batches of an epoch from number ``start`` on, in its order."""
 
     def names(self, rows: np.ndarray) -> str:
-        """What a person calls the molecules of some rows."""
+        """The names of the structures of some rows, for messages."""
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """One batch without real graphs per shape."""

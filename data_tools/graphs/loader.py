@@ -92,7 +92,7 @@ class TrainingBatches:
             yield fitted_batch(self.packed, nothing, [budget], self.provider(nothing, 0), self.dtype)
 
     def names(self, rows: np.ndarray) -> str:
-        """What a person calls the molecules of some rows."""
+        """The names of the structures of some rows, for messages."""
         return ", ".join(name_of_row(self.packed.table, int(row)) for row in rows)
 
 

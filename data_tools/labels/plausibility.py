@@ -124,7 +124,7 @@ class Organic(NamedTuple):
 
 
 def unit_suspicions(table: StructureTable) -> list[str]:
-    """What a person should hear before the numbers of a table are used.
+    """Warnings to give before the numbers of a table are used.
 
     Args:
         table: structures and labels, taken to be in the units of ``StructureTable``.

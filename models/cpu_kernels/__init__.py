@@ -37,6 +37,6 @@ def load(dtype: mstype.Type = mstype.float32) -> ModuleType | None:
 
 
 def state() -> str:
-    """What a person wants to know: whether the kernels are used on a CPU, and if not, why."""
+    """Whether the kernels are used on a CPU, and if not, why."""
     file, reason = find_or_build()
     return "compiled" if file else f"none, MindSpore's operators instead: {reason}"
