@@ -188,13 +188,6 @@ def safe_norm(vectors: Tensor) -> Tensor:
     return ops.sqrt(squared + zero) * (1 - zero)
 
 
-def unit_vectors(vectors: Tensor) -> Tensor:
-    """Each vector (E, 3) divided by its length; zero vectors stay 0 with derivatives 0, as those of ``safe_norm``."""
-    squared = (vectors * vectors).sum(-1, keepdims=True)
-    zero = ops.cast(squared <= 0, squared.dtype)
-    return vectors * (ops.rsqrt(squared + zero) * (1 - zero))
-
-
 def pair_vectors(positions: Tensor, senders: Tensor, shifts: Tensor) -> Tensor:
     """``edge_vectors`` of the first half of the edges, (P, 3); the sender of a reverse edge is the receiver."""
     return _difference(gather(positions, senders)) + shifts[: senders.shape[0] // 2]

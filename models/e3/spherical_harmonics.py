@@ -19,7 +19,6 @@ from mindspore import dtype as mstype
 
 from models.blocks import AddBias
 from models.e3.wigner import wigner_3j
-from models.graph_ops import unit_vectors
 
 NORMALIZATIONS = ("component", "norm", "integral")
 Y_AXIS = 1  # among (x, y, z): the axis of the functions
@@ -66,7 +65,7 @@ class SphericalHarmonics(nn.Cell):
 
     def construct(self, vectors: Tensor) -> Tensor:
         """(E, 3) to (E, (lmax + 1)^2)."""
-        r = unit_vectors(vectors) if self.normalize else vectors
+        r = _directions(vectors) if self.normalize else vectors
         parts: tuple = (self.multiply(r, self.place_of_vector),)
         p = r  # P_1, (E, 3)
         for k in range(self.lmax - 1):
@@ -75,6 +74,13 @@ class SphericalHarmonics(nn.Cell):
             if k + 2 < self.lmax:
                 p = self.multiply(products, self.couple[k])  # (E, 2 l + 3)  (2)
         return self.add_row(self.add(parts) if len(parts) > 1 else parts[0], self.constant)
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """Each vector (E, 3) divided by its length; zero vectors stay 0 with derivatives 0, as those of ``safe_norm``."""
+    squared = (vectors * vectors).sum(-1, keepdims=True)
+    zero = ops.cast(squared <= 0, squared.dtype)
+    return vectors * ((1 - zero) / ops.sqrt(squared + zero))
 
 
 def _factor(degree: int, normalization: str) -> float:
