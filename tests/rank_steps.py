@@ -39,7 +39,7 @@ LAW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
 def train(folder: str, name: str, dtype: str, file: str, ranks: Ranks) -> None:
     """Train and write."""
     ms.set_seed(3)
-    settings = SchNetConfig(features=16, filters=16, blocks=2, gaussians=10, cutoff=5.0)
+    settings = SchNetConfig(features=16, filters=16, blocks=1, gaussians=10, cutoff=5.0)
     model = build_model(dtype=dtype, amp_level="O0", readout="sum", **asdict(settings))
     packed = open_graphs(file, 5.0)
     forces = "forces" in packed.table.of_atoms
