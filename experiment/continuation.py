@@ -51,7 +51,8 @@ def continued(config: Config, task: Task, source: str, place: RunFolder) -> Begu
     now = config_to_dict(with_names(config, task))
     then["target"], now["target"] = information["task"], task.to_dict()
     sizes = {name: then["data"][name] for name in SIZES}
-    check_resume({**then, "data": {**then["data"], **{name: now["data"][name] for name in SIZES}}}, now, str(folder))
+    then["data"] |= {name: now["data"][name] for name in SIZES}
+    check_resume(then, now, str(folder))
     source_then = information.get("source", "")
     if not same_content(source_then, source):
         raise DataError(

@@ -146,10 +146,11 @@ def _masked_address(address: str) -> str:
 
 
 @cache
-def commit_of(folder: Path) -> str | None:
+def commit_of(folder: Path, own: str = Path(__file__).relative_to(PROGRAM_FOLDER).as_posix()) -> str | None:
     """The commit of a checkout, with ``-dirty`` where a tracked file differs from it; None where there is none.
 
-    Files are compared here, not by git, which would run the filters that the repository's configuration names.
+    ``own`` is a file that a checkout of this project has; another version may have it elsewhere.  Files are compared
+    here, not by git, which would run the filters that the repository's configuration names.
     ``-unchecked`` says that there was no time to compare all of them.
     """
     until = time.monotonic() + GIT_SECONDS
@@ -162,7 +163,7 @@ def commit_of(folder: Path) -> str | None:
         return None
     committed = _entries(tree, 2)
     # a program that lies inside of another project's checkout has no commit of its own
-    if Path(__file__).relative_to(PROGRAM_FOLDER).as_posix() not in committed:
+    if own not in committed:
         return None
     if committed != _entries(index, 1):
         return f"{head.strip()}-dirty"

@@ -10,7 +10,7 @@ beside each other, the copies of an irrep one after the other, and the irreps in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
@@ -199,9 +199,6 @@ class Irreps(tuple[MulIrrep, ...]):
 
     def __repr__(self) -> str:
         return f"Irreps({str(self)!r})"
-
-    def __iter__(self) -> Iterator[MulIrrep]:
-        return super().__iter__()
 
 
 def _parse(text: str) -> list[tuple[int, Irrep]]:

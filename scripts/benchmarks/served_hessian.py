@@ -14,45 +14,26 @@ if __name__ == "__main__":
 
 import importlib
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-
-def calls_of(profile: str, atoms: int) -> Callable[[], object]:
-    """One whole Hessian of a molecule of benchmark_hessian.py, in this checkout's own way."""
-    now = Path("scripts/benchmarks").is_dir()
-    startup = importlib.import_module("experiment.startup" if now else "training.startup")
-    startup.begin(interruptible=False)
-    benchmark = importlib.import_module("scripts.benchmarks.benchmark_hessian" if now else "scripts.benchmark_hessian")
-    benchmark.set_up("GRAPH", "CPU", 0, seed=0)
-    graph = benchmark.build_graph(benchmark.structure_of(atoms), benchmark.CUTOFF)
-    if now:
-        return benchmark.our_calls(graph, profile, "float32")["hessian"]
-    budget = benchmark.Budget(atoms + 1, len(graph.senders) + 4, 0, 2)
-    inputs = benchmark.pad(benchmark.join([graph]), budget, benchmark.CUTOFF, "float32").inputs
-    return benchmark.our_calls(inputs, profile, "float32")["hessian"]
 
 
 def main() -> int:
     """Serve the Hessian of ``PROFILE ATOMS CHECKOUT``."""
-    profile, atoms, checkout = sys.argv[1:]
+    profile, atoms, checkout = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     sys.path[0] = checkout
-    hessian = calls_of(profile, int(atoms))
-    answer = importlib.import_module(
-        "scripts.benchmarks.timed_steps" if Path("scripts/benchmarks").is_dir() else "scripts.timed_steps"
-    ).answer
-
-    def run(steps: int) -> list[float]:
-        seconds = []
-        for _ in range(steps):
-            started = time.perf_counter()
-            hessian()
-            seconds.append(time.perf_counter() - started)
-        return seconds
-
-    run(3)
-    answer(run)
+    now = Path("scripts/benchmarks").is_dir()
+    scripts = "scripts.benchmarks" if now else "scripts"
+    importlib.import_module("experiment.startup" if now else "training.startup").begin(interruptible=False)
+    benchmark = importlib.import_module(f"{scripts}.benchmark_hessian")
+    benchmark.set_up("GRAPH", "CPU", 0, seed=0)
+    structure = benchmark.build_graph(benchmark.structure_of(atoms), benchmark.CUTOFF)
+    if not now:
+        budget = benchmark.Budget(atoms + 1, len(structure.senders) + 4, 0, 2)
+        structure = benchmark.pad(benchmark.join([structure]), budget, benchmark.CUTOFF, "float32").inputs
+    hessian = benchmark.our_calls(structure, profile, "float32")["hessian"]
+    benchmark.timed(hessian, 3)
+    importlib.import_module(f"{scripts}.timed_steps").answer(partial(benchmark.timed, hessian))
     return 0
 
 

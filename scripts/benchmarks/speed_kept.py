@@ -116,8 +116,9 @@ def page(rows: list[dict], imports: dict[str, float], commits: dict[str, str], o
             f"Commit {commits['before'][:12]} before, {commits['after'][:12]} after; {cores()} cores, "
             f"{', '.join(f'{name} {value}' for name, value in versions().items())}. Batches of {options.batch_size}, "
             f"{options.rounds} rounds of {options.steps} steps; medians, and the median over the rounds of the ratio.",
-            "", "```bash", "git worktree add ../before COMMIT",
-            "python scripts/benchmarks/speed_kept.py --before ../before --output results/system/speed_kept.md", "```",
+            "", "```bash", f"git worktree add ../before {commits['before'][:12]}",
+            "python scripts/benchmarks/speed_kept.py --before ../before "
+            f"--rounds {options.rounds} --steps {options.steps} --output results/system/speed_kept.md", "```",
             "", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|",
             *[f"| {' | '.join(row.values())} |" for row in rows], "",
             f"`python train.py --help`: {imports['before']:.2f} s before, {imports['after']:.2f} s after "
@@ -141,14 +142,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="Markdown file for the table")
     options = parser.parse_args(arguments)
     checkouts = {"before": options.before.resolve(), "after": ROOT}
-    for checkout in checkouts.values():
-        program_of(checkout)
+    own = {name: program_of(checkout).relative_to(checkout).as_posix() for name, checkout in checkouts.items()}
     imports = {name: import_seconds(checkout) for name, checkout in checkouts.items()}
     rows = []
     for profile in options.profiles:
         kinds = [kind for kind in options.kinds if profile != DIMENETPP or kind in KINDS[:2]]
         rows += [compare(checkouts, profile, kind, options) for kind in kinds]
-    commits = {name: commit_of(checkout) or "unknown" for name, checkout in checkouts.items()}
+    commits = {name: commit_of(checkout, own[name]) or "unknown" for name, checkout in checkouts.items()}
     text = page(rows, imports, commits, options)
     if options.output:
         write_text(options.output, text)
