@@ -13,7 +13,7 @@ from __future__ import annotations
 from models.cpu_kernels.activations import shifted_softplus, swish
 from models.cpu_kernels.distances import cosine_cutoff, gaussians, lengths, pair_vectors
 from models.cpu_kernels.pairs import pair_sum
-from models.cpu_kernels.products import linear, linear_without_bias
+from models.cpu_kernels.products import linear, linear_inputs, linear_without_bias
 from models.cpu_kernels.triplets import triplet_sum
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "gaussians",
     "lengths",
     "linear",
+    "linear_inputs",
     "linear_without_bias",
     "pair_sum",
     "pair_vectors",
