@@ -102,6 +102,37 @@ class DimeNetPlusPlusConfig:
 
 
 @dataclass(frozen=True)
+class SegnnConfig:
+    """Hyperparameters of ``models.segnn.SEGNN``; the original's name stands in parentheses."""
+
+    name: str = "segnn"
+    """The network."""
+    features: int = bounded(128, least=1)
+    """Size of the hidden irreps: 128 are 36x0e+36x1o+36x2e (hidden_features)."""
+    blocks: int = bounded(7, least=1)
+    """Number of layers (layers, num_layers)."""
+    lmax: int = bounded(2, least=0, most=4)
+    """Largest degree of the hidden irreps (lmax_h)."""
+    lmax_attributes: int = bounded(3, least=0, most=6)
+    """Largest degree of the spherical harmonics (lmax_attr)."""
+    cutoff: float = bounded(2.0, above=0)
+    """Angstrom; pairs closer than this are joined (radius)."""
+    subspace: str = field(default="weight_balanced", metadata={"choices": ("weight_balanced", "balanced")})
+    """How ``features`` become irreps (subspace_type)."""
+    norm: str = field(default="instance", metadata={"choices": ("instance", "batch", "none")})
+    """Normalisation after each layer (norm)."""
+    task: str = field(default="graph", metadata={"choices": ("graph", "node")})
+    """``graph``: nodes are pooled by ``target.readout``, and a network reads the result; ``node``: each node has a value
+    of its own, as in the other models, which energies with forces want (task)."""
+    node_features: str = field(default="one_hot", metadata={"choices": ("one_hot", "cormorant", "gilmer")})
+    """What a node begins with (feature_type)."""
+    outputs: int = bounded(1, least=1)
+    """Values for each molecule; a run trains one."""
+    ncon_dtype: str = field(default="auto", metadata={"choices": ("auto", "float16", "float32", "float64")})
+    """Precision of the products with the attributes; ``auto`` is that of the model."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What is learned from."""
 
@@ -274,7 +305,7 @@ class RunConfig:
 class Config:
     """A whole run."""
 
-    model: SchNetConfig | DimeNetPlusPlusConfig = field(default_factory=SchNetConfig)
+    model: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig = field(default_factory=SchNetConfig)
     """The network."""
     data: DataConfig = field(default_factory=DataConfig)
     """The molecules."""
@@ -291,4 +322,4 @@ class Config:
 
 
 #: The dataclass of each model's section; a later model adds a line.
-MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig}
+MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig, "segnn": SegnnConfig}

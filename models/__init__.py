@@ -9,11 +9,12 @@ from mindspore import nn
 
 from models.dimenetpp import DimeNetPlusPlus
 from models.graph_model import GraphModel
-from models.heads import Readout
+from models.heads import PooledReadout, Readout
 from models.precision import precision
 from models.schnet import SchNet
+from models.segnn import SEGNN
 
-MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus}
+MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus, "segnn": SEGNN}
 NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
@@ -37,4 +38,7 @@ def build_model(name: str, *, dtype: str, amp_level: str, readout: str, **hyperp
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     kinds = precision(amp_level, DTYPES[dtype])
     outputs = hyperparameters.get("outputs", 1)  # values an atom; most networks have one
-    return GraphModel(MODELS[name](kinds=kinds, **hyperparameters), Readout(readout, outputs, kinds.atoms))
+    network = MODELS[name](kinds=kinds, **hyperparameters)
+    if getattr(network, "pooled", 0):
+        return GraphModel(network, PooledReadout(readout, network.pooled, outputs, kinds.weights))
+    return GraphModel(network, Readout(readout, outputs, kinds.atoms))

@@ -8,8 +8,10 @@ from __future__ import annotations
 from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 
+from models.blocks import TwoLayers, default_uniform
 from models.elements import ATOMIC_MASSES
 from models.graph_ops import gather, safe_norm, segment_mean, segment_sum, to_type
+from models.swish import Swish
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
 OF_SEVERAL = ("sum", "mean")  # readouts of more than one value an atom
@@ -72,6 +74,52 @@ class Readout(nn.Cell):
             return safe_norm(segment_sum(values * relative, node_graph, graph_mask)).reshape(-1)
         squared = (relative * relative).sum(-1, keepdims=True)  # (N, 1)
         return segment_sum(values * squared, node_graph, graph_mask).reshape(-1)
+
+
+class PooledReadout(nn.Cell):
+    """y = W' swish(W p + b) + b' of the values p of a graph: the sum of those of its nodes, or their mean (SEGNN).
+
+    Args:
+        kind: one of ``OF_SEVERAL``.
+        features: values of a node.
+        outputs: C, values of a graph.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: another kind.
+    """
+
+    def __init__(self, kind: str, features: int, outputs: int, dtype: mstype.Type):
+        super().__init__()
+        if kind not in OF_SEVERAL:
+            raise ValueError(f"readout {kind!r}: expected one of {', '.join(OF_SEVERAL)} for pooled features")
+        self.kind, self.dtype = kind, dtype
+        self.layers = TwoLayers(features, features, outputs, Swish(), dtype)
+        for layer in (self.layers.hidden, self.layers.output):
+            layer.weight.set_data(default_uniform(layer.weight.shape, features, dtype))
+            layer.bias.set_data(default_uniform(layer.bias.shape, features, dtype))
+
+    def construct(
+        self,
+        values: Tensor,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> Tensor:
+        """Values (N, features) of the nodes and graph inputs to (G,), or (G, C) for C > 1."""
+        graph_mask = to_type(graph_mask, self.dtype)
+        if self.kind == "sum":
+            pooled = segment_sum(values, node_graph, graph_mask)
+        else:
+            pooled = segment_mean(values, node_graph, to_type(node_mask, self.dtype), graph_mask)
+        return _flat(self.layers(pooled))
 
 
 def _flat(values: Tensor) -> Tensor:

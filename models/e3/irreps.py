@@ -152,6 +152,10 @@ class Irreps(tuple[MulIrrep, ...]):
             raise IrrepsError("no irreps have no largest degree: expected at least one")
         return max(part.ir.l for part in self if part.mul)
 
+    def mul_from(self, degree: int) -> int:
+        """Copies of the irreps of this degree and above."""
+        return sum(part.mul for part in self if part.ir.l >= degree)
+
     def slices(self) -> list[slice]:
         """Where each irrep stands in a feature, all copies of it."""
         start, result = 0, []

@@ -34,6 +34,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from data_tools.labels.statistics import Normalizer
+from models.e3.irreps import Irreps
+from models.e3.layout import channels_last
 from scripts.weights.parity_file import Golden, numbers_of
 from scripts.weights.weight_files import read_arrays
 from scripts.weights.weight_source import Counts, Source
@@ -77,13 +79,14 @@ class Difference:
 class Evaluation:
     """What one model computes from the molecules of a parity file, in the file's units and order.
 
-    ``blocks`` are the outputs of its cells by their names, ghosts included.
+    ``blocks`` are the outputs of its cells by their names, ghosts included; ``irreps`` are those of its features.
     """
 
     outputs: np.ndarray
     forces: np.ndarray
     blocks: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
+    irreps: Irreps
 
 
 def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, cells: Collection[str], dtype: type) -> Evaluation:
@@ -113,6 +116,7 @@ def evaluate(model: nn.Cell, golden: Golden, normalizer: Normalizer, cells: Coll
         forces=-normalizer.scale * slope.asnumpy()[:nodes].astype(np.float64),
         blocks=outputs_of_cells(model, inputs, cells),
         gradients=named | {REFERENCES: golden.counts.T @ share},
+        irreps=getattr(model.network, "irreps", Irreps()),
     )
 
 
@@ -151,9 +155,12 @@ def compare(
     if "forces64" in arrays:
         rows.append(_difference("forces", "forces", found.forces, golden, mode, bits))
     for name, (cell, kind) in source.observed(counts).items():
-        if file_key(name, 64) in arrays and kind in golden.places:
-            values = golden.real(kind, found.blocks[cell])
-            rows.append(_difference("blocks", name, values, golden, mode, bits, kind))
+        rows_of = "node" if kind == "feature" else kind
+        if file_key(name, 64) in arrays and rows_of in golden.places:
+            values = golden.real(rows_of, found.blocks[cell])
+            if kind == "feature":
+                values = values[:, np.argsort(channels_last(found.irreps))]
+            rows.append(_difference("blocks", name, values, golden, mode, bits, rows_of))
     return rows + _gradient_differences(found, golden, source, counts, mode, bits)
 
 
@@ -207,6 +214,10 @@ def _gradient_differences(
     sizes = {key: float(np.abs(array).max(initial=0.0)) for key, array in exact.items()}
     floor = SMALL_GRADIENT[bits] * max(sizes.values(), default=0.0)
     tolerance = FLOAT64_TOLERANCE if bits == 64 else GRADIENT_TOLERANCE_32
+    stored = {key[len("grad64/") :]: array for key, array in golden.arrays.items() if key.startswith("grad64/")}
+    for ours, array in source.reshaped(stored).items() if stored else ():
+        keys[ours], exact[ours], values[ours] = ours, array.astype(np.float64), found.gradients[ours]
+        sizes[ours] = float(np.abs(array).max(initial=0.0))
     rows = []
     for ours, key in keys.items():
         error = np.abs(values[ours] - exact[key]).max()

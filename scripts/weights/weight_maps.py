@@ -15,10 +15,11 @@ import numpy as np
 from models.elements import ELEMENTS, every_row
 from scripts.weights.weight_maps_dimenetpp import DIMENETPP_SOURCES
 from scripts.weights.weight_maps_schnet import SCHNET_SOURCES
+from scripts.weights.weight_maps_segnn import SEGNN_SOURCES
 from scripts.weights.weight_source import Source, State, WeightError
 
 SHOWN = 4  # names in an error
-SOURCES: dict[str, Source] = SCHNET_SOURCES | DIMENETPP_SOURCES
+SOURCES: dict[str, Source] = SCHNET_SOURCES | DIMENETPP_SOURCES | SEGNN_SOURCES
 
 
 def check_keys(name: str, state: State, where: object = "weights") -> State:
@@ -68,11 +69,13 @@ def convert(name: str, state: State) -> dict[str, np.ndarray]:
     names = source.names(source.counts(state))
     copied = {ours: np.asarray(state[theirs]) for ours, theirs in names.items()}
     tables = {ours: every_row(copied[ours]) for ours, theirs in names.items() if theirs == source.elements}
-    return copied | tables | source.derived(state)
+    return copied | tables | source.derived(state) | source.reshaped(state)
 
 
 def elements_of(name: str, state: State) -> list[int]:
-    """Atomic numbers of the rows of the original's table; which of them were trained cannot be seen."""
+    """Atomic numbers that the original knows; of the rows of a table it cannot be seen which were trained."""
+    if SOURCES[name].atomic_numbers:
+        return list(SOURCES[name].atomic_numbers)
     return list(range(1, min(len(state[SOURCES[name].elements]), ELEMENTS)))
 
 

@@ -47,7 +47,10 @@ class Source:
         references: state dict to the energies of the free atoms (119,), or None.
         elements: key of their table with a row for each element.
         observed: the counts to {array of a parity file: (our cell that returns it, what its rows are: ``node``,
-            ``pair``, ``edge`` or ``triplet``)}.
+            ``pair``, ``edge`` or ``triplet``; ``feature``: nodes with irreps, channels last)}.
+        reshaped: state dict to our parameters whose numbers stand elsewhere in theirs; their gradients too.
+        atomic_numbers: of the elements that it knows, where no table has a row for each.
+        counted: state dict to the counts, where ``repeated`` does not say them all.
     """
 
     model: str
@@ -63,9 +66,14 @@ class Source:
     references: Callable[[State], np.ndarray | None]
     elements: str
     observed: Callable[[Counts], dict[str, tuple[str, str]]]
+    reshaped: Callable[[State], dict[str, np.ndarray]] = lambda _: {}
+    atomic_numbers: tuple[int, ...] = ()
+    counted: Callable[[State], dict[str, int]] | None = None
 
     def counts(self, state: State) -> dict[str, int]:
         """How often each repeated part is in the weights; no more often than there are arrays, whatever a key says."""
+        if self.counted is not None:
+            return self.counted(state)
         found = {}
         for name, pattern in self.repeated.items():
             matches = [re.match(pattern, key) for key in state]

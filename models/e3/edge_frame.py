@@ -1,0 +1,188 @@
+"""Convolutions along edges in the frame of each edge, where attributes have one component of each degree.
+
+A rotation R that takes the direction r of an edge to the polar axis y leaves of the harmonics Y_l(r) only m = 0.  A
+tensor product with them then mixes channels of one |m| alone (Passaro and Zitnick, arXiv 2302.03655):
+
+    (1)  D_l(R) Y_l(r) = Y_l(y),     Y_lm(y) = sqrt(2 l + 1) delta_m0         (component normalisation)
+    (2)  z_m = D_m x                                                          into the frame, |m| = 0 ... lmax
+    (3)  z'_m = W_m z_m                                                       see ``frame_product``
+    (4)  y = sum_m D_m^T z'_m                                                 out of the frame
+
+R is not unique, and as a function of r it has a singular point, but what leaves the frame depends on r alone.  So every
+consistent rule for the change of D with r gives the same derivatives of y; ours is the rotation by r x dr / r^2,
+
+    (5)  dD = -D (w . L),   w = r x dr / r^2,   L the generators of rotations
+
+which is finite everywhere and holds to every order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+
+from models.e3.block_product import Block, BlockProduct, BlockSum, Matrices
+from models.e3.irreps import Irreps
+from models.e3.wigner import wigner_3j
+
+
+class _Rotations(nn.Cell):
+    """D of equation (2) for all |m| and l, and the rule (5); its own derivatives are those of D again.
+
+    The rotation to the axis by the shortest way is singular for r = -y; where y < 0 it goes to -y, and half a turn
+    about x follows.
+    """
+
+    def __init__(self, lmax: int, dtype: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.lmax = lmax
+        steps = [_step(degree) for degree in range(1, lmax)]
+        self.spread = tuple(Tensor(spread, dtype) for spread, _, _ in steps)
+        self.repeat = tuple(Tensor(repeat, dtype) for _, repeat, _ in steps)
+        self.couple = tuple(Tensor(couple, dtype) for _, _, couple in steps)
+        # of D_l by rows to the place of each |m|, and the generators on D in those places
+        places, generators = _places(lmax), _generators(lmax)
+        self.constant = Tensor(places[0][0], dtype)
+        self.place = tuple(Tensor(place, dtype) for place in places[1:])
+        self.generate = Tensor(np.concatenate(generators, 1), dtype)  # (K, 3 K)
+        size = len(generators[0])
+        self.tile = Tensor(np.tile(np.eye(size), 3), dtype)
+        self.collect = Tensor(np.repeat(np.eye(3), size, 0), dtype)  # (3 K, 3)
+        cross = np.zeros((3, 3, 3))
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            cross[i, j, k], cross[j, i, k] = 1, -1
+        self.first = Tensor(np.repeat(np.eye(3), 3, 1), dtype)
+        self.second, self.cross = Tensor(np.tile(np.eye(3), 3), dtype), Tensor(cross.reshape(9, 3), dtype)
+        self.multiply, self.add, self.join = ops.MatMul(), ops.AddN(), ops.Concat(-1)
+
+    def construct(self, vectors: Tensor) -> Tensor:
+        """Vectors (E, 3) to (E, K), for each |m| the rows of -m and m, or of 0, of D_l for l >= |m|."""
+        squared = (vectors * vectors).sum(-1, keepdims=True)
+        zero = ops.cast(squared <= 0, squared.dtype)
+        unit = vectors * ((1 - zero) / ops.sqrt(squared + zero))
+        x, y, z = unit[:, 0:1], unit[:, 1:2], unit[:, 2:3]
+        sign = 1 - 2 * ops.cast(y < 0, y.dtype)
+        t = 1 / (1 + ops.abs(y))
+        one = ops.ones_like(x)
+        rotation = self.join(
+            (one - t * x * x, -sign * x, -t * x * z, x, y, z, -sign * t * x * z, -z, sign * (one - t * z * z))
+        )  # (E, 9), R by rows
+        d = rotation
+        parts: tuple = (self.multiply(d, self.place[0]),)
+        for k in range(self.lmax - 1):
+            products = self.multiply(d, self.spread[k]) * self.multiply(rotation, self.repeat[k])
+            d = self.multiply(products, self.couple[k])  # (E, (2 l + 3)^2)
+            parts = (*parts, self.multiply(d, self.place[k + 1]))
+        return self.add(parts) + self.constant
+
+    def bprop(self, vectors: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """For a cotangent g: (r x t) / r^2 with t_k = g . D L_k."""
+        squared = (vectors * vectors).sum(-1, keepdims=True)
+        squared = squared + ops.cast(squared <= 0, squared.dtype)
+        turned = self.multiply(out, self.generate) * self.multiply(dout, self.tile)  # (E, 3 K)
+        torque = self.multiply(turned, self.collect)  # (E, 3)
+        cross = self.multiply(self.multiply(vectors, self.first) * self.multiply(torque, self.second), self.cross)
+        return (cross / squared,)
+
+
+class EdgeFrames(nn.Cell):
+    """The matrices D of equation (2) for edges.
+
+    Args:
+        lmax: largest degree of the features.
+        dtype: of the vectors.
+    """
+
+    def __init__(self, lmax: int, dtype: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.lmax = lmax
+        self.rotations = _Rotations(lmax, dtype)
+        self.matrices = Matrices([(len(_rows(degree, m)), 2 * degree + 1) for m, degree in _pairs(lmax)])
+
+    def construct(self, vectors: Tensor) -> tuple:
+        """Vectors (E, 3) to the matrices as ``IntoFrame`` and ``OutOfFrame`` take them."""
+        return self.matrices(self.rotations(vectors))
+
+
+class IntoFrame(BlockProduct):
+    """Equation (2): features (E, dim) to z_m, (E, channels) for m = 0 and (2 E, channels) for others.
+
+    Args:
+        irreps: of the features.
+        lmax: of the frames.
+    """
+
+    def __init__(self, irreps: Irreps, lmax: int):
+        super().__init__(irreps, _blocks(irreps, lmax))
+
+
+class OutOfFrame(BlockSum):
+    """Equation (4): z_m to features (E, dim)."""
+
+    def __init__(self, irreps: Irreps, lmax: int):
+        super().__init__(irreps, _blocks(irreps, lmax))
+
+
+def _rows(degree: int, m: int) -> list[int]:
+    """Components with this |m|."""
+    return [degree - m, degree + m] if m else [degree]
+
+
+def _pairs(lmax: int) -> list[tuple[int, int]]:
+    """(|m|, l) in the order of the matrices."""
+    return [(m, degree) for m in range(lmax + 1) for degree in range(m, lmax + 1)]
+
+
+def _blocks(irreps: Irreps, lmax: int) -> list[list[Block]]:
+    """The blocks of each z_m."""
+    place = {pair: k for k, pair in enumerate(_pairs(lmax))}
+    return [
+        [Block(b, place[m, part.ir.l], 1) for b, part in enumerate(irreps) if part.ir.l >= m]
+        for m in range(irreps.lmax + 1)
+    ]
+
+
+def _step(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What takes D_l and R to the factors of their products, and those to D_(l+1); see ``wigner``, equation (3)."""
+    size = (2 * degree + 1) ** 2
+    coupling = wigner_3j(degree, 1, degree + 1)
+    couple = (2 * degree + 3) * np.einsum("abc,ijk->aibjck", coupling, coupling).reshape(9 * size, -1)
+    return np.repeat(np.eye(size), 9, 1), np.tile(np.eye(9), size), couple
+
+
+def _places(lmax: int) -> list[np.ndarray]:
+    """Of each degree, what takes D_l by rows to the order of the matrices, ((2 l + 1)^2, K)."""
+    columns = [[] for _ in range(lmax + 1)]
+    start = 0
+    for m, degree in _pairs(lmax):
+        for row in _rows(degree, m):
+            size = 2 * degree + 1
+            columns[degree] += [(row * size + column, start + column) for column in range(size)]
+            start += size
+    places = [np.zeros(((2 * degree + 1) ** 2, start)) for degree in range(lmax + 1)]
+    for place, pairs in zip(places, columns, strict=True):
+        for source, target in pairs:
+            place[source, target] = 1
+    return places
+
+
+def _generators(lmax: int) -> list[np.ndarray]:
+    """D L_k in the order of the matrices as a matrix that multiplies D, for the three axes, (K, K)."""
+    axes = []
+    for k in range(3):
+        generator = np.cross(np.eye(3), np.eye(3)[k]).T * -1.0  # turns v to e_k x v
+        of_degrees = [np.zeros((1, 1)), generator]
+        for degree in range(1, lmax):
+            coupling, last = wigner_3j(degree, 1, degree + 1), of_degrees[-1]
+            both = np.einsum("ai,bj->abij", last, np.eye(3)) + np.einsum("ai,bj->abij", np.eye(len(last)), generator)
+            of_degrees.append((2 * degree + 3) * np.einsum("abc,abij,ijk->ck", coupling, both, coupling))
+        blocks = [np.kron(np.eye(len(_rows(degree, m))), of_degrees[degree]) for m, degree in _pairs(lmax)]
+        size = sum(len(block) for block in blocks)
+        whole, start = np.zeros((size, size)), 0
+        for block in blocks:
+            whole[start : start + len(block), start : start + len(block)] = block
+            start += len(block)
+        axes.append(whole)
+    return axes

@@ -1,0 +1,155 @@
+"""Tensor products with the harmonics of an edge, and gates, in the frame of the edge.
+
+See ``edge_frame`` for the frame and the z_m of a feature.
+
+    (1)  z'_m = W_m z_m + b,   W_m = sum_p c_p sqrt(2 l2 + 1) C_(l1 l2 l3)[m, 0, m] W_p     b for 0e alone
+    (2)  z'_m = c' sigmoid(g) z_m,   s' = c silu(s)                                         gates g, scalars s
+
+(1) between a rotation into the frame and one out of it equals ``tensor_product.FullyConnectedTensorProduct`` with the
+harmonics of the edge, in less than half of its products.  W_m is the same for m and -m where l1 + l2 + l3 is even for
+all paths: for irreps of natural parity, p = (-1)^l.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.common.initializer import Normal, initializer
+
+from models.blocks import AddBias, Product
+from models.e3.irreps import Irreps, IrrepsError
+from models.e3.layout import split_and_join
+from models.e3.scalar_functions import FUNCTIONS
+from models.e3.tensor_product import fan_in, fully_connected_paths, path_factors
+from models.e3.weight_map import WeightMap
+from models.e3.wigner import wigner_3j
+from models.graph_ops import to_type
+
+
+class FrameTensorProduct(nn.Cell):
+    """Equation (1), with the paths, the flat weights and the biases of a fully connected product with harmonics.
+
+    The 0e of the result come first.
+
+    Args:
+        irreps_in: of the features, of natural parity.
+        irreps_out: of the result.
+        lmax: largest degree of the harmonics.
+        path_normalization: see ``models.e3.tensor_product``.
+        dtype: of the parameters.
+        contraction: precision of the products; what comes out has that of the features.
+
+    Attributes:
+        fan_in, fan_in_of_bias: as those of a fully connected product.
+
+    Raises:
+        IrrepsError: another parity, or an output that no path reaches.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        lmax: int,
+        path_normalization: str,
+        dtype: mstype.Type,
+        contraction: mstype.Type,
+    ):
+        super().__init__()
+        self.contraction = contraction
+        harmonics = Irreps.spherical_harmonics(lmax)
+        for part in irreps_in + irreps_out:
+            if part.ir.p != (-1) ** part.ir.l:
+                raise IrrepsError(f"irreps {part}: expected natural parity, 0e, 1o, 2e, ..., in the frame of an edge")
+        paths = fully_connected_paths(irreps_in, harmonics, irreps_out)
+        shapes = [(irreps_in[i].mul, irreps_out[k].mul) for i, _, k in paths]
+        starts = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
+        self.numel = int(starts[-1])
+        products = [rows for rows, _ in shapes]
+        factors = path_factors(
+            (irreps_in, harmonics, irreps_out), paths, products, "component", path_normalization
+        )
+        self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
+        inputs, outputs = (_channels(irreps) for irreps in (irreps_in, irreps_out))
+        index, scales = [], []
+        for m in range(len(outputs)):
+            shape = (irreps_out.mul_from(m), irreps_in.mul_from(m))
+            terms: dict[tuple[int, int], int] = {}
+            which, scale = np.zeros((lmax + 1, *shape), np.int64), np.zeros((lmax + 1, *shape))
+            for p, (i, j, k) in enumerate(paths):
+                degrees = irreps_in[i].ir.l, harmonics[j].ir.l, irreps_out[k].ir.l
+                if min(degrees[0], degrees[2]) < m:
+                    continue
+                term = terms[i, k] = terms.get((i, k), -1) + 1
+                place = (term, outputs[m][k], inputs[m][i])
+                which[place] = np.arange(starts[p], starts[p + 1]).reshape(shapes[p]).T
+                coupling = wigner_3j(*degrees)[degrees[0] + m, degrees[1], degrees[2] + m]
+                scale[place] = factors[p] * (2 * degrees[1] + 1) ** 0.5 * coupling
+            used = max(terms.values()) + 1
+            index.append(which[:used])
+            scales.append(scale[:used])
+        self.weights = WeightMap(self.numel, index, scales, dtype)
+        self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
+        self.bias = Parameter(initializer("zeros", (len(self.fan_in_of_bias),), dtype), name="bias")
+        self.pad_bias = Tensor(np.eye(len(self.fan_in_of_bias), irreps_out.mul_from(0)), dtype)
+        self.product, self.multiply, self.add_bias = Product(), ops.MatMul(), AddBias()
+
+    def construct(self, z: tuple) -> tuple:
+        """The z_m of the features to those of the result."""
+        weights = self.weights(self.weight.reshape(1, -1))
+        bias: Any = self.multiply(self.bias.reshape(1, -1), self.pad_bias).reshape(-1)
+        results: tuple = ()
+        for m in range(len(weights)):
+            w = to_type(weights[m].reshape(weights[m].shape[1:]), self.contraction)
+            y = self.product(to_type(z[m], self.contraction), w, None)
+            y = to_type(y, z[m].dtype)
+            results = (*results, self.add_bias(y, bias) if m == 0 else y)
+        return results
+
+
+class FrameGate(nn.Cell):
+    """Equation (2).
+
+    Args:
+        irreps: of the result, by degree, scalars first; what goes in has gates after those scalars, for all that follow.
+        dtype: of the features.
+    """
+
+    def __init__(self, irreps: Irreps, dtype: mstype.Type):
+        super().__init__(auto_prefix=False)
+        gated = irreps.mul_from(1)
+        self.split, _ = split_and_join((irreps[0].mul, gated, gated))
+        _, self.join = split_and_join((irreps[0].mul, gated))
+        self.last = tuple(split_and_join((gated - irreps.mul_from(m), irreps.mul_from(m)))[0]
+                          for m in range(2, irreps.lmax + 1))  # fmt: skip
+        self.twice = tuple(split_and_join((irreps.mul_from(m),) * 2)[1] for m in range(1, irreps.lmax + 1))
+        self.muls = tuple(irreps.mul_from(m) for m in range(irreps.lmax + 1))
+        self.silu, self.sigmoid = (FUNCTIONS[name].make(dtype) for name in ("silu", "sigmoid"))
+        self.of_scalars, self.of_gates = (Tensor(FUNCTIONS[name].constant, dtype) for name in ("silu", "sigmoid"))
+
+    def construct(self, z: tuple) -> tuple:
+        """The z_m of scalars, gates and what they multiply to those of the result."""
+        scalars, gates, features = self.split(z[0])
+        gates = self.of_gates * self.sigmoid(gates)  # (E, copies)
+        results: tuple = (self.join((self.of_scalars * self.silu(scalars), features * gates)),)
+        for m in range(1, len(z)):
+            own = gates if m == 1 else self.last[m - 2](gates)[1]  # of degrees >= m
+            both = self.twice[m - 1]((own, own))  # (E, 2 copies): of -m and m
+            results = (*results, (z[m].reshape(both.shape) * both).reshape(-1, self.muls[m]))
+        return results
+
+
+def _channels(irreps: Irreps) -> list[dict[int, slice]]:
+    """For each |m|, where the channels of each irrep stand."""
+    result = []
+    for m in range(irreps.lmax + 1):
+        places, start = {}, 0
+        for b, part in enumerate(irreps):
+            if part.ir.l >= m:
+                places[b] = slice(start, start + part.mul)
+                start += part.mul
+        result.append(places)
+    return result

@@ -1,0 +1,332 @@
+"""Tensor products of features with attributes, as e3nn defines, normalises and names them.
+
+    (1)  y_o = sum_p c_p sum_uv W_p[u, v, o] sum_ij C_(l1 l2 l3) x_ui a_vj     fully connected, over the paths p into o
+    (2)  y_pu = c_p W_p[u] sum_ij C_(l1 l2 l3) x_ui a_j                        depthwise (u v u, one copy of a)
+
+C are Wigner 3j symbols.  c_p^2 is 2 l3 + 1 for the normalisation ``component``, (2 l1 + 1)(2 l2 + 1) for ``norm``, over
+the number of products that are added: in all paths into the output (``element``), in this path times the number of
+paths (``path``), or 1 (``none``).
+
+The coupling with the attributes comes first, as one small matrix for each pair of irreps and each row, which all layers
+with the same attributes share, and then W as one product of matrices for each irrep of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.common.initializer import Normal, initializer
+
+from models.blocks import AddBias, Product
+from models.e3.block_product import Block, BlockProduct, Matrices
+from models.e3.irreps import Irrep, Irreps, IrrepsError
+from models.e3.layout import split_and_join
+from models.e3.weight_map import WeightMap
+from models.e3.wigner import wigner_3j
+from models.graph_ops import to_type
+
+IRREP_NORMALIZATIONS = ("component", "norm")
+PATH_NORMALIZATIONS = ("element", "path", "none")
+
+
+class Path(NamedTuple):
+    """One path of a tensor product: places of its irreps in the two factors and in the output."""
+
+    first: int
+    second: int
+    output: int
+
+
+def fully_connected_paths(irreps_in: Irreps, irreps_attributes: Irreps, irreps_out: Irreps) -> list[Path]:
+    """All paths that the selection rules allow, in e3nn's order.
+
+    Raises:
+        IrrepsError: an output that no path reaches.
+    """
+    paths = [
+        Path(i, j, k)
+        for i, (_, first) in enumerate(irreps_in)
+        for j, (_, second) in enumerate(irreps_attributes)
+        for k, (_, output) in enumerate(irreps_out)
+        if output in first.products(second)
+    ]
+    reached = {path.output for path in paths}
+    for k, part in enumerate(irreps_out):
+        if k not in reached:
+            raise IrrepsError(
+                f"irreps {part}: no product of {irreps_in} with {irreps_attributes} contains them; expected outputs "
+                "whose degree and parity two of them couple to"
+            )
+    return paths
+
+
+def path_factors(
+    irreps: tuple[Irreps, Irreps, Irreps],
+    paths: Sequence[Path],
+    products: Sequence[int],
+    irrep_normalization: str,
+    path_normalization: str,
+) -> np.ndarray:
+    """c_p of the equations for each path.
+
+    Args:
+        irreps: of the features, the attributes and the output.
+        paths: of the product.
+        products: of each path, how many products are added into one copy of its output.
+        irrep_normalization, path_normalization: see above.
+
+    Raises:
+        ValueError: an unknown normalisation.
+    """
+    if irrep_normalization not in IRREP_NORMALIZATIONS or path_normalization not in PATH_NORMALIZATIONS:
+        raise ValueError(
+            f"normalizations {irrep_normalization!r}, {path_normalization!r}: expected one of "
+            f"{', '.join(IRREP_NORMALIZATIONS)} and one of {', '.join(PATH_NORMALIZATIONS)}"
+        )
+    squares = []
+    for path, count in zip(paths, products, strict=True):
+        first, second, output = (part[k].ir.dim for part, k in zip(irreps, path, strict=True))
+        same = [other for p, other in zip(paths, products, strict=True) if p.output == path.output]
+        added = {"element": sum(same), "path": count * len(same), "none": 1}[path_normalization]
+        squares.append((output if irrep_normalization == "component" else first * second) / added)
+    return np.sqrt(squares)
+
+
+def fan_in(
+    irreps_out: Irreps, paths: Sequence[Path], products: Sequence[int], shapes: Sequence[tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many products are added in the output that each weight belongs to, and the same for each 0e of the output."""
+    added = [0] * len(irreps_out)
+    for path, count in zip(paths, products, strict=True):
+        added[path.output] += count
+    of_weights = [np.full(int(np.prod(shape)), added[path.output]) for path, shape in zip(paths, shapes, strict=True)]
+    of_biases = [np.full(part.mul, count) for part, count in zip(irreps_out, added, strict=True) if part.ir.is_scalar]
+    return np.concatenate(of_weights), np.concatenate([*of_biases, np.zeros(0, int)])
+
+
+class Coupling(nn.Cell):
+    """The matrices T of every pair of an input and an output irrep, made of the attributes of each row.
+
+    T has the rows (component of the output, path), and the columns (component of the input).
+
+    Args:
+        irreps: of the attributes.
+        inputs, outputs: the irreps that are coupled.
+        dtype: of the attributes.
+    """
+
+    def __init__(self, irreps: Irreps, inputs: Sequence[Irrep], outputs: Sequence[Irrep], dtype: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.irreps = irreps
+        self.places: dict[tuple[Irrep, Irrep], int] = {}
+        shapes, columns = [], []
+        for first in inputs:
+            for output in outputs:
+                coefficients = _coefficients(irreps, first, output)
+                if coefficients.shape[2]:
+                    self.places[first, output] = len(shapes)
+                    shapes.append((output.dim * coefficients.shape[2], first.dim))
+                    columns.append(coefficients.reshape(irreps.dim, -1))
+        self.coefficients = Tensor(np.concatenate(columns, 1), dtype)
+        self.multiply, self.matrices = ops.MatMul(), Matrices(shapes)
+
+    def construct(self, attributes: Tensor) -> tuple:
+        """Attributes (M, dim), channels last, to the matrices as ``BlockProduct`` takes them."""
+        return self.matrices(self.multiply(attributes, self.coefficients))
+
+
+def _coefficients(irreps: Irreps, first: Irrep, output: Irrep) -> np.ndarray:
+    """(dim of attributes, components of the output, paths, components of the input) of one pair; no path, 0 of them."""
+    paths = []
+    for part, (mul, second) in zip(irreps.slices(), irreps, strict=True):
+        if output in first.products(second):
+            coupling = wigner_3j(first.l, second.l, output.l).transpose(1, 2, 0)
+            for copy in range(mul):
+                path = np.zeros((irreps.dim, output.dim, first.dim))
+                path[part.start + copy + mul * np.arange(second.dim)] = coupling
+                paths.append(path)
+    return np.stack(paths, 2) if paths else np.zeros((irreps.dim, output.dim, 0, first.dim))
+
+
+class FullyConnectedTensorProduct(nn.Cell):
+    """Equation (1).
+
+    The parameter ``weight`` is e3nn's: flat, of each path (mul_in, mul_attributes, mul_out), drawn from N(0, 1).
+
+    Args:
+        irreps_in, irreps_out: of the features and of the result.
+        coupling: of the attributes, with all irreps of both.
+        irrep_normalization, path_normalization: see above.
+        internal_weights: whether there is a parameter; if not, ``construct`` is given weights.
+        bias: whether each 0e of the result has a bias.
+        dtype: of the parameters.
+        contraction: precision of the products; what comes out has that of the features.
+
+    Attributes:
+        numel: numbers of weights.
+        fan_in: (numel,) how many products are added in the output that each weight belongs to.
+        fan_in_of_bias: the same for each bias.
+
+    Raises:
+        IrrepsError: an output that no path reaches.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        coupling: Coupling,
+        irrep_normalization: str,
+        path_normalization: str,
+        internal_weights: bool,
+        bias: bool,
+        dtype: mstype.Type,
+        contraction: mstype.Type,
+    ):
+        super().__init__()
+        self.contraction = contraction
+        attributes = coupling.irreps
+        paths = fully_connected_paths(irreps_in, attributes, irreps_out)
+        shapes = [(irreps_in[i].mul, attributes[j].mul, irreps_out[k].mul) for i, j, k in paths]
+        self.numel = sum(int(np.prod(shape)) for shape in shapes)
+        products = [first * second for first, second, _ in shapes]
+        factors = path_factors(
+            (irreps_in, attributes, irreps_out), paths, products, irrep_normalization, path_normalization
+        )
+        starts = np.cumsum([0, *(np.prod(shape) for shape in shapes)])
+        matrices = [[] for _ in irreps_out], [[] for _ in irreps_out]
+        blocks: list[list[Block]] = [[] for _ in irreps_out]
+        for k, output in enumerate(irreps_out):
+            for i, block in enumerate(irreps_in):
+                copies = 0
+                for p, path in enumerate(paths):
+                    if (path.first, path.output) == (i, k):
+                        weights = np.arange(starts[p], starts[p + 1]).reshape(shapes[p])
+                        weights = weights.transpose(2, 1, 0).reshape(output.mul, -1)  # (mul_out, copies mul_in)
+                        matrices[0][k].append(weights)
+                        matrices[1][k].append(np.full(weights.shape, factors[p]))
+                        copies += shapes[p][1]
+                if copies:
+                    blocks[k].append(Block(i, coupling.places[block.ir, output.ir], copies))
+        index, scales = ([np.concatenate(parts, 1)[None] for parts in kind] for kind in matrices)
+        self.weights = WeightMap(self.numel, index, scales, dtype)
+        self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
+        self.weight: Any = None
+        self.bias: Any = None
+        biased = [part.mul if bias and part.ir.is_scalar else 0 for part in irreps_out]
+        self.biased = tuple(sum(map(bool, biased[:k])) if mul else -1 for k, mul in enumerate(biased))
+        self.split_bias, _ = split_and_join([mul for mul in biased if mul])
+        if bias:
+            self.bias = Parameter(initializer("zeros", (len(self.fan_in_of_bias),), dtype), name="bias")
+        if internal_weights:
+            self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
+        self.couple = BlockProduct(irreps_in, blocks)
+        self.product, self.multiply, self.add_bias = Product(), ops.BatchMatMul(transpose_b=True), AddBias()
+        self.components = tuple(part.ir.dim for part in irreps_out)
+        self.widths = tuple(part.dim for part in irreps_out)
+        _, self.join = split_and_join(self.widths)
+
+    def construct(self, x: Tensor, matrices: tuple, weights: Tensor | None = None) -> Tensor:
+        """Features (M, dim) and what ``coupling`` returns to (M, dim of the result), channels last.
+
+        Args:
+            x: features.
+            matrices: of the attributes.
+            weights: (numel,) or (M, numel), of each row its own, where there is no parameter.
+        """
+        flat = self.weight if weights is None else weights
+        by_row = weights is not None and weights.ndim == 2
+        all_weights = self.weights(flat if by_row else flat.reshape(1, -1))
+        coupled = self.couple(to_type(x, self.contraction), matrices)
+        results: tuple = ()
+        for k in range(len(self.widths)):
+            w, z = to_type(all_weights[k], self.contraction), coupled[k]
+            if by_row:
+                y = self.multiply(z.reshape(-1, self.components[k], z.shape[1]), w)
+            else:
+                y = self.product(z, w.reshape(w.shape[1:]), None)
+            y = to_type(y.reshape(-1, self.widths[k]), x.dtype)
+            if self.biased[k] >= 0:
+                y = self.add_bias(y, self.split_bias(self.bias.reshape(1, -1))[self.biased[k]].reshape(-1))
+            results = (*results, y)
+        return self.join(results) if len(results) > 1 else results[0]
+
+
+class DepthwiseTensorProduct(nn.Cell):
+    """Equation (2): every copy of the features couples with the attributes by itself.
+
+    The weights of a row are e3nn's, flat, of each path (mul_in,), with the paths in the order of ``paths``.  Copies of
+    one irrep of the result are together, in the order of the paths.
+
+    Args:
+        irreps_in: of the features.
+        coupling: of attributes with one copy of each irrep.
+        keep: irreps that the result may have.
+        irrep_normalization, path_normalization: see above.
+        dtype: of the weights.
+
+    Raises:
+        IrrepsError: attributes with several copies, or none of the irreps that may be kept can be reached.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        coupling: Coupling,
+        keep: Irreps,
+        irrep_normalization: str,
+        path_normalization: str,
+        dtype: mstype.Type,
+    ):
+        super().__init__()
+        attributes = coupling.irreps
+        if any(mul != 1 for mul, _ in attributes):
+            raise IrrepsError(f"attributes {attributes}: expected one copy of each irrep, for each edge has its own")
+        found = [
+            (i, j, output)
+            for i, (_, first) in enumerate(irreps_in)
+            for j, (_, second) in enumerate(attributes)
+            for output in first.products(second)
+            if output in keep
+        ]
+        if not found:
+            raise IrrepsError(f"irreps {keep}: no product of {irreps_in} with {attributes} contains one of them")
+        outputs = sorted({output for _, _, output in found})
+        each = Irreps([(irreps_in[i].mul, output) for i, _, output in found])
+        self.paths = [Path(i, j, k) for k, (i, j, _) in enumerate(found)]
+        self.irreps_out = each.sort().irreps.simplify()
+        factors = path_factors(
+            (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
+        )
+        starts = np.cumsum([0, *(part.mul for part in each)])
+        self.numel = int(starts[-1])
+        index, scales, blocks = [], [], []
+        for output in outputs:
+            order = [p for p, path in enumerate(found) if path[2] == output]
+            index.append(np.concatenate([np.arange(starts[p], starts[p + 1]) for p in order])[None, None])
+            scales.append(np.concatenate([np.full(each[p].mul, factors[p]) for p in order])[None, None])
+            inputs = sorted({found[p][0] for p in order})
+            blocks.append(
+                [
+                    Block(i, coupling.places[irreps_in[i].ir, output], sum(found[p][0] == i for p in order))
+                    for i in inputs
+                ]
+            )
+        self.weights = WeightMap(self.numel, index, scales, dtype)
+        self.couple = BlockProduct(irreps_in, blocks)
+        self.shapes = tuple((-1, part.ir.dim, part.mul) for part in self.irreps_out)
+        self.widths = tuple(part.dim for part in self.irreps_out)
+        _, self.join = split_and_join(self.widths)
+
+    def construct(self, x: Tensor, matrices: tuple, weights: Tensor) -> Tensor:
+        """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
+        scales, coupled = self.weights(weights), self.couple(x, matrices)
+        results: tuple = ()
+        for k in range(len(self.widths)):
+            y = coupled[k].reshape(self.shapes[k]) * scales[k]  # (M, 2 l + 1, mul) (M or 1, 1, mul)
+            results = (*results, y.reshape(-1, self.widths[k]))
+        return self.join(results) if len(results) > 1 else results[0]
