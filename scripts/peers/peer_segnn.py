@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -122,7 +123,8 @@ def run_train(args: argparse.Namespace) -> None:
         args.epochs, args.batch_size, args.batch_size, args.seed, "mae", args.lr, {"weight_decay": args.weight_decay},
         coupled_decay=True, milestones=MILESTONES, steps=args.steps,
     )  # fmt: skip
-    train(problem, recipe, model, args, {"size": dataclasses.asdict(size), "mean": mean, "mad": mad})
+    about = {"size": dataclasses.asdict(size), "mean": mean, "mad": mad, "e3nn": version("e3nn")}
+    train(problem, recipe, model, args, about)
 
 
 def run_bench(args: argparse.Namespace) -> None:

@@ -100,15 +100,15 @@ def load_original(folder: Path) -> Original:
     Raises:
         PeerError: the folder holds none.
     """
-    if not (folder / "models" / "segnn" / "segnn.py").is_file():
-        raise PeerError(f"--original {folder}: expected models/segnn/segnn.py in it; git clone {REPOSITORY}")
+    if not (folder / "models" / "segnn").is_dir():
+        raise PeerError(f"--original {folder}: expected a checkout of the original SEGNN; git clone {REPOSITORY}")
     package = ModuleType(PACKAGE)
     package.__path__ = [str(folder / "models")]
     sys.modules[PACKAGE] = package
     irreps = import_module(f"{PACKAGE}.balanced_irreps")
-    # Its instance norm pools fields (N, channels, components) along atoms, as torch_geometric did up to 2.0.3; later
-    # versions would pool along the last dimension but one.
-    import_module(f"{PACKAGE}.segnn.instance_norm").global_mean_pool = pool_atoms
+    # Its instance norm pools fields (N, channels, components) along atoms with a function that pools along the last
+    # dimension but one since some version of torch_geometric.
+    vars(import_module(f"{PACKAGE}.segnn.instance_norm"))["global_mean_pool"] = pool_atoms
     network = import_module(f"{PACKAGE}.segnn.segnn").SEGNN
     return Original(network, irreps.BalancedIrreps, irreps.WeightBalancedIrreps)
 

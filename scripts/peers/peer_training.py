@@ -255,7 +255,7 @@ def shown(value: Any) -> str:
 def shown_command(output: Path) -> str:
     """The command line, with the output folder and absolute paths cut to their names."""
     words = [Path(word).name if Path(word) == output else shown(Path(word)) for word in sys.argv[1:]]
-    return " ".join([f"python scripts/{Path(sys.argv[0]).name}", *words])
+    return " ".join([f"python scripts/peers/{Path(sys.argv[0]).name}", *words])
 
 
 def versions() -> dict[str, str]:
