@@ -180,7 +180,8 @@ def pair_of_models(
         state = own_state(single)
         for name, tensor in own_state(double).items():
             tensor.copy_(state[name])
-    return single, double, {key: value for key, value in single.state_dict().items() if value.is_floating_point()}
+    values = {key: value for key, value in single.state_dict().items() if value.is_floating_point() and value.numel()}
+    return single, double, {key: value for key, value in values.items() if not key.endswith("output_mask")}
 
 
 def make_arrays(original: Original, config: dict[str, Any], source: Path | None) -> dict[str, np.ndarray]:
