@@ -105,8 +105,7 @@ class Spread(nn.Cell):
         irreps = with_copies(irreps)
         self.needless = all(ir.l == 0 for _, ir in irreps)
         self.on_cpu = on_cpu()
-        self.matrix = None if self.on_cpu else Tensor(spreading(irreps), dtype)
-        self.multiply = ops.MatMul()  # one operator
+        self.matrix, self.multiply = Tensor(spreading(irreps), dtype), ops.MatMul()  # one operator
         self.copies, totals = _Copies(irreps), _Totals(irreps)
         # in tuples, for a cell that owns the other as its part would own itself
         self.copies.gradient, totals.gradient = (totals,), (self.copies,)
