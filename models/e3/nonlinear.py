@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -106,8 +108,8 @@ class Gate(nn.Cell):
         self.split, _ = split_and_join([width for width in widths if width])
         _, self.join = split_and_join([widths[0], widths[2]])
         self.has_scalars, self.has_gates = widths[0] > 0, widths[1] > 0
-        self.act_scalars = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
-        self.act_gates = Activation(gates, act_gates, dtype) if self.has_gates else None
+        self.act_scalars: Any = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
+        self.act_gates: Any = Activation(gates, act_gates, dtype) if self.has_gates else None
         self.spread = Spread(Irreps([(mul, one) for mul, one, _ in pairs]), dtype)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -150,8 +152,8 @@ class _Scaled(nn.Cell):
 
     def __init__(self, name: str | None, dtype: mstype.Type):
         super().__init__()
-        self.function = None if name is None else FUNCTIONS[name].make(dtype)
-        self.constant = None if name is None else Tensor(FUNCTIONS[name].constant, dtype)
+        self.function: Any = None if name is None else FUNCTIONS[name].make(dtype)
+        self.constant: Any = None if name is None else Tensor(FUNCTIONS[name].constant, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
@@ -216,16 +218,8 @@ def _pieces(irreps: Irreps, functions: Sequence[str | None]) -> list[tuple[int, 
 
 def _pairs(gated: Irreps, gates: Irreps) -> list[tuple[int, Irrep, Irrep]]:
     """Runs of copies that have one irrep and gates of one irrep: how many, and the two irreps."""
-    pairs = []
-    ones, others = ([list(part) for part in irreps.simplify()] for irreps in (gated, gates))
-    while ones:
-        mul = min(ones[0][0], others[0][0])
-        pairs.append((mul, ones[0][1], others[0][1]))
-        for parts in (ones, others):
-            parts[0][0] -= mul
-            if not parts[0][0]:
-                parts.pop(0)
-    return pairs
+    copies = ([ir for mul, ir in irreps for _ in range(mul)] for irreps in (gated, gates))
+    return [(len(list(run)), *pair) for pair, run in groupby(zip(*copies, strict=True))]
 
 
 def _columns(copies: list[Irrep], runs: list[int]) -> np.ndarray:

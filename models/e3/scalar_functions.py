@@ -20,7 +20,7 @@ from models.swish import Swish
 
 
 class Sigmoid(nn.Cell):
-    """s = 1 / (1 + e^-x), with the slope s - s^2; the second derivative of MindSpore's has an operator without a page."""
+    """s = 1 / (1 + e^-x), with the slope s - s^2: the slope of MindSpore's own leads to an operator without a page."""
 
     def __init__(self):
         super().__init__(auto_prefix=False)

@@ -24,7 +24,7 @@ from scripts.doctor_parts.doctor_formulas import Operator, sigmoid, signed
 
 
 def e3(dtype: str) -> list[Operator]:
-    """x is (4, 4): four nodes with a scalar and a vector."""
+    """All of them; four nodes (4, 4) have a scalar and a vector."""
     kind, irreps = DTYPES[dtype], Irreps("1x0e+1x1o")
     split, join = split_and_join([1, 3])
     spread = Spread(irreps, kind)

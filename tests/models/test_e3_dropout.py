@@ -1,4 +1,4 @@
-"""models/e3/equivariant_dropout.py: whole copies and whole graphs, the same numbers for the same step."""
+"""models/e3/dropout.py: whole copies and whole graphs, the same numbers for the same step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from e3_laws import as_e3nn, assert_equivariant, here
 from mindspore import Tensor
 
-from models.e3.equivariant_dropout import DropPath, EquivariantDropout
+from models.e3.dropout import DropPath, EquivariantDropout
 from models.e3.irreps import Irreps
 from models.random import WORD, random_layers, set_keys
 
