@@ -37,8 +37,8 @@ def spreading(irreps: Irreps) -> np.ndarray:
 class _Copies(nn.Cell):
     """The columns of each irrep, once for each of its components.
 
-    This cell and ``_Totals`` are each other's gradient.  As products of matrices, which are one operator each, they take
-    1.5 times as long on a CPU.
+    This cell and ``_Totals`` are each other's gradient.  As products of matrices, which are one operator each, they
+    take 1.5 times as long on a CPU.
 
     Args:
         irreps: all of them with copies.
