@@ -78,7 +78,7 @@ DIMENETPP = {
 }  # fmt: skip
 SEGNN = {"features": 8, "blocks": 1, "lmax": 1, "lmax_attributes": 2, "norm": "none", "task": "node"}
 STEPS_AT_CUTOFF = {
-    "cutoff continuity": "the authors' messages have no envelope: an atom that crosses the cutoff changes the value at once",
+    "cutoff continuity": "the authors' messages have no envelope: an atom that crosses the cutoff counts at once",
     "second derivatives": "as above",
 }
 COSINE = {"second derivatives": "the curvature of the cosine jumps at the cutoff"}

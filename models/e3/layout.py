@@ -20,7 +20,7 @@ from models.e3.irreps import Irreps
 
 
 def channels_last(irreps: Irreps) -> np.ndarray:
-    """The place that each number of a feature has in e3nn's layout, (dim,): here = e3nn[:, channels_last(irreps)]."""
+    """Where each number of a feature stands in e3nn's layout, (dim,): that layout, taken at these places, is ours."""
     places = np.arange(irreps.dim)
     return np.concatenate(
         [
