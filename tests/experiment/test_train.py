@@ -185,7 +185,8 @@ def test_every_profile_trains_two_steps(profile, molecules, tmp_path):
     changes |= {"data__file": "sample", "data__split": "two_files"} if config.data.train_file else {}
     changes |= {"model__blocks": 1}  # whole it compiles for minutes: results/system/configs.md has each at its own size
     if config.model.name == "dimenetpp":
-        changes |= {"model__features": 8, "model__output_features": 8}
+        changes |= {"model__features": 8, "model__output_features": 8, "model__output_layers": 1}
+        changes |= {"model__layers_before_skip": 1, "model__layers_after_skip": 1}
     assert train.main(options(molecules, tmp_path / "run", "--config", str(profile), **changes)) == 0
     (row,) = read_rows(tmp_path / "run" / "metrics.csv")
     assert row["step"] == "2"

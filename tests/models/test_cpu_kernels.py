@@ -24,6 +24,8 @@ from physics.derivatives import Compiled
 
 needs_kernels = pytest.mark.skipif(not build.library(), reason="no C++ compiler on this machine")
 ORDER_LIMITS = {"float64": 2e-14, "float32": 1e-5}
+#: the third order calls every kernel of the lower ones, and they differ by their numbers' type alone
+ORDERS = {"float64": (0, 1, 2, 3), "float32": (0, 3)}
 
 NODES, PAIRS, FEATURES, EDGES, TRIPLETS = 11, 30, 20, 25, 140
 
@@ -162,6 +164,8 @@ def test_kernels_and_three_orders_of_their_derivatives_equal_the_operators(name,
     )
     pairs = zip(derivatives(kernel_of(name), probes, more), derivatives(plain, probes, more), strict=True)
     for order, functions in enumerate(pairs):
+        if order not in ORDERS[dtype]:
+            continue
         found, expected = (joined(Compiled(nn.Cell(), function)(*arguments)) for function in functions)
         difference = np.abs(found - expected).max() / np.abs(expected).max()
         assert difference < ORDER_LIMITS[dtype], f"order {order}: {difference:.1e}"
