@@ -214,8 +214,9 @@ def _gradient_differences(
     sizes = {key: float(np.abs(array).max(initial=0.0)) for key, array in exact.items()}
     floor = SMALL_GRADIENT[bits] * max(sizes.values(), default=0.0)
     tolerance = FLOAT64_TOLERANCE if bits == 64 else GRADIENT_TOLERANCE_32
-    stored = {key[len("grad64/") :]: array for key, array in golden.arrays.items() if key.startswith("grad64/")}
-    for ours, array in source.reshaped(stored).items() if stored else ():
+    parts = ({k.removeprefix(p): v for k, v in golden.arrays.items() if k.startswith(p)} for p in ("sd/", "grad64/"))
+    weights, gradients = parts
+    for ours, array in source.reshaped(weights | gradients).items() if gradients else ():
         keys[ours], exact[ours], values[ours] = ours, array.astype(np.float64), found.gradients[ours]
         sizes[ours] = float(np.abs(array).max(initial=0.0))
     rows = []

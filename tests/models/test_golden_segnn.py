@@ -25,6 +25,11 @@ FILES = {
     "segnn_small_nonorm_sum_balanced": {
         "features": "32", "blocks": "2", "subspace": "balanced", "norm": "none", "pooling": "sum",
     },
+    "segnn_16_isolated": {"features": "16", "blocks": "2", "cutoff": "1.2"},  # a single atom, and atoms far from others
+    "segnn_24_cormorant_balanced": {
+        "features": "24", "blocks": "2", "subspace": "balanced", "norm": "batch", "node_features": "cormorant",
+        "pooling": "sum",
+    },
 }  # fmt: skip
 NAME = "segnn"
 #: messages are in the frame of their edge, and the values behind the pooling belong to graphs
@@ -41,6 +46,8 @@ def settings_of(name, **changes):
         ("segnn_small", "GRAPH", "kernels"),
         ("segnn_small", "PYNATIVE", "operators"),
         ("segnn_small_nonorm_sum_balanced", "PYNATIVE", "kernels"),
+        ("segnn_16_isolated", "PYNATIVE", "operators"),
+        ("segnn_24_cormorant_balanced", "PYNATIVE", "kernels"),
     ],
 )
 def test_everything_agrees(name, mode, path):
