@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
+from models.cpu_kernels import load
 from models.e3.channels import Spread
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.layout import split_and_join
@@ -109,9 +111,18 @@ class Gate(nn.Cell):
         self.act_scalars = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
         self.act_gates = Activation(gates, act_gates, dtype) if self.has_gates else None
         self.spread = Spread(Irreps([(mul, one) for mul, one, _ in pairs]), dtype)
+        kernels = load(dtype)
+        self.dtype = dtype
+        self.kernel: Any = None
+        usual = {*act_scalars} == {"silu"} and {*act_gates} == {"sigmoid"} and self.arrange.needless
+        if kernels and usual and widths[0]:
+            constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
+            self.kernel = kernels.Gate(widths[0], widths[1], _runs(pairs), constants, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""
+        if self.kernel is not None and x.dtype == self.dtype:
+            return self.kernel(x)
         x = self.arrange(x)
         if not self.has_gates:
             return self.act_scalars(x)
@@ -166,6 +177,7 @@ class _Arrange(nn.Cell):
 
     def __init__(self, columns: np.ndarray):
         super().__init__()
+        self.needless = np.array_equal(columns, np.arange(len(columns)))
         runs = np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1)
         order = np.argsort([run[0] for run in runs])
         self.places = tuple(int(place) for place in np.argsort(order))
@@ -174,7 +186,7 @@ class _Arrange(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim) to (N, dim)."""
-        if len(self.places) == 1:
+        if self.needless:
             return x
         parts = self.split(x)
         arranged: tuple = ()
@@ -215,6 +227,17 @@ def _pairs(gated: Irreps, gates: Irreps) -> list[tuple[int, Irrep, Irrep]]:
             if not parts[0][0]:
                 parts.pop(0)
     return pairs
+
+
+def _runs(pairs: list[tuple[int, Irrep, Irrep]]) -> np.ndarray:
+    """The table of ``models.cpu_kernels.gates``: every component of what is multiplied, and its first gate."""
+    runs, column, gate = [], 0, 0
+    for mul, one, _ in pairs:
+        for _ in range(one.dim):
+            runs.append((column, mul, gate))
+            column += mul
+        gate += mul
+    return np.array(runs)
 
 
 def _columns(copies: list[Irrep], runs: list[int]) -> np.ndarray:
