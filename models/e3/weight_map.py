@@ -62,7 +62,9 @@ class WeightMap(nn.Cell):
         dtype: of the weights.
     """
 
-    def __init__(self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type):
+    def __init__(
+        self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type
+    ):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
         flat = [np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors)]

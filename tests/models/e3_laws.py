@@ -97,6 +97,7 @@ def assert_three_orders(
     seconds = Compiled(cell, ms.value_and_grad(second, 0, parameters or None))
     seconds.trains = trains
 
+
     def derivatives(x):
         found, gradients = seconds(Tensor(x))
         gradients = (gradients[0], *gradients[1]) if len(parameters) else (gradients,)
