@@ -29,7 +29,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Uniform
 
 from models.blocks import AddBias, default_uniform
-from models.e3.edge_frame import EdgeFrames, IntoFrame, OutOfFrame
+from models.e3.edge_frame import EdgeFrames, EndsIntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
 from models.e3.hidden_irreps import hidden_irreps, with_gates
 from models.e3.irreps import Irreps
@@ -108,40 +108,31 @@ class Message(nn.Cell):
     def __init__(self, irreps: Irreps, lmax_attributes: int, norm: str, contraction: mstype.Type, dtype: mstype.Type):
         super().__init__()
         inner, gated = with_gates(irreps), irreps.lmax > 0
-        both = irreps + irreps + [(1, "0e")]
         degree = max(irreps.lmax, 1)  # of the frames
-        self.into, self.out = IntoFrame(irreps, degree), OutOfFrame(irreps, degree)
-        self.first = FrameTensorProduct(both, inner, lmax_attributes, "none", dtype, contraction)
+        self.into = EndsIntoFrame(irreps, degree, contraction)
+        self.out = OutOfFrame(irreps, degree, contraction)
+        self.first = FrameTensorProduct(self.into.irreps_out, inner, lmax_attributes, "none", dtype, contraction)
         self.second = FrameTensorProduct(irreps, inner, lmax_attributes, "none", dtype, contraction)
         for product in (self.first, self.second):
             draw_weights(product, dtype)
-        self.gate: Any = FrameGate(irreps, dtype) if gated else None
+        self.gate: Any = FrameGate(irreps, dtype, contraction) if gated else None
         self.swish = Swish()
-        self.joins = tuple(
-            split_and_join((irreps.mul_from(m), irreps.mul_from(m), *([1] if m == 0 else [])))[1]
-            for m in range(irreps.lmax + 1)
-        )
         self.norm: Any = BatchNorm(irreps, dtype) if norm == "batch" else None
 
-    def construct(
-        self, nodes: Tensor, frames: tuple, squared: Tensor, receivers: Tensor, senders: Tensor, edge_mask: Tensor
-    ) -> Tensor:
-        """Features (N, dim), frames and squared distances (E, 1) of the edges to the sums of messages (N, dim)."""
-        of_receivers = self.into(gather(nodes, receivers), frames)
-        of_senders = self.into(gather(nodes, senders), frames)
-        z: tuple = (self.joins[0]((of_receivers[0], of_senders[0], squared)),)
-        for m in range(1, len(self.joins)):
-            z = (*z, self.joins[m]((of_receivers[m], of_senders[m])))
+    def construct(self, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor, edge_mask: Tensor) -> Tensor:
+        """Features (N, dim) and frames of the edges to the sums of messages (N, dim)."""
+        z = self.into(nodes, frames, receivers, senders)
         z = self.activate(self.first(z))
         z = self.activate(self.second(z))
-        messages = self.out(z, frames)  # (E, dim)
-        if self.norm is not None:
-            messages = self.norm(messages, edge_mask)
-        return segment_sum(messages, receivers, nodes)  # (N, dim)
+        if self.norm is None:
+            return self.out.summed(z, frames, receivers, nodes)
+        return segment_sum(self.norm(self.out(z, frames), edge_mask), receivers, nodes)
 
-    def activate(self, z: tuple) -> tuple:
+    def activate(self, z: Any) -> Any:
         """The gate, or the plain activation of scalars."""
-        return (self.swish(z[0]),) if self.gate is None else self.gate(z)
+        if self.gate is not None:
+            return self.gate(z)
+        return (self.swish(z[0]),) if isinstance(z, tuple) else self.swish(z)
 
 
 class SteerableLayer(nn.Cell):
@@ -170,7 +161,7 @@ class SteerableLayer(nn.Cell):
         elif gated:
             self.activation = Swish()
 
-    def construct(self, x: Tensor, matrices: tuple) -> Tensor:
+    def construct(self, x: Tensor, matrices: Any) -> Tensor:
         """Features (N, dim) and the coupling of the attributes to features (N, dim)."""
         y = self.product(x, matrices)
         return y if self.activation is None else self.activation(y)
@@ -203,7 +194,7 @@ class Layer(nn.Cell):
     def construct(
         self,
         nodes: Tensor,
-        matrices: tuple,
+        matrices: Any,
         edges: tuple,
         receivers: Tensor,
         senders: Tensor,
@@ -211,8 +202,8 @@ class Layer(nn.Cell):
         node_mask: Tensor,
         graph_mask: Tensor,
     ) -> Tensor:
-        """Features (N, dim), the coupling of the node attributes, and frames, d^2 and mask of the edges to (N, dim)."""
-        messages = self.message(nodes, edges[0], edges[1], receivers, senders, edges[2])
+        """Features (N, dim), the coupling of the node attributes, and frames and mask of the edges to (N, dim)."""
+        messages = self.message(nodes, edges[0], receivers, senders, edges[1])
         update = self.update_first(self.join((nodes, messages)), matrices)
         nodes = nodes + self.update_second(update, matrices)
         if self.norm is None:
@@ -276,11 +267,11 @@ class SEGNN(nn.Cell):
         dtype, contraction = kinds.weights, CONTRACTIONS[ncon_dtype]
         irreps = hidden_irreps(features, lmax, lmax_attributes, subspace)
         attributes = Irreps.spherical_harmonics(lmax_attributes)
-        self.irreps, self.dtype, self.contraction = irreps, dtype, contraction
+        self.irreps, self.dtype = irreps, dtype
         self.harmonics = SphericalHarmonics(lmax_attributes, True, "component", dtype)
-        self.frames = EdgeFrames(max(lmax, 1), dtype)
+        self.frames = EdgeFrames(max(lmax, 1), dtype, contraction)
         degrees = [part.ir for part in irreps]
-        self.coupling = Coupling(attributes, degrees, degrees, dtype)
+        self.coupling = Coupling(attributes, degrees, degrees, dtype, contraction)
         self.first_component = Tensor(np.eye(1, attributes.dim), dtype)
         self.others = Tensor(1 - np.eye(1, attributes.dim), dtype)
         self.embedding = Embedding(irreps, node_features, lmax_attributes, dtype)
@@ -316,13 +307,7 @@ class SEGNN(nn.Cell):
         edge_mask = gather(node_mask, receivers)
         mean = segment_mean(edge_attributes, receivers, edge_mask, node_mask)  # (N, A)
         attributes = mean * self.others + self.first_component
-        frames: tuple = ()
-        for matrix in self.frames(vectors):
-            frames = (*frames, to_type(matrix, self.contraction))
-        matrices: tuple = ()
-        for matrix in self.coupling(attributes):
-            matrices = (*matrices, to_type(matrix, self.contraction))
-        edges = (frames, (vectors * vectors).sum(-1, keepdims=True), edge_mask)
+        edges, matrices = (self.frames(vectors), edge_mask), self.coupling(attributes)
         nodes = self.embedding(numbers, attributes, node_graph, graph_mask)  # (N, dim)  (2)
         for layer in self.layers:
             nodes = layer(nodes, matrices, edges, receivers, senders, node_graph, node_mask, graph_mask)  # (3)-(4)

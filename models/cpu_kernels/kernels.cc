@@ -9,8 +9,11 @@
 
 #include "activations.h"
 #include "distances.h"
+#include "gates.h"
+#include "mixtures.h"
 #include "pairs.h"
 #include "products.h"
+#include "row_blocks.h"
 #include "threads.h"
 #include "triplets.h"
 
@@ -231,5 +234,110 @@ KERNEL(column_sums) {  // g (M, N) -> (N,)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
     column_sums<R>(shapes[0][0], shapes[0][1], REAL(0), REAL(1));
+  });
+}
+
+// Tables of int32 with a struct in each row.
+#define TABLE(Struct, index) static_cast<const Struct*>(data[index]), shapes[index][0]
+
+KERNEL(block_product) {  // x (N, F), T (M, K), first, second, table (S, 9), any (., W) -> (M, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    block_product<R>(shapes[1][0], {shapes[0][1], shapes[1][1], shapes[5][1]}, {TABLE(Segment, 4)}, REAL(0), REAL(1),
+                     INDEX(2), INDEX(3), REAL(6));
+  });
+}
+
+KERNEL(block_transpose) {  // z (M, W), T (M, K), first, second, table (S, 9), any (N, .), any (., F) -> (N, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    block_transpose<R>(shapes[5][0], shapes[1][0], {shapes[6][1], shapes[1][1], shapes[0][1]}, {TABLE(Segment, 4)},
+                       REAL(0), REAL(1), INDEX(2), INDEX(3), REAL(7));
+  });
+}
+
+KERNEL(block_matrices) {  // z (M, W), x (N, F), first, second, table (S, 9), any (M, K) -> (M, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    block_matrices<R>(shapes[0][0], {shapes[1][1], shapes[5][1], shapes[0][1]}, {TABLE(Segment, 4)}, REAL(0), REAL(1),
+                      INDEX(2), INDEX(3), REAL(6));
+  });
+}
+
+// Weights of rank 2 are those of each row.
+KERNEL(mixed) {  // z (M, K), w (numel,) or (M, numel), b (N,), parts (P, 5), entries (S, 7), factors (S,) -> (M, N)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Mixture<R> mixture{TABLE(Part, 3), TABLE(Entry, 4), REAL(5)};
+    const int64_t m = shapes[0][0], k = shapes[0][1], n = shapes[2][0];
+    if (ranks[1] == 1) return mixed<R>(m, k, n, false, mixture, REAL(0), REAL(1), REAL(2), REAL(6));
+    mixed_by_row<of_result, R>(m, k, n, shapes[1][1], mixture, REAL(0), REAL(1), REAL(6), REAL(2));
+  });
+}
+
+KERNEL(mixed_without_bias) {  // z (M, K), w, parts, entries, factors as above, any (., N) -> (M, N)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Mixture<R> mixture{TABLE(Part, 2), TABLE(Entry, 3), REAL(4)};
+    const int64_t m = shapes[0][0], k = shapes[0][1], n = shapes[5][1];
+    if (ranks[1] == 1) return mixed<R>(m, k, n, false, mixture, REAL(0), REAL(1), nullptr, REAL(6));
+    mixed_by_row<of_result, R>(m, k, n, shapes[1][1], mixture, REAL(0), REAL(1), REAL(6), nullptr);
+  });
+}
+
+KERNEL(mixed_inputs) {  // g (M, N), w, parts, entries, factors as above, any (., K) -> (M, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Mixture<R> mixture{TABLE(Part, 2), TABLE(Entry, 3), REAL(4)};
+    const int64_t m = shapes[0][0], n = shapes[0][1], k = shapes[5][1];
+    if (ranks[1] == 1) return mixed<R>(m, n, k, true, mixture, REAL(0), REAL(1), nullptr, REAL(6));
+    mixed_by_row<of_inputs, R>(m, k, n, shapes[1][1], mixture, REAL(6), REAL(1), REAL(0), nullptr);
+  });
+}
+
+KERNEL(mixed_weights) {  // g (M, N), z (M, K), parts, entries, factors as above, any (numel,) or (M, numel) -> as this
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Mixture<R> mixture{TABLE(Part, 2), TABLE(Entry, 3), REAL(4)};
+    const int64_t m = shapes[0][0], n = shapes[0][1], k = shapes[1][1];
+    if (ranks[5] == 1) return mixed_weights<R>(m, k, n, shapes[5][0], mixture, REAL(0), REAL(1), REAL(6));
+    mixed_by_row<of_weights, R>(m, k, n, shapes[5][1], mixture, REAL(1), REAL(6), REAL(0), nullptr);
+  });
+}
+
+KERNEL(scaled_columns) {  // s (M, C) or (1, C), x (M, F), runs (S, 3), factors (S,) -> (M, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    scaled_columns<R>(shapes[1][0], shapes[0][0], shapes[0][1], shapes[1][1], TABLE(Run, 2), REAL(3), REAL(0), REAL(1),
+                      REAL(4));
+  });
+}
+
+KERNEL(column_totals) {  // g, x (M, F), runs (S, 3), factors (S,), any (M, C) or (1, C) -> as this one
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    column_totals<R>(shapes[1][0], shapes[4][0], shapes[4][1], shapes[1][1], TABLE(Run, 2), REAL(3), REAL(0), REAL(1),
+                     REAL(5));
+  });
+}
+
+// A row of a gate, from the widths of its input and of its result.
+Gated gated(int64_t in, int64_t out, const Run* runs, int64_t count) {
+  int64_t columns = 0;
+  for (int64_t k = 0; k < count; ++k) columns += runs[k].length;
+  return {out - columns, in - out, columns, runs, count};
+}
+
+KERNEL(gate) {  // y (M, F), runs (S, 3), constants (2,), any (., G) -> (M, G)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    gate<R>(shapes[0][0], gated(shapes[0][1], shapes[3][1], TABLE(Run, 1)), REAL(2), REAL(0), REAL(4));
+  });
+}
+
+KERNEL(gate_slopes) {  // y (M, F), d (M, G), runs (S, 3), constants (2,) -> (M, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    gate_slopes<R>(shapes[0][0], gated(shapes[0][1], shapes[1][1], TABLE(Run, 2)), REAL(3), REAL(0), REAL(1), REAL(4));
   });
 }

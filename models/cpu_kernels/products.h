@@ -28,9 +28,9 @@ struct Wide {
   static constexpr int64_t lanes = vector_bytes / sizeof(R), panel = lanes * vectors;
 };
 
-// c (rows, panel) = start + a b over so many steps; element (r, k) of a lies at a[r * down + k * along], row k of b at
-// b[k * stride].  ``start`` is one row for all (start_stride 0) or (rows, start_stride).
-template <int rows, class R>
+// c (rows, vectors * lanes) = start + a b over so many steps; element (r, k) of a lies at a[r * down + k * along], row k
+// of b at b[k * stride].  ``start`` is one row for all (start_stride 0) or (rows, start_stride).
+template <int rows, int vectors, class R>
 inline void tile(int64_t steps, const R* __restrict a, int64_t down, int64_t along, const R* __restrict b,
                  int64_t stride, const R* start, int64_t start_stride, R* c, int64_t c_stride) {
   using V = typename Wide<R>::type;
@@ -51,16 +51,16 @@ inline void tile(int64_t steps, const R* __restrict a, int64_t down, int64_t alo
     for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(c + r * c_stride + v * lanes) = sum[r][v];
 }
 
-template <class R>
+template <int vectors, class R>
 void tile_of(int64_t rows, int64_t steps, const R* a, int64_t down, int64_t along, const R* b, int64_t stride,
              const R* start, int64_t start_stride, R* c, int64_t c_stride) {
   switch (rows) {
-    case 6: return tile<6, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
-    case 5: return tile<5, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
-    case 4: return tile<4, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
-    case 3: return tile<3, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
-    case 2: return tile<2, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
-    default: return tile<1, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    case 6: return tile<6, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    case 5: return tile<5, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    case 4: return tile<4, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    case 3: return tile<3, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    case 2: return tile<2, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+    default: return tile<1, vectors, R>(steps, a, down, along, b, stride, start, start_stride, c, c_stride);
   }
 }
 
@@ -101,8 +101,8 @@ void multiply(int64_t m, int64_t k, int64_t n, const R* x, const R* b, int64_t b
         for (int64_t i = first; i < last; i += rows_at_once) {
           const int64_t rows = std::min<int64_t>(rows_at_once, last - i);
           R* c = width == panel ? out + i * n + p * panel : edge;
-          tile_of(rows, k, x + i * k, k, int64_t(1), packed + p * k * panel, panel, &start[p * panel], int64_t(0), c,
-                  width == panel ? n : panel);
+          tile_of<vectors>(rows, k, x + i * k, k, int64_t(1), packed + p * k * panel, panel, &start[p * panel],
+                           int64_t(0), c, width == panel ? n : panel);
           if (width < panel)
             for (int64_t r = 0; r < rows; ++r)
               std::copy(edge + r * panel, edge + r * panel + width, out + (i + r) * n + p * panel);
@@ -129,8 +129,8 @@ void outer(int64_t m, int64_t n, int64_t k, const R* g, const R* x, R* out) {
           for (int64_t i = 0; i < steps; ++i) std::copy(b + i * k, b + i * k + width, copy.data() + i * panel);
         for (int64_t j = 0; j < n; j += rows_at_once) {
           R* c = mine.data() + j * stride + p * panel;
-          tile_of(std::min<int64_t>(rows_at_once, n - j), steps, g + first * n + j, int64_t(1), n,
-                  width < panel ? copy.data() : b, width < panel ? panel : k, c, stride, c, stride);
+          tile_of<vectors>(std::min<int64_t>(rows_at_once, n - j), steps, g + first * n + j, int64_t(1), n,
+                           width < panel ? copy.data() : b, width < panel ? panel : k, c, stride, c, stride);
         }
       }
     }

@@ -18,14 +18,18 @@ which is finite everywhere and holds to every order.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-
-from models.e3.block_product import Block, BlockProduct, BlockSum, Matrices
+from models.cpu_kernels import load
+from models.e3.block_product import FIRST, NUMBER, SECOND, Block, BlockProduct, BlockSum, Matrices, segments
 from models.e3.irreps import Irreps
+from models.e3.layout import split_and_join
 from models.e3.wigner import wigner_3j
+from models.graph_ops import gather, segment_sum, to_type
 
 
 class _Rotations(nn.Cell):
@@ -88,46 +92,123 @@ class _Rotations(nn.Cell):
 
 
 class EdgeFrames(nn.Cell):
-    """The matrices D of equation (2) for edges.
+    """The matrices D of equation (2) for edges, and the squares of their lengths.
 
     Args:
         lmax: largest degree of the features.
         dtype: of the vectors.
+        contraction: precision of the products.
     """
 
-    def __init__(self, lmax: int, dtype: mstype.Type):
+    def __init__(self, lmax: int, dtype: mstype.Type, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.lmax = lmax
-        self.rotations = _Rotations(lmax, dtype)
-        self.matrices = Matrices([(len(_rows(degree, m)), 2 * degree + 1) for m, degree in _pairs(lmax)])
+        self.rotations, self.matrices = _Rotations(lmax, dtype), Matrices(_shapes(lmax), contraction)
+        _, self.join = split_and_join((sum(rows * columns for rows, columns in _shapes(lmax)), 1))
+        self.together = self.matrices.together
 
-    def construct(self, vectors: Tensor) -> tuple:
-        """Vectors (E, 3) to the matrices as ``IntoFrame`` and ``OutOfFrame`` take them."""
-        return self.matrices(self.rotations(vectors))
+    def construct(self, vectors: Tensor) -> Any:
+        """Vectors (E, 3) to what the cells below take: D and r^2, side by side for a kernel."""
+        rotations, squared = self.rotations(vectors), (vectors * vectors).sum(-1, keepdims=True)
+        if self.together:
+            return self.matrices(self.join((rotations, squared)))
+        return self.matrices(rotations), squared
 
 
-class IntoFrame(BlockProduct):
-    """Equation (2): features (E, dim) to z_m, (E, channels) for m = 0 and (2 E, channels) for others.
+class IntoFrame(nn.Cell):
+    """Equation (2): features of each edge to its z_m.
 
     Args:
         irreps: of the features.
         lmax: of the frames.
+        contraction: precision of the products.
     """
 
-    def __init__(self, irreps: Irreps, lmax: int):
-        super().__init__(irreps, _blocks(irreps, lmax))
+    def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.product = BlockProduct(irreps, _shapes(lmax), _blocks(irreps, lmax), contraction)
+
+    def construct(self, x: Tensor, frames: Any) -> Any:
+        """Features (E, dim) to z_m, (E, channels) for m = 0 and (2 E, channels) for others, or all of them in a row."""
+        return self.product(x, frames if self.product.kernel is not None else frames[0])
 
 
-class OutOfFrame(BlockSum):
-    """Equation (4): z_m to features (E, dim)."""
+class EndsIntoFrame(nn.Cell):
+    """Equation (2) for the features of both ends of an edge, and its squared length as one scalar more.
 
-    def __init__(self, irreps: Irreps, lmax: int):
-        super().__init__(irreps, _blocks(irreps, lmax))
+    Args:
+        irreps: of the features of a node.
+        lmax: of the frames.
+        contraction: precision of the products.
+
+    Attributes:
+        irreps_out: of what comes out.
+    """
+
+    def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.irreps_out = irreps + irreps + [(1, "0e")]
+        self.into = IntoFrame(irreps, lmax, contraction)
+        muls = [irreps.mul_from(m) for m in range(irreps.lmax + 1)]
+        self.joins = tuple(split_and_join((mul, mul) if m else (mul, mul, 1))[1] for m, mul in enumerate(muls))
+        kernels = load(contraction)
+        self.kernel: Any = kernels.block_product if kernels else None
+        if kernels:
+            shapes = [*_shapes(lmax), (1, 1)]
+            blocks = [
+                [block._replace(end=end) for end in (FIRST, SECOND) for block in own] for own in _blocks(irreps, lmax)
+            ]
+            blocks[0].append(Block(NUMBER, len(shapes) - 1, 1))
+            self.table, self.linear = segments(irreps, shapes, blocks)
+            width = sum((2 if m else 1) * 2 * mul for m, mul in enumerate(muls)) + 1
+            self.like = Tensor(np.zeros((1, width)), contraction)
+        self.contraction = contraction
+
+    def construct(self, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor) -> Any:
+        """Features of the nodes (N, dim) to the z_m of receivers, senders and squared lengths side by side."""
+        if self.kernel is not None:
+            nodes = to_type(nodes, self.contraction)
+            return self.kernel(nodes, frames, receivers, senders, self.table, self.linear, self.like)
+        of_receivers = self.into(gather(nodes, receivers), frames)
+        of_senders = self.into(gather(nodes, senders), frames)
+        squared = to_type(frames[1], of_receivers[0].dtype)
+        z: tuple = (self.joins[0]((of_receivers[0], of_senders[0], squared)),)
+        for m in range(1, len(self.joins)):
+            z = (*z, self.joins[m]((of_receivers[m], of_senders[m])))
+        return z
+
+
+class OutOfFrame(nn.Cell):
+    """Equation (4): z_m to features, of each edge or summed into its receiver.
+
+    Args:
+        irreps: of the features.
+        lmax: of the frames.
+        contraction: precision of the products.
+    """
+
+    def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
+        super().__init__(auto_prefix=False)
+        self.sum = BlockSum(irreps, _shapes(lmax), _blocks(irreps, lmax), contraction)
+
+    def construct(self, z: Any, frames: Any) -> Tensor:
+        """The z_m to features (E, dim), in their precision."""
+        return self.sum(z, frames if self.sum.kernel is not None else frames[0])
+
+    def summed(self, z: Any, frames: Any, receivers: Tensor, like: Tensor) -> Tensor:
+        """The z_m to the sums of the features of edges with one receiver, (N, dim); ``like`` has N rows."""
+        if self.sum.kernel is not None:
+            return self.sum.by_index(z, frames, receivers, like)
+        return segment_sum(self.construct(z, frames), receivers, like)
 
 
 def _rows(degree: int, m: int) -> list[int]:
     """Components with this |m|."""
     return [degree - m, degree + m] if m else [degree]
+
+
+def _shapes(lmax: int) -> list[tuple[int, int]]:
+    """(rows, columns) of the matrices."""
+    return [(len(_rows(degree, m)), 2 * degree + 1) for m, degree in _pairs(lmax)]
 
 
 def _pairs(lmax: int) -> list[tuple[int, int]]:

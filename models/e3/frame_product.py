@@ -15,18 +15,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import AddBias, Product
+from models.cpu_kernels import load
+from models.e3.channel_mixing import ChannelMixing, Entry, Part
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.scalar_functions import FUNCTIONS
 from models.e3.tensor_product import fan_in, fully_connected_paths, path_factors
-from models.e3.weight_map import WeightMap
 from models.e3.wigner import wigner_3j
-from models.graph_ops import to_type
 
 
 class FrameTensorProduct(nn.Cell):
@@ -39,8 +38,8 @@ class FrameTensorProduct(nn.Cell):
         irreps_out: of the result.
         lmax: largest degree of the harmonics.
         path_normalization: see ``models.e3.tensor_product``.
-        dtype: of the parameters.
-        contraction: precision of the products; what comes out has that of the features.
+        dtype: of the parameters and of what comes out.
+        contraction: precision of the products.
 
     Attributes:
         fan_in, fan_in_of_bias: as those of a fully connected product.
@@ -59,7 +58,6 @@ class FrameTensorProduct(nn.Cell):
         contraction: mstype.Type,
     ):
         super().__init__()
-        self.contraction = contraction
         harmonics = Irreps.spherical_harmonics(lmax)
         for part in irreps_in + irreps_out:
             if part.ir.p != (-1) ** part.ir.l:
@@ -69,45 +67,29 @@ class FrameTensorProduct(nn.Cell):
         starts = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
         self.numel = int(starts[-1])
         products = [rows for rows, _ in shapes]
-        factors = path_factors(
-            (irreps_in, harmonics, irreps_out), paths, products, "component", path_normalization
-        )
+        factors = path_factors((irreps_in, harmonics, irreps_out), paths, products, "component", path_normalization)
         self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
         inputs, outputs = (_channels(irreps) for irreps in (irreps_in, irreps_out))
-        index, scales = [], []
+        entries = []
+        for p, (i, j, k) in enumerate(paths):
+            l1, l2, l3 = irreps_in[i].ir.l, harmonics[j].ir.l, irreps_out[k].ir.l
+            rows, columns = shapes[p]
+            for m in range(min(l1, l3) + 1):
+                factor = factors[p] * (2 * l2 + 1) ** 0.5 * wigner_3j(l1, l2, l3)[l1 + m, l2, l3 + m]
+                place = inputs[m][i].start, outputs[m][k].start
+                entries.append(Entry(m, *place, int(starts[p]), columns, rows, columns, factor))
+        parts, place, biases = [], 0, len(self.fan_in_of_bias)
         for m in range(len(outputs)):
-            shape = (irreps_out.mul_from(m), irreps_in.mul_from(m))
-            terms: dict[tuple[int, int], int] = {}
-            which, scale = np.zeros((lmax + 1, *shape), np.int64), np.zeros((lmax + 1, *shape))
-            for p, (i, j, k) in enumerate(paths):
-                degrees = irreps_in[i].ir.l, harmonics[j].ir.l, irreps_out[k].ir.l
-                if min(degrees[0], degrees[2]) < m:
-                    continue
-                term = terms[i, k] = terms.get((i, k), -1) + 1
-                place = (term, outputs[m][k], inputs[m][i])
-                which[place] = np.arange(starts[p], starts[p + 1]).reshape(shapes[p]).T
-                coupling = wigner_3j(*degrees)[degrees[0] + m, degrees[1], degrees[2] + m]
-                scale[place] = factors[p] * (2 * degrees[1] + 1) ** 0.5 * coupling
-            used = max(terms.values()) + 1
-            index.append(which[:used])
-            scales.append(scale[:used])
-        self.weights = WeightMap(self.numel, index, scales, dtype)
+            part = Part(place, 2 if m else 1, irreps_in.mul_from(m), irreps_out.mul_from(m), 0, 0 if m else biases)
+            place += part.components * part.inputs
+            parts.append(part)
+        self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
         self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
-        self.bias = Parameter(initializer("zeros", (len(self.fan_in_of_bias),), dtype), name="bias")
-        self.pad_bias = Tensor(np.eye(len(self.fan_in_of_bias), irreps_out.mul_from(0)), dtype)
-        self.product, self.multiply, self.add_bias = Product(), ops.MatMul(), AddBias()
+        self.bias = Parameter(initializer("zeros", (biases,), dtype), name="bias")
 
-    def construct(self, z: tuple) -> tuple:
+    def construct(self, z: Any) -> Any:
         """The z_m of the features to those of the result."""
-        weights = self.weights(self.weight.reshape(1, -1))
-        bias: Any = self.multiply(self.bias.reshape(1, -1), self.pad_bias).reshape(-1)
-        results: tuple = ()
-        for m in range(len(weights)):
-            w = to_type(weights[m].reshape(weights[m].shape[1:]), self.contraction)
-            y = self.product(to_type(z[m], self.contraction), w, None)
-            y = to_type(y, z[m].dtype)
-            results = (*results, self.add_bias(y, bias) if m == 0 else y)
-        return results
+        return self.mixing(z, self.weight, self.bias)
 
 
 class FrameGate(nn.Cell):
@@ -116,11 +98,15 @@ class FrameGate(nn.Cell):
     Args:
         irreps: of the result, by degree, scalars first; what goes in has gates after those scalars, for all that follow.
         dtype: of the features.
+        contraction: precision of the products before and after it.
     """
 
-    def __init__(self, irreps: Irreps, dtype: mstype.Type):
+    def __init__(self, irreps: Irreps, dtype: mstype.Type, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
         gated = irreps.mul_from(1)
+        constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
+        kernels = load(contraction)
+        self.kernel: Any = kernels.Gate(irreps[0].mul, gated, _runs(irreps), constants, dtype) if kernels else None
         self.split, _ = split_and_join((irreps[0].mul, gated, gated))
         _, self.join = split_and_join((irreps[0].mul, gated))
         self.last = tuple(split_and_join((gated - irreps.mul_from(m), irreps.mul_from(m)))[0]
@@ -128,10 +114,12 @@ class FrameGate(nn.Cell):
         self.twice = tuple(split_and_join((irreps.mul_from(m),) * 2)[1] for m in range(1, irreps.lmax + 1))
         self.muls = tuple(irreps.mul_from(m) for m in range(irreps.lmax + 1))
         self.silu, self.sigmoid = (FUNCTIONS[name].make(dtype) for name in ("silu", "sigmoid"))
-        self.of_scalars, self.of_gates = (Tensor(FUNCTIONS[name].constant, dtype) for name in ("silu", "sigmoid"))
+        self.of_scalars, self.of_gates = (Tensor(constant, dtype) for constant in constants)
 
-    def construct(self, z: tuple) -> tuple:
+    def construct(self, z: Any) -> Any:
         """The z_m of scalars, gates and what they multiply to those of the result."""
+        if self.kernel is not None:
+            return self.kernel(z)
         scalars, gates, features = self.split(z[0])
         gates = self.of_gates * self.sigmoid(gates)  # (E, copies)
         results: tuple = (self.join((self.of_scalars * self.silu(scalars), features * gates)),)
@@ -140,6 +128,17 @@ class FrameGate(nn.Cell):
             both = self.twice[m - 1]((own, own))  # (E, 2 copies): of -m and m
             results = (*results, (z[m].reshape(both.shape) * both).reshape(-1, self.muls[m]))
         return results
+
+
+def _runs(irreps: Irreps) -> np.ndarray:
+    """The table of ``models.cpu_kernels.gates``: the channels of degrees >= max(m, 1) in every row of the z_m."""
+    runs, column, gated = [], 0, irreps.mul_from(1)
+    for m in range(irreps.lmax + 1):
+        count = irreps.mul_from(max(m, 1))
+        for _ in range(2 if m else 1):
+            runs.append((column, count, gated - count))
+            column += count
+    return np.array(runs)
 
 
 def _channels(irreps: Irreps) -> list[dict[int, slice]]:

@@ -19,6 +19,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.cpu_kernels import load
 from models.e3.channels import Spread
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.layout import split_and_join
@@ -111,9 +112,18 @@ class Gate(nn.Cell):
         self.act_scalars: Any = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
         self.act_gates: Any = Activation(gates, act_gates, dtype) if self.has_gates else None
         self.spread = Spread(Irreps([(mul, one) for mul, one, _ in pairs]), dtype)
+        kernels = load(dtype)
+        self.dtype = dtype
+        self.kernel: Any = None
+        usual = {*act_scalars} == {"silu"} and {*act_gates} == {"sigmoid"} and self.arrange is None
+        if kernels and usual and widths[0]:
+            constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
+            self.kernel = kernels.Gate(widths[0], widths[1], _runs(pairs), constants, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""
+        if self.kernel is not None and x.dtype == self.dtype:
+            return self.kernel(x)
         if self.arrange is not None:
             x = self.arrange(x)
         if not self.has_gates:
@@ -220,6 +230,17 @@ def _pairs(gated: Irreps, gates: Irreps) -> list[tuple[int, Irrep, Irrep]]:
     """Runs of copies that have one irrep and gates of one irrep: how many, and the two irreps."""
     copies = ([ir for mul, ir in irreps for _ in range(mul)] for irreps in (gated, gates))
     return [(len(list(run)), *pair) for pair, run in groupby(zip(*copies, strict=True))]
+
+
+def _runs(pairs: list[tuple[int, Irrep, Irrep]]) -> np.ndarray:
+    """The table of ``models.cpu_kernels.gates``: every component of what is multiplied, and its first gate."""
+    runs, column, gate = [], 0, 0
+    for mul, one, _ in pairs:
+        for _ in range(one.dim):
+            runs.append((column, mul, gate))
+            column += mul
+        gate += mul
+    return np.array(runs)
 
 
 def _columns(copies: list[Irrep], runs: list[int]) -> np.ndarray:

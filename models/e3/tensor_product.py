@@ -13,6 +13,7 @@ with the same attributes share, and then W as one product of matrices for each i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +22,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import AddBias, Product
+from models.cpu_kernels import load
 from models.e3.block_product import Block, BlockProduct, Matrices
+from models.e3.channel_mixing import ChannelMixing, Entry, Part
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.weight_map import WeightMap
@@ -117,9 +119,21 @@ class Coupling(nn.Cell):
         irreps: of the attributes.
         inputs, outputs: the irreps that are coupled.
         dtype: of the attributes.
+        contraction: precision of the products with them.
+
+    Attributes:
+        places: number of the matrix of each pair.
+        shapes: (rows, columns) of each matrix.
     """
 
-    def __init__(self, irreps: Irreps, inputs: Sequence[Irrep], outputs: Sequence[Irrep], dtype: mstype.Type):
+    def __init__(
+        self,
+        irreps: Irreps,
+        inputs: Sequence[Irrep],
+        outputs: Sequence[Irrep],
+        dtype: mstype.Type,
+        contraction: mstype.Type,
+    ):
         super().__init__(auto_prefix=False)
         self.irreps = irreps
         self.places: dict[tuple[Irrep, Irrep], int] = {}
@@ -132,9 +146,10 @@ class Coupling(nn.Cell):
                     shapes.append((output.dim * coefficients.shape[2], first.dim))
                     columns.append(coefficients.reshape(irreps.dim, -1))
         self.coefficients = Tensor(np.concatenate(columns, 1), dtype)
-        self.multiply, self.matrices = ops.MatMul(), Matrices(shapes)
+        self.shapes = tuple(shapes)
+        self.multiply, self.matrices = ops.MatMul(), Matrices(shapes, contraction)
 
-    def construct(self, attributes: Tensor) -> tuple:
+    def construct(self, attributes: Tensor) -> Any:
         """Attributes (M, dim), channels last, to the matrices as ``BlockProduct`` takes them."""
         return self.matrices(self.multiply(attributes, self.coefficients))
 
@@ -198,39 +213,36 @@ class FullyConnectedTensorProduct(nn.Cell):
             (irreps_in, attributes, irreps_out), paths, products, irrep_normalization, path_normalization
         )
         starts = np.cumsum([0, *(np.prod(shape) for shape in shapes)])
-        matrices = [[] for _ in irreps_out], [[] for _ in irreps_out]
         blocks: list[list[Block]] = [[] for _ in irreps_out]
+        entries, inputs = [], [0] * len(irreps_out)
         for k, output in enumerate(irreps_out):
-            for i, block in enumerate(irreps_in):
-                copies = 0
-                for p, path in enumerate(paths):
-                    if (path.first, path.output) == (i, k):
-                        weights = np.arange(starts[p], starts[p + 1]).reshape(shapes[p])
-                        weights = weights.transpose(2, 1, 0).reshape(output.mul, -1)  # (mul_out, copies mul_in)
-                        matrices[0][k].append(weights)
-                        matrices[1][k].append(np.full(weights.shape, factors[p]))
-                        copies += shapes[p][1]
+            for i, (mul, ir) in enumerate(irreps_in):
+                same = [p for p, path in enumerate(paths) if (path.first, path.output) == (i, k)]
+                copies = [(p, copy) for p in same for copy in range(shapes[p][1])]
+                for p, copy in copies:
+                    weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
+                    entries.append(Entry(k, inputs[k], 0, weight, stride, mul, output.mul, factors[p]))
+                    inputs[k] += mul
                 if copies:
-                    blocks[k].append(Block(i, coupling.places[block.ir, output.ir], copies))
-        index, scales = ([np.concatenate(parts, 1)[None] for parts in kind] for kind in matrices)
-        self.weights = WeightMap(self.numel, index, scales, dtype)
+                    blocks[k].append(Block(i, coupling.places[ir, output.ir], len(copies)))
         self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
         self.weight: Any = None
         self.bias: Any = None
-        biased = [part.mul if bias and part.ir.is_scalar else 0 for part in irreps_out]
-        self.biased = tuple(sum(map(bool, biased[:k])) if mul else -1 for k, mul in enumerate(biased))
-        self.split_bias, _ = split_and_join([mul for mul in biased if mul])
         if bias:
             self.bias = Parameter(initializer("zeros", (len(self.fan_in_of_bias),), dtype), name="bias")
         if internal_weights:
             self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
-        self.couple = BlockProduct(irreps_in, blocks)
-        self.product, self.multiply, self.add_bias = Product(), ops.BatchMatMul(transpose_b=True), AddBias()
-        self.components = tuple(part.ir.dim for part in irreps_out)
+        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
+        parts, place, biases = [], 0, 0
+        for (mul, ir), count in zip(irreps_out, inputs, strict=True):
+            biased = mul if bias and ir.is_scalar else 0
+            parts.append(Part(place, ir.dim, count, mul, biases, biased))
+            place, biases = place + ir.dim * count, biases + biased
+        self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
         self.widths = tuple(part.dim for part in irreps_out)
         _, self.join = split_and_join(self.widths)
 
-    def construct(self, x: Tensor, matrices: tuple, weights: Tensor | None = None) -> Tensor:
+    def construct(self, x: Tensor, matrices: Any, weights: Tensor | None = None) -> Tensor:
         """Features (M, dim) and what ``coupling`` returns to (M, dim of the result), channels last.
 
         Args:
@@ -239,20 +251,12 @@ class FullyConnectedTensorProduct(nn.Cell):
             weights: (numel,) or (M, numel), of each row its own, where there is no parameter.
         """
         flat = self.weight if weights is None else weights
-        by_row = weights is not None and weights.ndim == 2
-        all_weights = self.weights(flat if by_row else flat.reshape(1, -1))
-        coupled = self.couple(to_type(x, self.contraction), matrices)
+        y = self.mixing(self.couple(x, matrices), flat, self.bias)
+        if self.couple.kernel is not None:
+            return y
         results: tuple = ()
         for k in range(len(self.widths)):
-            w, z = to_type(all_weights[k], self.contraction), coupled[k]
-            if by_row:
-                y = self.multiply(z.reshape(-1, self.components[k], z.shape[1]), w)
-            else:
-                y = self.product(z, w.reshape(w.shape[1:]), None)
-            y = to_type(y.reshape(-1, self.widths[k]), x.dtype)
-            if self.biased[k] >= 0:
-                y = self.add_bias(y, self.split_bias(self.bias.reshape(1, -1))[self.biased[k]].reshape(-1))
-            results = (*results, y)
+            results = (*results, y[k].reshape(-1, self.widths[k]))
         return self.join(results) if len(results) > 1 else results[0]
 
 
@@ -268,6 +272,7 @@ class DepthwiseTensorProduct(nn.Cell):
         keep: irreps that the result may have.
         irrep_normalization, path_normalization: see above.
         dtype: of the weights.
+        contraction: precision of the products; what comes out has that of the features.
 
     Raises:
         IrrepsError: attributes with several copies, or none of the irreps that may be kept can be reached.
@@ -281,6 +286,7 @@ class DepthwiseTensorProduct(nn.Cell):
         irrep_normalization: str,
         path_normalization: str,
         dtype: mstype.Type,
+        contraction: mstype.Type,
     ):
         super().__init__()
         attributes = coupling.irreps
@@ -304,29 +310,41 @@ class DepthwiseTensorProduct(nn.Cell):
         )
         starts = np.cumsum([0, *(part.mul for part in each)])
         self.numel = int(starts[-1])
-        index, scales, blocks = [], [], []
-        for output in outputs:
-            order = [p for p, path in enumerate(found) if path[2] == output]
-            index.append(np.concatenate([np.arange(starts[p], starts[p + 1]) for p in order])[None, None])
-            scales.append(np.concatenate([np.full(each[p].mul, factors[p]) for p in order])[None, None])
-            inputs = sorted({found[p][0] for p in order})
-            blocks.append(
-                [
-                    Block(i, coupling.places[irreps_in[i].ir, output], sum(found[p][0] == i for p in order))
-                    for i in inputs
-                ]
+        orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]
+        blocks = []
+        for output, order in zip(outputs, orders, strict=True):
+            copies = Counter(found[p][0] for p in order)
+            blocks.append([Block(i, coupling.places[irreps_in[i].ir, output], copies[i]) for i in sorted(copies)])
+        self.contraction = contraction
+        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
+        kernels = load(contraction)
+        self.kernel: Any = kernels.scaled_columns if kernels else None
+        if kernels:
+            runs, column = [], 0
+            for output, order in zip(outputs, orders, strict=True):
+                for p in order * output.dim:
+                    runs.append((column, each[p].mul, int(starts[p]), factors[p]))
+                    column += each[p].mul
+            self.runs = Tensor(np.array([run[:3] for run in runs]), mstype.int32)
+            self.factors = Tensor(np.array([run[3] for run in runs]), contraction)
+        else:
+            index = [np.concatenate([starts[p] + np.arange(each[p].mul) for p in order]) for order in orders]
+            scales = [np.concatenate([np.full(each[p].mul, factors[p]) for p in order]) for order in orders]
+            self.weights = WeightMap(
+                self.numel, *([one[None, None] for one in kind] for kind in (index, scales)), dtype
             )
-        self.weights = WeightMap(self.numel, index, scales, dtype)
-        self.couple = BlockProduct(irreps_in, blocks)
         self.shapes = tuple((-1, part.ir.dim, part.mul) for part in self.irreps_out)
         self.widths = tuple(part.dim for part in self.irreps_out)
         _, self.join = split_and_join(self.widths)
 
-    def construct(self, x: Tensor, matrices: tuple, weights: Tensor) -> Tensor:
+    def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
         """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
-        scales, coupled = self.weights(weights), self.couple(x, matrices)
+        coupled = self.couple(x, matrices)
+        if self.kernel is not None:
+            return to_type(self.kernel(to_type(weights, self.contraction), coupled, self.runs, self.factors), x.dtype)
+        scales = self.weights(weights)
         results: tuple = ()
         for k in range(len(self.widths)):
-            y = coupled[k].reshape(self.shapes[k]) * scales[k]  # (M, 2 l + 1, mul) (M or 1, 1, mul)
-            results = (*results, y.reshape(-1, self.widths[k]))
+            y = coupled[k].reshape(self.shapes[k]) * to_type(scales[k], self.contraction)
+            results = (*results, to_type(y.reshape(-1, self.widths[k]), x.dtype))  # (M, (2 l + 1) mul)
         return self.join(results) if len(results) > 1 else results[0]

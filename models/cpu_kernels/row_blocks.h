@@ -1,0 +1,165 @@
+// Products of small matrices, one set of each row, with blocks of features, and their gradients.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "threads.h"
+
+namespace {
+
+// z (rows, width) = T (rows, columns) x (columns, width) within one row of z, T and x: where they lie there.  Without
+// columns z is the number in T itself.
+struct Segment {
+  int32_t x, columns, width;
+  int32_t matrix, matrix_stride, rows;
+  int32_t out, out_stride;
+  int32_t end;  // which row of x: that of the first index, of the second one, or the row of T itself
+};
+
+enum End { at_first, at_second, own_row };
+
+struct Table {
+  const Segment* segments;
+  int64_t count;
+
+  const Segment* begin() const { return segments; }
+  const Segment* end() const { return segments + count; }
+  int64_t operations() const {
+    int64_t sum = 0;
+    for (const Segment& s : *this) sum += int64_t(s.rows) * std::max(s.columns, 1) * s.width;
+    return sum;
+  }
+  int64_t results() const {
+    int64_t sum = 0;
+    for (const Segment& s : *this) sum += int64_t(s.rows) * s.width;
+    return sum;
+  }
+};
+
+// The arrays of the three kernels: rows of x and T and z; their widths.
+struct Widths {
+  int64_t x, t, z;
+};
+
+inline int64_t row_of(const Segment& s, int64_t row, const int32_t* first, const int32_t* second) {
+  return s.end == own_row ? row : s.end == at_first ? first[row] : second[row];
+}
+
+// z = T x of one segment; ``known`` columns, or any number of them.
+template <int known, class R>
+inline void forward(const Segment& s, const R* __restrict x, const R* __restrict t, R* __restrict z) {
+  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride) {
+#pragma GCC ivdep
+    for (int c = 0; c < s.width; ++c) {
+      R sum = 0;
+      for (int j = 0; j < (known ? known : s.columns); ++j) sum += t[j] * x[j * s.width + c];
+      z[c] = sum;
+    }
+  }
+}
+
+// x += T^T z of one segment.
+template <int known, class R>
+inline void backward(const Segment& s, const R* __restrict z, const R* __restrict t, R* __restrict x) {
+  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride) {
+#pragma GCC ivdep
+    for (int c = 0; c < s.width; ++c)
+      for (int j = 0; j < (known ? known : s.columns); ++j) x[j * s.width + c] += t[j] * z[c];
+  }
+}
+
+// f with the number of columns that degrees to 3 have, as a constant.
+template <class F>
+inline void by_columns(int columns, F f) {
+  switch (columns) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 5: return f(std::integral_constant<int, 5>());
+    case 7: return f(std::integral_constant<int, 7>());
+    default: return f(std::integral_constant<int, 0>());
+  }
+}
+
+// z (M, width) from x (N, width) and T (M, width).
+template <class R>
+void block_product(int64_t rows, Widths widths, Table table, const R* x, const R* t, const int32_t* first,
+                   const int32_t* second, R* z) {
+  const bool some_are_zero = table.results() < widths.z;
+  shared(parts_of(rows * table.operations(), 4), [=](int part, int parts) {
+    const Range range = part_of(rows, part, parts);
+    for (int64_t e = range.begin; e < range.end; ++e) {
+      const R* matrices = t + e * widths.t;
+      R* to = z + e * widths.z;
+      if (some_are_zero) std::fill(to, to + widths.z, R(0));
+      for (const Segment& s : table) {
+        if (s.columns == 0) {
+          to[s.out] = matrices[s.matrix];
+          continue;
+        }
+        const R* from = x + row_of(s, e, first, second) * widths.x + s.x;
+        by_columns(s.columns, [&](auto known) { forward<known>(s, from, matrices + s.matrix, to + s.out); });
+      }
+    }
+  });
+}
+
+// The gradient in x (N, width), from z (M, width) and T (M, width).
+template <class R>
+void block_transpose(int64_t nodes, int64_t rows, Widths widths, Table table, const R* z, const R* t,
+                     const int32_t* first, const int32_t* second, R* x) {
+  const auto add = [&](const Segment& s, int64_t e, R* to) {
+    const R *from = z + e * widths.z + s.out, *matrix = t + e * widths.t + s.matrix;
+    by_columns(s.columns, [&](auto known) { backward<known>(s, from, matrix, to + s.x); });
+  };
+  const int parts = parts_of(rows * table.operations(), 2);
+  const bool own = std::all_of(table.begin(), table.end(), [](const Segment& s) { return s.end == own_row; });
+  if (own) {
+    return shared(parts, [&](int part, int all) {
+      const Range range = part_of(rows, part, all);
+      std::fill(x + range.begin * widths.x, x + range.end * widths.x, R(0));
+      for (int64_t e = range.begin; e < range.end; ++e)
+        for (const Segment& s : table) add(s, e, x + e * widths.x);
+    });
+  }
+  const auto bounds = fair_rows(nodes, rows, first, second, parts);
+  shared(bounds.size() - 1, [&](int part, int) {
+    const int64_t begin = bounds[part], end = bounds[part + 1];
+    std::fill(x + begin * widths.x, x + end * widths.x, R(0));
+    for (int64_t e = 0; e < rows; ++e)
+      for (const Segment& s : table) {
+        const int64_t row = row_of(s, e, first, second);
+        if (row >= begin && row < end) add(s, e, x + row * widths.x);
+      }
+  });
+}
+
+// The gradient in T (M, width), from z (M, width) and x (N, width).
+template <class R>
+void block_matrices(int64_t rows, Widths widths, Table table, const R* z, const R* x, const int32_t* first,
+                    const int32_t* second, R* t) {
+  shared(parts_of(2 * rows * table.operations(), 4), [=](int part, int parts) {
+    const Range range = part_of(rows, part, parts);
+    std::fill(t + range.begin * widths.t, t + range.end * widths.t, R(0));
+    for (int64_t e = range.begin; e < range.end; ++e)
+      for (const Segment& s : table) {
+        R* __restrict matrix = t + e * widths.t + s.matrix;
+        const R* __restrict g = z + e * widths.z + s.out;
+        if (s.columns == 0) {
+          matrix[0] += g[0];
+          continue;
+        }
+        const R* __restrict from = x + row_of(s, e, first, second) * widths.x + s.x;
+        for (int i = 0; i < s.rows; ++i)
+          for (int j = 0; j < s.columns; ++j) {
+            R sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int c = 0; c < s.width; ++c) sum += g[i * s.out_stride + c] * from[j * s.width + c];
+            matrix[i * s.matrix_stride + j] += sum;
+          }
+      }
+  });
+}
+
+}  // namespace
