@@ -105,6 +105,8 @@ def with_names(config: Config, task: Task) -> Config:
     model = config.model
     if getattr(model, "output_init", None) == AUTO:
         model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")
+    if getattr(model, "ncon_dtype", None) == AUTO:
+        model = dataclasses.replace(model, ncon_dtype=config.run.dtype)
     return dataclasses.replace(config, target=target, model=model)
 
 

@@ -76,6 +76,7 @@ DIMENETPP = {
     "features": 6, "blocks": 1, "interaction_features": 5, "basis_features": 3, "output_features": 7, "spherical": 4,
     "radial": 3, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1, "output_init": "orthogonal",
 }  # fmt: skip
+SEGNN = {"features": 16, "blocks": 1, "lmax": 2, "lmax_attributes": 2, "norm": "none"}
 COSINE = {"second derivatives": "the curvature of the cosine jumps at the cutoff"}
 NO_ENVELOPE = {
     "cutoff continuity": "the first paper's filters have no envelope: the cutoff must exceed every distance",
@@ -120,7 +121,8 @@ def model_of(
     name: str, dtype: str = "float32", amp_level: str = "O0", readout: str = "sum", **changes: object
 ) -> GraphModel:
     """A model with the schema's hyperparameters, some of them changed."""
-    hyperparameters = {**asdict(MODEL_CONFIGS[name]()), **DECIDED.get(name, {}), **changes, "name": name}
+    decided = {"segnn": {"ncon_dtype": dtype}, **DECIDED}.get(name, {})
+    hyperparameters = {**asdict(MODEL_CONFIGS[name]()), **decided, **changes, "name": name}
     return build_model(dtype=dtype, amp_level=amp_level, readout=readout, **hyperparameters)
 
 

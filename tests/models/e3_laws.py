@@ -58,7 +58,7 @@ def assert_equivariant(
 
 
 def assert_three_orders(
-    cell: nn.Cell, x: np.ndarray, *others: Tensor, trains: bool = False, seed: int = 0
+    cell: nn.Cell, x: np.ndarray, *others: Tensor, finite_at: np.ndarray, trains: bool = False, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Derivatives to third order, compiled, against central differences.
 
@@ -69,6 +69,7 @@ def assert_three_orders(
         cell: of float64 tensors, to one tensor.
         x: where, and what is differentiated.
         *others: what the cell needs beside.
+        finite_at: another x, where the derivatives need only be finite.
         trains: whether the cell is in training.
         seed: of directions and weights.
 
@@ -79,11 +80,13 @@ def assert_three_orders(
     v, w = random.normal(size=(2, *x.shape))
     first_way, second_way = Tensor(v), Tensor(w)
     parameters = ms.ParameterTuple(cell.trainable_params())
-    squares = Tensor(random.uniform(-1, 1, cell(Tensor(x), *others).shape))
+    cell.set_train(trains)
+    squares = random.uniform(-1, 1, cell(Tensor(x), *others).shape)
+    weights = Tensor(squares)
 
     def value(x):
         y = cell(x, *others)
-        return (y * y * squares).sum()
+        return (y * y * weights).sum()
 
     def first(x):
         return (ms.grad(value)(x) * first_way).sum()
@@ -91,19 +94,27 @@ def assert_three_orders(
     def second(x):
         return (ms.grad(first)(x) * second_way).sum()
 
-    values, seconds = (
-        Compiled(cell, value),
-        Compiled(cell, ms.value_and_grad(second, 0, parameters) if len(parameters) else ms.value_and_grad(second, 0)),
-    )
-    values.trains = seconds.trains = trains
-    found, gradients = seconds(Tensor(x))
-    gradients = (gradients[0], *gradients[1]) if len(parameters) else (gradients,)
-    step = 2e-4
-    corners = [values(Tensor(x + step * (a * v + b * w))).asnumpy() * a * b for a in (1, -1) for b in (1, -1)]
-    assert abs(sum(corners) / (4 * step**2) - found.asnumpy()) <= TOLERANCES["differences"] * abs(found.asnumpy())
+    seconds = Compiled(cell, ms.value_and_grad(second, 0, parameters or None))
+    seconds.trains = trains
 
-    gradients = {"x": gradients[0].asnumpy()} | {
-        parameter.name: gradient.asnumpy() for parameter, gradient in zip(parameters, gradients[1:], strict=True)
+
+    def derivatives(x):
+        found, gradients = seconds(Tensor(x))
+        gradients = (gradients[0], *gradients[1]) if len(parameters) else (gradients,)
+        return found.asnumpy(), [gradient.asnumpy() for gradient in gradients]
+
+    assert all(np.isfinite(array).all() for array in derivatives(finite_at)[1])
+    found, gradients = derivatives(x)
+    step = 2e-4
+    corners = [
+        a * b * (cell(Tensor(x + step * (a * v + b * w)), *others).asnumpy() ** 2 * squares).sum()
+        for a in (1, -1)
+        for b in (1, -1)
+    ]
+    assert abs(sum(corners) / (4 * step**2) - found) <= TOLERANCES["differences"] * abs(found)
+
+    gradients = {"x": gradients[0]} | {
+        parameter.name: gradient for parameter, gradient in zip(parameters, gradients[1:], strict=True)
     }
     ways = {name: random.normal(size=gradient.shape) for name, gradient in gradients.items()}
     before = {parameter.name: parameter.asnumpy() for parameter in parameters}
@@ -111,7 +122,7 @@ def assert_three_orders(
     for sign in (1, -1):
         for parameter in parameters:
             parameter.set_data(Tensor(before[parameter.name] + sign * step * ways[parameter.name]))
-        ends.append(seconds(Tensor(x + sign * step * ways["x"]))[0].asnumpy())
+        ends.append(derivatives(x + sign * step * ways["x"])[0])
     for parameter in parameters:
         parameter.set_data(Tensor(before[parameter.name]))
     products = {name: (gradient * ways[name]).sum() for name, gradient in gradients.items()}

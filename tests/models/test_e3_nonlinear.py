@@ -5,10 +5,11 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from e3_laws import GOLDEN, as_e3nn, assert_equivariant, assert_three_orders, here
-from mindspore import Tensor
+from e3_laws import GOLDEN, as_e3nn, assert_equivariant, assert_three_orders, here, random_parameters
+from mindspore import Tensor, nn
 
 from models.e3.irreps import Irreps, IrrepsError
+from models.e3.linear import Linear
 from models.e3.nonlinear import Activation, Gate
 from models.e3.scalar_functions import FUNCTIONS
 
@@ -111,14 +112,13 @@ def test_gates_without_scalars_and_scalars_without_gates():
     assert scalars.irreps_out == Irreps("8x0e")
 
 
-@pytest.mark.parametrize("functions", [("silu", "sigmoid"), ("smooth_leaky_relu", "tanh")])
-def test_derivatives_to_third_order(path, graph_mode, functions):
-    """At a feature of zeros too."""
-    first, second = functions
-    gate = Gate("1x0e", [first], "1x0e+1x0o", [second, "tanh"], "1x1o+1x2e", ms.float64)
-    x = np.random.default_rng(4).normal(size=(3, gate.irreps_in.dim))
-    x[-1] = 0.0
-    assert assert_three_orders(gate, x)["x"].any()
+def test_derivatives_to_third_order(path, graph_mode):
+    """Of a linear layer with a gate, in the features and in the weights; at features of zero too."""
+    gate = Gate("2x0e", ["smooth_leaky_relu"], "1x0e+1x0o", ["sigmoid", "tanh"], "1x1o+1x2e", ms.float64)
+    layer = random_parameters(Linear("1x0o+2x0e+1x1o+1x2e", gate.irreps_in, True, ms.float64))
+    x = np.random.default_rng(4).normal(size=(3, layer.irreps_in.dim))
+    gradients = assert_three_orders(nn.SequentialCell(layer, gate), x, finite_at=0 * x)
+    assert all(gradient.any() for gradient in gradients.values())
 
 
 @pytest.mark.parametrize(
