@@ -74,7 +74,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     previous = begun.checkpoint if begun is not None else None
     config, split, adapted = resolve(config, task, packed.table, chosen, begun)
     dataset = make_dataset(packed, split, task)
-    log_scale(dataset, task)
+    log_scale(dataset.normalizer, task)
     log.info("Initializing model...")
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None

@@ -54,7 +54,7 @@ SEGNN_PORT: dict[str, tuple[str, dict[Any, str]]] = {
     "model.lmax_h": ("model.lmax", {}),
     "model.subspace_type": ("model.subspace", {}),
     "model.norm_type": ("model.norm", {"None": "none", None: "none"}),
-    "model.pool_type": ("target.readout", {"avg": "mean", "add": "sum"}),
+    "model.pool_type": ("model.pooling", {"avg": "mean", "add": "sum"}),
     "optimizer.num_epoch": ("training.epochs", {}),
     "optimizer.learning_rate": ("optimizer.lr", {}),
     "data.dataset_dir": ("data.file", {}),

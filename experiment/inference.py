@@ -16,17 +16,18 @@ from experiment.data import open_packed
 from experiment.evaluation.evaluator import Labelled
 from experiment.measurement import measure, write_measurement
 from experiment.named_files import open_log_file
-from experiment.provenance import Command
+from experiment.provenance import Command, log_lines, of_run
 from experiment.report import log_test_error
 from experiment.resolve import split_of
-from experiment.run_folder import LOG, RunFolder
+from experiment.run_folder import RunFolder
 from experiment.run_log import log_to
 from experiment.selection import Selection, select
+from experiment.summary import describe_irreps, log_scale
 from experiment.trained import Trained, load_trained
 from training.checkpoint import BEST, LAST
 
 log = logging.getLogger("geospore")
-INFER = "infer"  # of run.run_mode
+INFER, LOG = "infer", "infer.log"  # the value of run.run_mode, and a file in the run folder
 #: keys of a configuration that hold for a model that has been trained
 KEPT = (
     "run.mode", "run.device_target", "run.device_id", "run.dtype", "run.amp_level", "training.eval_batch_size",
@@ -52,10 +53,14 @@ def infer(config: Config, place: RunFolder, command: Command) -> None:
         raise ConfigError("run.run_mode=infer: expected a checkpoint or a run folder, give run.ckpt_file")
     if any((place.path / name).is_file() for name in (BEST, LAST)):
         raise ConfigError(f"{place.path}: a run is there, whose files stay; give another --output")
+    for line in log_lines(of_run(command, "", None)):
+        log.info("%s", line)
     log.info("Initializing model...")
     trained = load_trained(path, _changes(config))
     _check_same(trained, config, path)
+    describe_irreps(trained.config)
     log.info("Loading data...")
+    log_scale(trained.normalizer, trained.task)
     chosen = _chosen(trained, config)
     measured = measure(trained, chosen)
     place.begin(lambda stage: None)

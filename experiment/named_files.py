@@ -9,7 +9,6 @@ from pathlib import Path
 
 from configs.loading import ConfigError
 from configs.schema import RunConfig
-from experiment.run_folder import CONFIG
 from experiment.run_log import log_also_to
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
@@ -46,7 +45,7 @@ def _check_checkpoint(file: Path) -> None:
     expected = f"run.ckpt_file {file}: expected the name of a file for a copy of the best checkpoint"
     if file.is_dir():
         raise ConfigError(f"{expected}, found a folder")
-    if (file.parent / CONFIG).is_file():
+    if any((file.parent / name).is_file() for name in (checkpoints.BEST, checkpoints.LAST)):
         raise ConfigError(f"{expected}, found the folder of a run around it; give a name elsewhere")
     if file.exists():
         try:
