@@ -20,7 +20,7 @@ DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 
 def build_model(name: str, *, dtype: str, amp_level: str, readout: str, **hyperparameters: Any) -> GraphModel:
-    """A network with a readout as its head.
+    """A network with its head: a readout of the values of nodes, or a network that reads pooled ones.
 
     Args:
         name: of the network in ``MODELS``.
@@ -40,5 +40,5 @@ def build_model(name: str, *, dtype: str, amp_level: str, readout: str, **hyperp
     outputs = hyperparameters.get("outputs", 1)  # values an atom; most networks have one
     network = MODELS[name](kinds=kinds, **hyperparameters)
     if getattr(network, "pooled", 0):
-        return GraphModel(network, PooledReadout(readout, network.pooled, outputs, kinds.weights))
+        return GraphModel(network, PooledReadout(network.pooling, network.pooled, outputs, kinds.weights))
     return GraphModel(network, Readout(readout, outputs, kinds.atoms))

@@ -260,6 +260,7 @@ class SEGNN(nn.Cell):
         subspace: one of ``SUBSPACES``.
         norm: one of ``NORMS``.
         task: one of ``TASKS``: values of a node are pooled and read by a network (graph), or are the result (node).
+        pooling: one of ``models.heads.OF_SEVERAL``, for the task ``graph``.
         node_features: one of ``NODE_FEATURES``.
         outputs: values of a graph or of a node.
         ncon_dtype: one of ``CONTRACTIONS``, the precision of the products with attributes.
@@ -267,6 +268,7 @@ class SEGNN(nn.Cell):
 
     Attributes:
         pooled: values of a node that a graph's network reads; 0 for the task ``node``.
+        pooling: how they are pooled.
 
     Raises:
         ValueError: a name is unknown, or numbers do not fit each other.
@@ -282,6 +284,7 @@ class SEGNN(nn.Cell):
         subspace: str,
         norm: str,
         task: str,
+        pooling: str,
         node_features: str,
         outputs: int,
         ncon_dtype: str,
@@ -312,6 +315,7 @@ class SEGNN(nn.Cell):
         self.layers = nn.CellList(
             [Layer(irreps, lmax_attributes, norm, self.coupling, contraction, dtype) for _ in range(blocks)]
         )
+        self.pooling = pooling
         self.pooled = 0 if task == "node" else irreps.num_irreps * outputs
         read = Irreps([(outputs if task == "node" else self.pooled, "0e")])
         self.pre_pool_first = SteerableLayer(irreps, irreps, True, self.coupling, contraction, dtype)

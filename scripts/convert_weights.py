@@ -81,9 +81,10 @@ def check_config(config: Config, source: Source, state: State) -> None:
     """
     if config.model.name != source.model:
         raise ConfigError(f"these weights are those of the model {source.model!r}; use --set model.name={source.model}")
+    counts = {name: count for name, count in source.counts(state).items() if name in source.repeated}
     changes = [
         f"--set model.{key}={value}"
-        for key, value in (source.sizes(state) | source.counts(state)).items()
+        for key, value in (source.sizes(state) | counts).items()
         if not _same(getattr(config.model, key), value)
     ]
     target = get_target(config.target.name)
@@ -172,7 +173,7 @@ def check(
 ) -> list[Difference]:
     """Compare the converted model with a parity file, in float64 and float32 and in each mode."""
     golden = Golden(path, config.model.cutoff, config.model.name in NEEDS_TRIPLETS)
-    counts = {name: getattr(config.model, name) for name in source.repeated}
+    counts = source.counts_of(config.model)
     cells = {cell for cell, _ in source.observed(counts).values()}
     rows, before = [], ms.get_context("mode")
     try:

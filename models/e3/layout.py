@@ -70,8 +70,26 @@ class Join(nn.Cell):
         return (self.gradient[0](dout),)
 
 
-def split_and_join(widths: Sequence[int]) -> tuple[Split, Join]:
-    """The two cells for parts of these widths."""
+class _Alone(nn.Cell):
+    """One part is the whole."""
+
+    def construct(self, x: Tensor) -> tuple:
+        """(N, width) to [(N, width)]."""
+        return (x,)
+
+
+class _Whole(nn.Cell):
+    """The whole is the one part."""
+
+    def construct(self, parts: tuple) -> Tensor:
+        """[(N, width)] to (N, width)."""
+        return parts[0]
+
+
+def split_and_join(widths: Sequence[int]) -> tuple[nn.Cell, nn.Cell]:
+    """``Split`` and ``Join`` for parts of these widths."""
+    if len(widths) < 2:
+        return _Alone(auto_prefix=False), _Whole(auto_prefix=False)
     split, join = Split(widths), Join()
     # in tuples, for a cell that owns the other as its part would own itself
     split.gradient, join.gradient = (join,), (split,)

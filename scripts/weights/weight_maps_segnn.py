@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import re
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ OF_LAYER = {"message.first": "message_layer_1", "message.second": "message_layer
             "update_first.product": "update_layer_1", "update_second.product": "update_layer_2"}  # fmt: skip
 OF_MODEL = {"pre_pool_first.product": "pre_pool1", "pre_pool_second.product": "pre_pool2"}
 NORMS = {"norm": "feature_norm", "message.norm": "message_norm"}
-STATISTICS = {"mean.value": "running_mean", "variance.value": "running_var"}
+STATISTICS = {"running_mean.value": "running_mean", "running_var.value": "running_var"}
 
 
 def _names(counts: Counts) -> dict[str, str]:
@@ -57,6 +58,12 @@ def _counts(state: State) -> dict[str, int]:
     layers = [int(match[1]) + 1 for key in state if (match := re.match(r"layers\.(\d+)\.", key))]
     norms = {name: int(f"layers.0.{name}.weight" in state) for name in NORMS.values()}
     return {"blocks": min(len(state), max(layers, default=0)), "post_pool": int("post_pool1.biases" in state), **norms}
+
+
+def _configured(settings: Any) -> dict[str, int]:
+    """The same from the configuration's section ``model``."""
+    norms = {"feature_norm": int(settings.norm != "none"), "message_norm": int(settings.norm == "batch")}
+    return {"blocks": settings.blocks, "post_pool": int(settings.task == "graph"), **norms}
 
 
 def _numel(irreps_in: Irreps, attributes: Irreps, irreps_out: Irreps) -> int:
@@ -163,7 +170,7 @@ SEGNN_SOURCES: dict[str, Source] = {
         required=("embedding_layer.tp.weight",),
         clean=dict,
         sizes=_sizes,
-        readouts=lambda _: ("mean", "sum"),
+        readouts=lambda state: ("sum",) if "post_pool1.biases" in state else ("sum", "mean"),
         derived=lambda _: {},
         references=lambda _: None,
         elements="",
@@ -171,5 +178,6 @@ SEGNN_SOURCES: dict[str, Source] = {
         reshaped=_reshaped,
         atomic_numbers=ATOMIC_NUMBERS,
         counted=_counts,
+        configured=_configured,
     )
 }

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class Source:
         reshaped: state dict to our parameters whose numbers stand elsewhere in theirs; their gradients too.
         atomic_numbers: of the elements that it knows, where no table has a row for each.
         counted: state dict to the counts, where ``repeated`` does not say them all.
+        configured: the same from the configuration's section ``model``.
     """
 
     model: str
@@ -69,6 +71,7 @@ class Source:
     reshaped: Callable[[State], dict[str, np.ndarray]] = lambda _: {}
     atomic_numbers: tuple[int, ...] = ()
     counted: Callable[[State], dict[str, int]] | None = None
+    configured: Callable[[Any], dict[str, int]] | None = None
 
     def counts(self, state: State) -> dict[str, int]:
         """How often each repeated part is in the weights; no more often than there are arrays, whatever a key says."""
@@ -79,6 +82,12 @@ class Source:
             matches = [re.match(pattern, key) for key in state]
             found[name] = min(len(state), max((int(match.group(1)) + 1 for match in matches if match), default=0))
         return found
+
+    def counts_of(self, settings: Any) -> dict[str, int]:
+        """The counts that the configuration's section ``model`` says."""
+        if self.configured is not None:
+            return self.configured(settings)
+        return {name: getattr(settings, name) for name in self.repeated}
 
 
 def matrix(state: State, key: str) -> np.ndarray:
