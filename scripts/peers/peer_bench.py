@@ -12,10 +12,12 @@ if __name__ == "__main__":
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,6 +49,15 @@ def predict_with_forces(
     return energies, -torch.autograd.grad(energies.sum(), positions, create_graph=create_graph)[0]
 
 
+class Steps(Protocol):
+    """Something that is timed step by step, after the first `warm_up` ones."""
+
+    warm_up: int
+
+    def step(self) -> float:
+        """Run one step and return its seconds."""
+
+
 class PeerBench:
     """A network and prepared batches; one call is one timed step.
 
@@ -64,6 +75,7 @@ class PeerBench:
         self.model, self.predict, self.batches = model, predict, batches
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         self.loss, self.count = LOSSES[loss], 0
+        self.warm_up = len(batches)  # every batch once: allocator and kernels are warm for each shape
         self.trains, self.with_forces = kind.endswith("train"), kind.startswith("forces_")
         model.train(self.trains)
 
@@ -89,9 +101,13 @@ class PeerBench:
         return time.perf_counter() - start
 
 
-def serve(bench: PeerBench) -> None:
-    """Answer requests for timed steps until `quit`."""
-    for _ in range(len(bench.batches)):  # every batch once: allocator and kernels are warm for each shape
+def serve(bench: Steps, steps: int = 0) -> None:
+    """Answer requests for timed steps until `quit`; or time `steps` of them and print their median."""
+    for _ in range(bench.warm_up):
         bench.step()
     print(json.dumps(versions() | {"threads": torch.get_num_threads()}), file=sys.stderr, flush=True)
-    answer(lambda steps: [bench.step() for _ in range(steps)])
+    if steps:
+        seconds = sorted(bench.step() for _ in range(steps))
+        print(json.dumps({"median_seconds": statistics.median(seconds), "seconds": seconds}), flush=True)
+    else:
+        answer(lambda count: [bench.step() for _ in range(count)])

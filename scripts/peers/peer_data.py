@@ -34,7 +34,7 @@ class PeerBatch(NamedTuple):
     edge_index: Tensor  # (2, E) int64
     labels: Tensor  # (G,) what the network learns
     forces: Tensor  # (N, 3) eV/Angstrom; (0, 3) where the data have none
-    triplets: tuple[Tensor, ...] = ()  # for networks that use them
+    prepared: tuple[Tensor, ...] = ()  # made by the data set of some networks: triplets, attributes
 
 
 class GivenEdges(nn.Module):

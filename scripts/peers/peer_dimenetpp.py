@@ -94,7 +94,7 @@ def find_triplets(edge_index: Tensor, nodes: int) -> tuple[Tensor, ...]:
 def collate(structures: PeerStructures, rows: np.ndarray) -> PeerBatch:
     """A batch with its triplets."""
     batch = structures.collate(rows)
-    return batch._replace(triplets=find_triplets(batch.edge_index, len(batch.numbers)))
+    return batch._replace(prepared=find_triplets(batch.edge_index, len(batch.numbers)))
 
 
 class GivenTriplets:
@@ -108,7 +108,7 @@ class GivenTriplets:
 
     def predict(self, model: nn.Module, batch: PeerBatch) -> Tensor:
         """The sums over atoms (G,)."""
-        self.edge_index, self.triplets = batch.edge_index, batch.triplets
+        self.edge_index, self.triplets = batch.edge_index, batch.prepared
         return model(batch.numbers, batch.positions, batch.node_graph).squeeze(-1)
 
     def predict_means(self, model: nn.Module, batch: PeerBatch) -> Tensor:

@@ -1,8 +1,9 @@
 """Training of a torch peer: one loop for every network, and the files of its run.
 
-The output folder holds initial_weights.npz, final_weights.npz, metrics.csv, predictions.csv and metrics.json.  Column
-and key names end with the unit.  `seconds` are those of the steps alone: a batch, with all its edges and triplets, is
-made outside of the measured time.  Runs in the peers' interpreter (requirements-parity.txt).
+The output folder holds initial_weights.npz, final_weights.npz, metrics.csv, predictions.csv, metrics.json and, in
+losses.json, the loss of every step.  Column and key names end with the unit.  `seconds` are those of the steps alone: a
+batch, with all its edges and triplets, is made outside of the measured time.  Runs in the peers' interpreter
+(requirements-parity.txt).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import platform
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,9 +77,12 @@ class Recipe:
         seed: of the order of the molecules.
         loss: one of `LOSSES`, the mean over the molecules of a batch.
         lr: the constant rate, or the highest of the cycle.
-        adamw: other options of AdamW, which holds all parameters in one group.
+        adamw: other options of the optimiser, which holds all parameters in one group.
         one_cycle: options of OneCycleLR, stepped after every batch; None for a constant rate.
         clip_norm: largest norm of the whole gradient; 0 for no clipping.
+        coupled_decay: Adam, which adds the weight decay to the gradient, instead of AdamW.
+        milestones: shares of the epochs, rounded down, after which the rate falls to a tenth.
+        steps: ends the run, without a test, after so many; 0 for all epochs.
     """
 
     epochs: int
@@ -90,6 +94,9 @@ class Recipe:
     adamw: Mapping[str, Any] = field(default_factory=dict)
     one_cycle: Mapping[str, Any] | None = None
     clip_norm: float = 0.0
+    coupled_decay: bool = False
+    milestones: Sequence[float] = ()
+    steps: int = 0
 
 
 class Epoch(NamedTuple):
@@ -106,19 +113,31 @@ class Trainer:
     def __init__(self, problem: Problem, recipe: Recipe, model: nn.Module) -> None:
         self.problem, self.recipe, self.model = problem, recipe, model
         self.loss = LOSSES[recipe.loss]
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, **recipe.adamw)
-        self.schedule = None
+        optimizer = torch.optim.Adam if recipe.coupled_decay else torch.optim.AdamW
+        self.optimizer = optimizer(model.parameters(), lr=recipe.lr, **recipe.adamw)
+        self.schedule, self.falls = None, None
+        if recipe.milestones:
+            epochs = [int(share * recipe.epochs) for share in recipe.milestones]
+            self.falls = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, epochs)
         if recipe.one_cycle is not None:
             total = recipe.epochs * -(-len(problem.split["train"]) // recipe.batch_size)
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, max_lr=recipe.lr, total_steps=total, **recipe.one_cycle
             )
-        self.steps, self.learning_rate = 0, 0.0
+        self.losses: list[float] = []
+        self.learning_rate = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step of the recipe has been made, where it names one."""
+        return 0 < self.recipe.steps <= len(self.losses)
 
     def train_epoch(self, epoch: int) -> Epoch:
-        """Train one 0-based epoch."""
+        """Train one 0-based epoch, or what of it the recipe's number of steps leaves."""
         rows = self.problem.split["train"]
         order = rows[epoch_order(self.recipe.seed, epoch, len(rows))]
+        if self.recipe.steps:
+            order = order[: (self.recipe.steps - len(self.losses)) * self.recipe.batch_size]
         loss, error, seconds = 0.0, 0.0, 0.0
         for part in chunks(order, self.recipe.batch_size):
             batch = self.problem.collate(part)
@@ -127,6 +146,8 @@ class Trainer:
             seconds += time.perf_counter() - started
             loss += value * len(part)
             error += float((outputs.detach() - batch.labels).abs().sum())
+        if self.falls is not None:
+            self.falls.step()
         return Epoch(loss / len(order), error / len(order), seconds)
 
     def step(self, batch: PeerBatch) -> tuple[float, Tensor]:
@@ -141,8 +162,8 @@ class Trainer:
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
-        self.steps += 1
-        return loss.item(), outputs
+        self.losses.append(loss.item())
+        return self.losses[-1], outputs
 
 
 def train(problem: Problem, recipe: Recipe, model: nn.Module, args: Namespace, about: dict[str, Any]) -> None:
@@ -159,12 +180,15 @@ def train(problem: Problem, recipe: Recipe, model: nn.Module, args: Namespace, a
         if error < best[f"valid_mae_{unit}"]:
             weights = {key: value.clone() for key, value in model.state_dict().items()}
             best = {"epoch": epoch + 1, f"valid_mae_{unit}": error, "weights": weights}
-        row: dict[str, Any] = {"epoch": epoch + 1, "step": trainer.steps, "train_loss": f"{trained.loss:.9g}"}
+        row: dict[str, Any] = {"epoch": epoch + 1, "step": len(trainer.losses), "train_loss": f"{trained.loss:.9g}"}
         row |= {f"train_mae_{unit}": f"{trained.mae * problem.scale:.9g}", f"valid_mae_{unit}": f"{error:.9g}"}
         row |= {"lr": f"{trainer.learning_rate:.4e}", "seconds": f"{trained.seconds:.2f}"}
         table.append(row)
         write_rows(args.output / "metrics.csv", table)
+        write_text(args.output / "losses.json", json.dumps(trainer.losses) + "\n")
         print(" ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        if trainer.ended:
+            return
     write_results(problem, recipe, model, best, args, about)
 
 
@@ -231,7 +255,7 @@ def shown(value: Any) -> str:
 def shown_command(output: Path) -> str:
     """The command line, with the output folder and absolute paths cut to their names."""
     words = [Path(word).name if Path(word) == output else shown(Path(word)) for word in sys.argv[1:]]
-    return " ".join([f"python scripts/{Path(sys.argv[0]).name}", *words])
+    return " ".join([f"python scripts/peers/{Path(sys.argv[0]).name}", *words])
 
 
 def versions() -> dict[str, str]:
