@@ -8,13 +8,17 @@ import re
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 import pytest
 from mindspore import nn
-from tiny_runs import MINI, SMALL, light, options, read_rows
+from tiny_runs import MINI, SMALL, changes, light, options, read_rows
 
 import train
+from configs.loading import load_config
 from configs.schema import RunConfig
+from data_tools.formats.readers import read_table
 from experiment.named_files import check_named_files, copy_best
+from experiment.summary import describe_irreps
 from training import checkpoint as checkpoints
 from training import profiling
 from training.profiling import StepProfiler
@@ -31,11 +35,11 @@ LITTLE = {"model.num_layers": 1, "model.hidden_features": 16, "model.lmax_h": 1,
           "model.ncon_dtype": "float32", "run.log_every": 1}  # fmt: skip
 CHANGES = [word for key, value in {**SMALL, **LITTLE}.items() for word in ("--set", f"{key}={value}")]
 LINES = (
-    r"Loading data\.\.\.", r"train_set's mean and mad: 46\.\d+ 5\.\d+ a0\^3", r"Initializing model\.\.\.",
+    r"Loading data\.\.\.", r"train_set's mean and mad: \d+\.\d+ \d+\.\d+ a0\^3", r"Initializing model\.\.\.",
     r"Determined irrep type: 8x0e\+8x1o", r"profiling the first 1 steps, into .*profile",
     r"profiled 1 steps, analysed in .* s: .*profile",
-    r"epoch 1/1  step 2/2  loss \d\.\d+  train MAE \d+\.\d+ a0\^3  lr .* s/step", r"eval MAE: \d+\.\d+ a0\^3, time used",
-    r"test MAE: \d+\.\d+ a0\^3, time used", r"finished in ",
+    r"epoch 1/1  step 2/2  loss \d\.\d+  train MAE \d+\.\d+ a0\^3  lr .* s/step",
+    r"eval MAE: \d+\.\d+ a0\^3, time used", r"test MAE: \d+\.\d+ a0\^3, time used", r"finished in ",
 )  # fmt: skip
 
 
@@ -66,6 +70,14 @@ def test_the_log_has_the_lines_of_the_port(job):
     assert sum(line.startswith("eval MAE") for line in lines) == 1
 
 
+def test_mean_and_deviation_are_those_of_the_training_labels(job, molecules):
+    with np.load(job / "run" / "split.npz") as split:
+        labels = read_table(molecules).of_structures["alpha"][split["train"]]
+    mean, deviation = labels.mean(), np.abs(labels - labels.mean()).mean()
+    for file in (job / "run" / "train.log", job / "found" / "infer.log"):
+        assert f"train_set's mean and mad: {mean:.6g} {deviation:.6g} a0^3" in words_of(file)
+
+
 def test_the_log_file_holds_both_logs(job):
     both = (job / "loss_tmp.txt").read_text()
     assert both == (job / "run" / "train.log").read_text() + (job / "found" / "infer.log").read_text()
@@ -91,6 +103,22 @@ def test_the_profile_knows_the_operators(job):
     assert {"MatMul", "BatchMatMul"} & {row["op_type"] for row in read_rows(kinds)}
 
 
+@pytest.mark.parametrize("device, warned", [("CPU", True), ("Ascend", False)])
+def test_half_precision_on_a_cpu_is_one_warning(device, warned, caplog):
+    caplog.set_level(logging.INFO, "geospore")
+    describe_irreps(load_config(PORT, [("run.device_target", device)]))
+    lines = [line for line in caplog.messages if line.startswith(("Determined", "warning"))]
+    assert lines[0] == "Determined irrep type: 36x0e+36x1o+36x2e" and len(lines) == 1 + warned
+    assert all("model.ncon_dtype=float16 is slow on a CPU" in line for line in lines[1:])
+
+
+def test_features_that_need_bonds_are_refused_with_the_reason(tmp_path, molecules, capsys):
+    arguments = [*COMMAND, *CHANGES, *changes(f"data.feature_type=gilmer data.dataset_dir={molecules}")]
+    assert train.main([*arguments, "--output", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "gilmer" in line and "bonds" in line and not (tmp_path / "run").exists()
+
+
 MISTAKES = {
     "no checkpoint": (("--set", "model.ckpt_file=none.ckpt"), "none.ckpt: expected a checkpoint file or a run folder"),
     "none named": (("--set", "model.ckpt_file="), "run.run_mode=infer: expected a checkpoint"),
@@ -109,9 +137,11 @@ def test_mistakes_of_an_inference_are_one_line(arguments, words, job, molecules,
     if "theirs.ckpt" in arguments[-1]:
         ms.save_checkpoint(nn.Dense(2, 2), "theirs.ckpt")
     before = {path: path.read_bytes() for path in (job / "run").iterdir() if path.is_file()}
-    start = [*COMMAND, "--mode", "PYNATIVE", *CHANGES, "--set", "run_mode=infer", "--set", "log_file=",
-             "--set", f"model.ckpt_file={job / 'model_tmp.ckpt'}", "--set", f"data.dataset_dir={molecules}"]  # fmt: skip
-    assert train.main([*start, *(text.format(job=job) for text in arguments)]) == 2
+    start = changes(f"run_mode=infer log_file= model.ckpt_file={job}/model_tmp.ckpt data.dataset_dir={molecules}")
+    assert (
+        train.main([*COMMAND, "--mode", "PYNATIVE", *CHANGES, *start, *(text.format(job=job) for text in arguments)])
+        == 2
+    )
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and all(word in line for word in words)
     assert {path: path.read_bytes() for path in before} == before
