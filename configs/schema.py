@@ -122,8 +122,8 @@ class SegnnConfig:
     norm: str = field(default="instance", metadata={"choices": ("instance", "batch", "none")})
     """Normalisation after each layer (norm)."""
     task: str = field(default="graph", metadata={"choices": ("graph", "node")})
-    """``graph``: nodes are pooled, and a network reads the result, whatever ``target.readout`` says; ``node``: each node
-    has a value of its own and ``target.readout`` joins them, as in the other models (task)."""
+    """``graph``: nodes are pooled, and a network reads the result, whatever ``target.readout`` says; ``node``: each
+    node has a value of its own and ``target.readout`` joins them, as in the other models (task)."""
     pooling: str = field(default="mean", metadata={"choices": ("mean", "sum")})
     """How nodes are pooled for the task ``graph`` (pool: avg, sum)."""
     node_features: str = field(default="one_hot", metadata={"choices": ("one_hot", "cormorant", "gilmer")})

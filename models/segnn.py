@@ -31,52 +31,23 @@ from mindspore.common.initializer import Uniform
 from models.blocks import AddBias, default_uniform
 from models.e3.edge_frame import EdgeFrames, IntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
+from models.e3.hidden_irreps import hidden_irreps, with_gates
 from models.e3.irreps import Irreps
 from models.e3.layout import split_and_join
 from models.e3.nonlinear import Gate
 from models.e3.norm import BatchNorm, InstanceNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
-from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct, fully_connected_paths
+from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
 from models.elements import ELEMENTS, ElementEmbedding
 from models.graph_ops import edge_vectors, gather, segment_mean, segment_sum, to_type
 from models.precision import Precision
 from models.swish import Swish
 
-SUBSPACES = ("weight_balanced", "balanced")
 NORMS = ("instance", "batch", "none")
 TASKS = ("graph", "node")
 NODE_FEATURES = ("one_hot", "cormorant")
 ELEMENTS_OF_QM9 = ("H", "C", "N", "O", "F")
 CONTRACTIONS = {"float16": mstype.float16, "float32": mstype.float32, "float64": mstype.float64}
-
-
-def hidden_irreps(features: int, lmax: int, lmax_attributes: int, subspace: str) -> Irreps:
-    """The irreps of a node.
-
-    ``weight_balanced``: the same number of copies of each degree, such that a product with the attributes has at least
-    as many weights as a linear layer of so many features.  ``balanced``: so many components in all, about the same
-    number in each degree.
-
-    Raises:
-        ValueError: an unknown subspace, or so few features that a degree has no copy.
-    """
-    degrees = Irreps.spherical_harmonics(lmax)
-    if subspace == "balanced":
-        copies = [int(features / part.dim / (lmax + 1)) for part in degrees]
-        copies[0] += features - sum(mul * part.dim for mul, part in zip(copies, degrees, strict=True))
-    elif subspace == "weight_balanced":
-        paths = len(fully_connected_paths(degrees, Irreps.spherical_harmonics(lmax_attributes), degrees))
-        copies = [int(np.ceil(features / np.sqrt(paths) - 1e-9))] * (lmax + 1)
-    else:
-        raise ValueError(f"subspace {subspace!r}: expected one of {', '.join(SUBSPACES)}")
-    if min(copies) < 1:
-        raise ValueError(f"features {features}: expected more, a degree up to {lmax} has no copy of its own")
-    return Irreps([(mul, part.ir) for mul, part in zip(copies, degrees, strict=True)])
-
-
-def with_gates(irreps: Irreps) -> Irreps:
-    """What goes into a gate: a scalar more for each copy that is no scalar."""
-    return Irreps([(irreps.num_irreps, "0e"), *irreps[1:]])
 
 
 def draw_weights(product: Any, dtype: mstype.Type) -> None:

@@ -76,7 +76,11 @@ DIMENETPP = {
     "features": 6, "blocks": 1, "interaction_features": 5, "basis_features": 3, "output_features": 7, "spherical": 4,
     "radial": 3, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1, "output_init": "orthogonal",
 }  # fmt: skip
-SEGNN = {"features": 16, "blocks": 1, "lmax": 2, "lmax_attributes": 2, "norm": "none"}
+SEGNN = {"features": 8, "blocks": 1, "lmax": 1, "lmax_attributes": 2, "norm": "none", "task": "node"}
+STEPS_AT_CUTOFF = {
+    "cutoff continuity": "the authors' messages have no envelope: an atom that crosses the cutoff counts at once",
+    "second derivatives": "as above",
+}
 COSINE = {"second derivatives": "the curvature of the cosine jumps at the cutoff"}
 NO_ENVELOPE = {
     "cutoff continuity": "the first paper's filters have no envelope: the cutoff must exceed every distance",
@@ -96,6 +100,7 @@ CASES = (
     Case("schnet-polynomial", "schnet", ONE_BLOCK | {"envelope": "polynomial"}, 3.0),
     Case("schnet-dipole", "schnet", ONE_BLOCK | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
+    Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
     Case("schnet-extent", "schnet", ONE_BLOCK | {"readout": "electronic_spatial_extent"}, 3.0, NOT_ADDITIVE),
 )
 #: what the laws are held for

@@ -37,8 +37,8 @@ def spreading(irreps: Irreps) -> np.ndarray:
 class _Copies(nn.Cell):
     """The columns of each irrep, once for each of its components.
 
-    This cell and ``_Totals`` are each other's gradient; as products of matrices they take twice the time on a CPU, and
-    made of ``layout``'s cells twice the time of compilation.
+    This cell and ``_Totals`` are each other's gradient.  As products of matrices, which are one operator each, they
+    take 1.5 times as long on a CPU.
 
     Args:
         irreps: all of them with copies.
@@ -105,8 +105,7 @@ class Spread(nn.Cell):
         irreps = with_copies(irreps)
         self.needless = all(ir.l == 0 for _, ir in irreps)
         self.on_cpu = on_cpu()
-        self.matrix = None if self.on_cpu else Tensor(spreading(irreps), dtype)
-        self.multiply = ops.MatMul()  # one operator
+        self.matrix, self.multiply = Tensor(spreading(irreps), dtype), ops.MatMul()  # one operator
         self.copies, totals = _Copies(irreps), _Totals(irreps)
         # in tuples, for a cell that owns the other as its part would own itself
         self.copies.gradient, totals.gradient = (totals,), (self.copies,)

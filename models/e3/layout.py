@@ -20,10 +20,13 @@ from models.e3.irreps import Irreps
 
 
 def channels_last(irreps: Irreps) -> np.ndarray:
-    """(dim,) where each number of a feature stands in e3nn's layout: ``here = e3nn[:, channels_last(irreps)]``."""
+    """Where each number of a feature stands in e3nn's layout, (dim,): that layout, taken at these places, is ours."""
     places = np.arange(irreps.dim)
     return np.concatenate(
-        [places[part].reshape(mul, ir.dim).T.reshape(-1) for part, (mul, ir) in zip(irreps.slices(), irreps, strict=True)]
+        [
+            places[part].reshape(mul, ir.dim).T.reshape(-1)
+            for part, (mul, ir) in zip(irreps.slices(), irreps, strict=True)
+        ]
         or [places]
     )
 

@@ -3,8 +3,8 @@
     (1)  y_v = (1 / sqrt(M)) sum_u W_uv x_u + b_v
 
 u runs over the M copies of an irrep in the input, v over those in the output; b_v only where the irrep is 0e, which
-alone may have a constant.  Weights lie as in e3nn: (copies in, copies out) of each path from an irrep of the input to an
-equal one of the output, in the order of the input and then of the output.
+alone may have a constant.  Weights lie as in e3nn: (copies in, copies out) of each path from an irrep of the input to
+an equal one of the output, in the order of the input and then of the output.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from models.e3.channels import Spread
@@ -101,18 +103,19 @@ class Gate(nn.Cell):
         ]
         copies = [ir for irreps in taken for mul, ir in irreps for _ in range(mul)]
         runs = [part.mul for part in taken[0] + taken[1]] + [mul for mul, _, _ in pairs]
-        self.arrange = _Arrange(_columns(copies, runs))
+        self.arrange = _arrangement(_columns(copies, runs))
         widths = [irreps.dim for irreps in taken]
         self.split, _ = split_and_join([width for width in widths if width])
         _, self.join = split_and_join([widths[0], widths[2]])
         self.has_scalars, self.has_gates = widths[0] > 0, widths[1] > 0
-        self.act_scalars = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
-        self.act_gates = Activation(gates, act_gates, dtype) if self.has_gates else None
+        self.act_scalars: Any = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
+        self.act_gates: Any = Activation(gates, act_gates, dtype) if self.has_gates else None
         self.spread = Spread(Irreps([(mul, one) for mul, one, _ in pairs]), dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""
-        x = self.arrange(x)
+        if self.arrange is not None:
+            x = self.arrange(x)
         if not self.has_gates:
             return self.act_scalars(x)
         parts = self.split(x)
@@ -149,8 +152,8 @@ class _Scaled(nn.Cell):
 
     def __init__(self, name: str | None, dtype: mstype.Type):
         super().__init__()
-        self.function = None if name is None else FUNCTIONS[name].make(dtype)
-        self.constant = None if name is None else Tensor(FUNCTIONS[name].constant, dtype)
+        self.function: Any = None if name is None else FUNCTIONS[name].make(dtype)
+        self.constant: Any = None if name is None else Tensor(FUNCTIONS[name].constant, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
@@ -158,29 +161,39 @@ class _Scaled(nn.Cell):
 
 
 class _Arrange(nn.Cell):
-    """Columns of a matrix in another order.
+    """Columns of a matrix in another order; its gradient is the cell of the inverse order.
 
     Args:
         columns: (dim,) where each column of the result comes from.
     """
 
     def __init__(self, columns: np.ndarray):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         runs = np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1)
-        order = np.argsort([run[0] for run in runs])
-        self.places = tuple(int(place) for place in np.argsort(order))
-        self.split, _ = split_and_join([len(runs[k]) for k in order])
-        _, self.join = split_and_join([len(run) for run in runs])
+        self.runs = tuple((int(run[0]), len(run)) for run in runs)
+        self.slice, self.concat = ops.Slice(), ops.Concat(-1)
+        self.gradient: tuple = ()
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim) to (N, dim)."""
-        if len(self.places) == 1:
-            return x
-        parts = self.split(x)
-        arranged: tuple = ()
-        for place in self.places:
-            arranged = (*arranged, parts[place])
-        return self.join(arranged)
+        parts: tuple = ()
+        for start, width in self.runs:
+            parts = (*parts, self.slice(x, (0, start), (x.shape[0], width)))
+        return self.concat(parts)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Every column where it came from."""
+        return (self.gradient[0](dout),)
+
+
+def _arrangement(columns: np.ndarray) -> _Arrange | None:
+    """The cell for an order of columns; None where they stay where they are."""
+    if (np.diff(columns) == 1).all():
+        return None
+    there, back = _Arrange(columns), _Arrange(np.argsort(columns))
+    # in tuples, for a cell that owns the other as its part would own itself
+    there.gradient, back.gradient = (back,), (there,)
+    return there
 
 
 def _require_scalars(irreps: Irreps) -> None:
@@ -205,16 +218,8 @@ def _pieces(irreps: Irreps, functions: Sequence[str | None]) -> list[tuple[int, 
 
 def _pairs(gated: Irreps, gates: Irreps) -> list[tuple[int, Irrep, Irrep]]:
     """Runs of copies that have one irrep and gates of one irrep: how many, and the two irreps."""
-    pairs = []
-    ones, others = ([list(part) for part in irreps.simplify()] for irreps in (gated, gates))
-    while ones:
-        mul = min(ones[0][0], others[0][0])
-        pairs.append((mul, ones[0][1], others[0][1]))
-        for parts in (ones, others):
-            parts[0][0] -= mul
-            if not parts[0][0]:
-                parts.pop(0)
-    return pairs
+    copies = ([ir for mul, ir in irreps for _ in range(mul)] for irreps in (gated, gates))
+    return [(len(list(run)), *pair) for pair, run in groupby(zip(*copies, strict=True))]
 
 
 def _columns(copies: list[Irrep], runs: list[int]) -> np.ndarray:

@@ -167,7 +167,7 @@ class _Channels(nn.Cell):
         return self.multiply(squares, self.mean_of_groups)
 
     def scales(self, means: Tensor, weight: Tensor) -> Tensor:
-        """w / sqrt(s + eps) for s (M, groups) and w (C,), of each component: (M, dim)."""
+        """The factors w / sqrt(s + eps) for s (M, groups) and w (C,), of each component: (M, dim)."""
         weights = self.spread_groups * self.multiply(weight.reshape(1, -1), self.spread)  # (groups, dim)
         return self.multiply(1 / ops.sqrt(means + self.eps), weights)
 
@@ -180,7 +180,7 @@ class _Channels(nn.Cell):
         return self.multiply(scalars.reshape(1, -1), self.spread_scalars)
 
     def add_bias(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """b (S,) added to the scalars of (N, dim), where there are any."""
+        """The bias b (S,) added to the scalars of (N, dim), where there are any."""
         return x if bias is None else self.add_row(x, self.placed(bias).reshape(-1))
 
 

@@ -40,6 +40,7 @@ AUDITED: dict[str, tuple[str, dict[str, Any]]] = {
         "dimenetpp",
         {"features": 128, "blocks": 4, "interaction_features": 64, "basis_features": 8, "output_features": 256},
     ),
+    "segnn": ("segnn", {"features": 128, "blocks": 7}),
 }
 AMP_LEVELS = ("O0", "O2")
 TRAIN, FORCES = "train step", "train step on forces"

@@ -73,7 +73,7 @@ class Trial(NamedTuple):
 def model_of(name: str, dtype: str) -> nn.Cell:
     """A model at its default size, always with the same random parameters."""
     ms.set_seed(0)
-    model = build_model(name, dtype=dtype, amp_level="O0", readout="sum", **sizes(name))
+    model = build_model(name, dtype=dtype, amp_level="O0", readout="sum", **sizes(name, dtype))
     random = np.random.default_rng(0)
     for parameter in model.trainable_params():  # a bias of zero would hide mistakes
         noise = 0.05 * random.normal(size=parameter.shape)
@@ -81,10 +81,12 @@ def model_of(name: str, dtype: str) -> nn.Cell:
     return model
 
 
-def sizes(name: str) -> dict:
-    """Default hyperparameters of a model, smaller where that only saves time."""
+def sizes(name: str, dtype: str = "float32") -> dict:
+    """Default hyperparameters of a model of a precision, smaller where that only saves time."""
     known = {**dataclasses.asdict(MODEL_CONFIGS[name]()), **DECIDED.get(name, {})}
     del known["name"]
+    if "ncon_dtype" in known:
+        known["ncon_dtype"] = dtype
     return known | {key: value for key, value in SMALLER.items() if key in known}
 
 

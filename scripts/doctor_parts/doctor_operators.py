@@ -8,9 +8,6 @@ if __name__ == "__main__":
     print("doctor_operators.py is a part of doctor.py: see python scripts/doctor.py --help")
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
@@ -23,26 +20,10 @@ from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
 from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
 from models.swish import Swish, SwishOnDevice
+from scripts.doctor_parts.doctor_e3 import e3
+from scripts.doctor_parts.doctor_formulas import Operator, positive, sigmoid, signed
 
 ZERO_LAST = np.array([[1.0], [1.0], [1.0], [0.0]])
-
-
-class Operator(NamedTuple):
-    """An operator of MindSpore, the same in NumPy, and where it is tried.
-
-    Attributes:
-        name: in the table.
-        apply: a tensor to a tensor.
-        formula: an array to an array.
-        at: x; at least 0.1 from every point where the operator is not smooth.
-        orders: the highest derivative that the suite needs.
-    """
-
-    name: str
-    apply: Callable[..., Tensor]
-    formula: Callable[[np.ndarray], np.ndarray]
-    at: np.ndarray
-    orders: int = 3
 
 
 def operators(dtype: str) -> list[Operator]:
@@ -54,23 +35,9 @@ def operators(dtype: str) -> list[Operator]:
         *on_graphs(dtype),
         *layers(dtype),
         *directional(dtype),
+        *e3(dtype),
         *kernels(),
     ]
-
-
-def positive(*shape: int) -> np.ndarray:
-    """Random numbers from 0.4 to 1.6."""
-    return np.random.default_rng(len(shape)).uniform(0.4, 1.6, shape)
-
-
-def signed(*shape: int) -> np.ndarray:
-    """The same with random signs."""
-    return positive(*shape) * np.random.default_rng(7).choice((-1.0, 1.0), shape)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-x)."""
-    return 1 / (1 + np.exp(-x))
 
 
 def elementwise(dtype: str) -> list[Operator]:

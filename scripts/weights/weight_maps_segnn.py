@@ -13,15 +13,15 @@ if __name__ == "__main__":
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
 import re
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
+from models.e3.hidden_irreps import SUBSPACES, hidden_irreps, with_gates
 from models.e3.irreps import Irreps
 from models.e3.tensor_product import fully_connected_paths
 from models.elements import ELEMENTS
-from models.segnn import SUBSPACES, hidden_irreps, with_gates
 from scripts.weights.weight_source import Counts, Sizes, Source, State, WeightError
 
 ATOMIC_NUMBERS = (1, 6, 7, 8, 9)  # of the one-hot vectors
@@ -130,7 +130,7 @@ def _reshaped(state: State) -> dict[str, np.ndarray]:
     powers, rows = _powers(state, irreps), np.cumsum([0, *(part.mul for part in irreps)])
     flat = np.asarray(state["embedding_layer.tp.weight"])
     inputs = powers * len(ATOMIC_NUMBERS)
-    columns = [flat[inputs * a : inputs * b].reshape(inputs, b - a) for a, b in zip(rows, rows[1:], strict=False)]
+    columns = [flat[inputs * a : inputs * b].reshape(inputs, b - a) for a, b in pairwise(rows)]
     both = np.concatenate(columns, 1).reshape(len(ATOMIC_NUMBERS), powers, -1)  # (elements, powers, copies)
     result = {}
     for power in range(powers):
@@ -146,8 +146,11 @@ def _reshaped(state: State) -> dict[str, np.ndarray]:
 
 
 def _observed(counts: Counts) -> dict[str, tuple[str, str]]:
-    found = {"h/embedding_layer": ("network.embedding", "feature"), "h/pre_pool1": ("network.pre_pool_first", "feature"),
-             "h/pre_pool2": ("network.pre_pool_second", "node")}  # fmt: skip
+    found = {
+        "h/embedding_layer": ("network.embedding", "feature"),
+        "h/pre_pool1": ("network.pre_pool_first", "feature"),
+        "h/pre_pool2": ("network.pre_pool_second", "node"),
+    }
     for k in range(counts["blocks"]):
         found |= {
             f"h/layers.{k}": (f"network.layers.{k}", "feature"),
@@ -165,8 +168,14 @@ SEGNN_SOURCES: dict[str, Source] = {
         mark=r"layers\.0\.message_layer_1\.tp\.weight",
         repeated={"blocks": r"layers\.(\d+)\."},
         names=_names,
-        buffers=(r".*\.tp\._compiled_main.*", r".*\.tp\.output_mask", r".*\.gate\..*", r".*\.num_batches_tracked",
-                 r"embedding_layer\.tp\.weight", r"post_pool\d\.tp\.weight"),  # fmt: skip
+        buffers=(
+            r".*\.tp\._compiled_main.*",
+            r".*\.tp\.output_mask",
+            r".*\.gate\..*",
+            r".*\.num_batches_tracked",
+            r"embedding_layer\.tp\.weight",
+            r"post_pool\d\.tp\.weight",
+        ),
         required=("embedding_layer.tp.weight",),
         clean=dict,
         sizes=_sizes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mindspore as ms
@@ -57,13 +57,73 @@ def assert_equivariant(
         assert_close(found, before @ representation(irreps_out, matrix).T, "symmetry")
 
 
+class SecondDerivative:
+    """The second derivative of a number along two directions, and its gradient, compiled.
+
+    The number is f, a sum of squares of what a cell makes of x, with random weights.
+
+    Args:
+        cell: of float64 tensors, to one tensor.
+        x: an example.
+        others: what the cell needs beside.
+        trains: whether the cell is in training.
+        random: for weights and directions.
+    """
+
+    def __init__(self, cell, x: np.ndarray, others: Sequence[Tensor], trains: bool, random: np.random.Generator):
+        self.cell, self.others = cell.set_train(trains), others
+        self.parameters = ms.ParameterTuple(cell.trainable_params())
+        self.squares = random.uniform(-1, 1, cell(Tensor(x), *others).shape)
+        self.directions = random.normal(size=(2, *x.shape))
+        first_way, second_way = map(Tensor, self.directions)
+        weights = Tensor(self.squares)
+
+        def value(x):
+            y = cell(x, *others)
+            return (y * y * weights).sum()
+
+        def first(x):
+            return (ms.grad(value)(x) * first_way).sum()
+
+        def second(x):
+            return (ms.grad(first)(x) * second_way).sum()
+
+        self.compiled = Compiled(cell, ms.value_and_grad(second, 0, self.parameters or None))
+        self.compiled.trains = trains
+
+    def value(self, x: np.ndarray) -> float:
+        """f, from the cell's values alone."""
+        y = self.cell(Tensor(x), *self.others).asnumpy()
+        return float((y * y * self.squares).sum())
+
+    def difference(self, x: np.ndarray, step: float) -> float:
+        """The second derivative from values of f."""
+        v, w = step * self.directions
+        corners = self.value(x + v + w) - self.value(x + v - w) - self.value(x - v + w) + self.value(x - v - w)
+        return corners / (4 * step**2)
+
+    def __call__(self, x: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+        """The second derivative, and its gradient in x, "x", and in each parameter, by name."""
+        found, gradients = self.compiled(Tensor(x))
+        gradients = (gradients[0], *gradients[1]) if len(self.parameters) else (gradients,)
+        names = ["x", *(parameter.name for parameter in self.parameters)]
+        return float(found.asnumpy()), {name: one.asnumpy() for name, one in zip(names, gradients, strict=True)}
+
+    def along(self, x: np.ndarray, ways: dict[str, np.ndarray], step: float) -> float:
+        """The slope of the second derivative along changes of x and of the parameters, from its values."""
+        before = [parameter.asnumpy() for parameter in self.parameters]
+        ends = []
+        for change in (step, -step, 0.0):
+            for parameter, start in zip(self.parameters, before, strict=True):
+                parameter.set_data(Tensor(start + change * ways[parameter.name]))
+            ends.append(self(x + change * ways["x"])[0] if change else 0.0)
+        return (ends[0] - ends[1]) / (2 * step)
+
+
 def assert_three_orders(
     cell: nn.Cell, x: np.ndarray, *others: Tensor, finite_at: np.ndarray, trains: bool = False, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Derivatives to third order, compiled, against central differences.
-
-    f is a weighted sum of squares of what the cell makes of x.  Its second derivative along two directions is compared
-    with differences of f, and the gradient of that, in x and in every parameter, with differences of the second.
+    """Derivatives to third order against central differences; what is compiled is what training on Hessians needs.
 
     Args:
         cell: of float64 tensors, to one tensor.
@@ -76,57 +136,17 @@ def assert_three_orders(
     Returns:
         The gradients of the second derivative in x, "x", and in each parameter.
     """
-    random = np.random.default_rng(seed)
-    v, w = random.normal(size=(2, *x.shape))
-    first_way, second_way = Tensor(v), Tensor(w)
-    parameters = ms.ParameterTuple(cell.trainable_params())
-    cell.set_train(trains)
-    squares = random.uniform(-1, 1, cell(Tensor(x), *others).shape)
-    weights = Tensor(squares)
+    random, tolerance = np.random.default_rng(seed), TOLERANCES["differences"]
+    second = SecondDerivative(cell, x, others, trains, random)
+    assert all(np.isfinite(gradient).all() for gradient in second(finite_at)[1].values())
+    found, gradients = second(x)
+    # without the error of second order in the step
+    extrapolated = (4 * second.difference(x, 2e-4) - second.difference(x, 4e-4)) / 3
+    assert abs(extrapolated - found) <= tolerance * abs(found)
 
-    def value(x):
-        y = cell(x, *others)
-        return (y * y * weights).sum()
-
-    def first(x):
-        return (ms.grad(value)(x) * first_way).sum()
-
-    def second(x):
-        return (ms.grad(first)(x) * second_way).sum()
-
-    seconds = Compiled(cell, ms.value_and_grad(second, 0, parameters or None))
-    seconds.trains = trains
-
-
-    def derivatives(x):
-        found, gradients = seconds(Tensor(x))
-        gradients = (gradients[0], *gradients[1]) if len(parameters) else (gradients,)
-        return found.asnumpy(), [gradient.asnumpy() for gradient in gradients]
-
-    assert all(np.isfinite(array).all() for array in derivatives(finite_at)[1])
-    found, gradients = derivatives(x)
-    step = 2e-4
-    corners = [
-        a * b * (cell(Tensor(x + step * (a * v + b * w)), *others).asnumpy() ** 2 * squares).sum()
-        for a in (1, -1)
-        for b in (1, -1)
-    ]
-    assert abs(sum(corners) / (4 * step**2) - found) <= TOLERANCES["differences"] * abs(found)
-
-    gradients = {"x": gradients[0]} | {
-        parameter.name: gradient for parameter, gradient in zip(parameters, gradients[1:], strict=True)
-    }
     ways = {name: random.normal(size=gradient.shape) for name, gradient in gradients.items()}
-    before = {parameter.name: parameter.asnumpy() for parameter in parameters}
-    step, ends = 1e-5, []
-    for sign in (1, -1):
-        for parameter in parameters:
-            parameter.set_data(Tensor(before[parameter.name] + sign * step * ways[parameter.name]))
-        ends.append(derivatives(x + sign * step * ways["x"])[0])
-    for parameter in parameters:
-        parameter.set_data(Tensor(before[parameter.name]))
-    products = {name: (gradient * ways[name]).sum() for name, gradient in gradients.items()}
-    scale = sum(map(abs, products.values()))
+    products = [(gradient * ways[name]).sum() for name, gradient in gradients.items()]
+    scale = sum(map(abs, products))
     assert np.isfinite(scale)
-    assert abs((ends[0] - ends[1]) / (2 * step) - sum(products.values())) <= TOLERANCES["differences"] * scale
+    assert abs(second.along(x, ways, 1e-5) - sum(products)) <= tolerance * scale
     return gradients

@@ -114,8 +114,8 @@ def test_gates_without_scalars_and_scalars_without_gates():
 
 def test_derivatives_to_third_order(path, graph_mode):
     """Of a linear layer with a gate, in the features and in the weights; at features of zero too."""
-    gate = Gate("2x0e", ["smooth_leaky_relu"], "1x0e+1x0o", ["sigmoid", "tanh"], "1x1o+1x2e", ms.float64)
-    layer = random_parameters(Linear("1x0o+2x0e+1x1o+1x2e", gate.irreps_in, True, ms.float64))
+    gate = Gate("1x0e", ["smooth_leaky_relu"], "1x0e+1x0o", ["sigmoid", "tanh"], "2x1o", ms.float64)
+    layer = random_parameters(Linear("1x0o+1x0e+2x1o", gate.irreps_in, True, ms.float64))
     x = np.random.default_rng(4).normal(size=(3, layer.irreps_in.dim))
     gradients = assert_three_orders(nn.SequentialCell(layer, gate), x, finite_at=0 * x)
     assert all(gradient.any() for gradient in gradients.values())

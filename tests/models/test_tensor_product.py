@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import mindspore as ms
@@ -145,9 +146,11 @@ def test_third_derivatives(path):
     def along(function):
         def derivative(x, a, w):
             gradients = function(x, a, w)
-            return (gradients[0] * directions[0]).sum() + (gradients[1] * directions[1]).sum() + (
-                gradients[2] * directions[2]
-            ).sum()
+            return (
+                (gradients[0] * directions[0]).sum()
+                + (gradients[1] * directions[1]).sum()
+                + (gradients[2] * directions[2]).sum()
+            )
 
         return derivative
 
@@ -157,7 +160,7 @@ def test_third_derivatives(path):
               ms.jit(along(ms.grad(along(second_order), (0, 1, 2))))]  # fmt: skip
     step = 1e-4
     ahead, behind = ([Tensor(p + sign * step * d) for p, d in zip(point, way, strict=True)] for sign in (1, -1))
-    for lower, higher in zip(orders[:-1], orders[1:], strict=True):
+    for lower, higher in pairwise(orders):
         slope = (float(lower(*ahead)) - float(lower(*behind))) / (2 * step)
         assert float(higher(*map(Tensor, point))) == pytest.approx(slope, rel=1e-5)
 

@@ -1,0 +1,68 @@
+"""The parts of models/e3 that have operators of their own, each beside its formula in NumPy."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    from sys import argv, exit
+
+    print("doctor_e3.py is a part of doctor.py: see python scripts/doctor.py --help")
+    exit(0 if {"-h", "--help"} & set(argv) else 2)
+
+from collections.abc import Callable
+
+import numpy as np
+from mindspore import Tensor
+from mindspore import dtype as mstype
+
+from models import DTYPES
+from models.e3.channels import Spread
+from models.e3.irreps import Irreps
+from models.e3.layout import split_and_join
+from models.e3.norm import EPS, InstanceNorm
+from models.e3.scalar_functions import SmoothLeakyReLU, Tanh
+from scripts.doctor_parts.doctor_formulas import Operator, sigmoid, signed
+
+
+def e3(dtype: str) -> list[Operator]:
+    """All of them; four nodes (4, 4) have a scalar and a vector."""
+    kind, irreps = DTYPES[dtype], Irreps("1x0e+1x1o")
+    split, join = split_and_join([1, 3])
+    spread = Spread(irreps, kind)
+
+    def rejoined(x):
+        first, second = split(x)
+        return join((first * first, second * second * second))
+
+    def scaled(x):
+        return x * spread(x[:, :2])
+
+    def smooth_leaky_relu(x):
+        return 0.2 * x + 0.8 * x * sigmoid(x)
+
+    x = signed(4, 4)
+    return [
+        Operator("Split and Join", rejoined, lambda x: np.concatenate((x[:, :1] ** 2, x[:, 1:] ** 3), 1), x),
+        Operator("Spread", scaled, lambda x: x * x[:, [0, 1, 1, 1]], x),
+        Operator("Tanh", Tanh(kind), np.tanh, x),
+        Operator("SmoothLeakyReLU", SmoothLeakyReLU(kind), smooth_leaky_relu, x),
+        Operator("InstanceNorm", *instance_norm(kind, irreps), x),
+    ]
+
+
+def instance_norm(kind: mstype.Type, irreps: Irreps) -> tuple[Callable[[Tensor], Tensor], Callable]:
+    """The cell and its formula, for a graph of three nodes and one of one."""
+    graphs, nodes = Tensor(np.array([0, 0, 0, 1], np.int32)), Tensor(np.ones(4), kind)
+    norm = InstanceNorm(irreps, kind)
+
+    def apply(x):
+        return norm(x, graphs, nodes, nodes[:2])
+
+    def normalised(x):
+        centred = x - x.mean(0) * np.array([1, 0, 0, 0])
+        squares = (centred**2).mean(0)
+        return centred / np.sqrt(np.array([squares[0], *3 * [squares[1:].mean()]]) + EPS)
+
+    def formula(x):
+        return np.concatenate((normalised(x[:3]), normalised(x[3:])))
+
+    return apply, formula
