@@ -69,5 +69,5 @@ def describe_irreps(config: Config) -> None:
     irreps = hidden_irreps(model.features, model.lmax, model.lmax_attributes, model.subspace)
     log.info("Determined irrep type: %s", irreps)
     if model.ncon_dtype == "float16" and config.run.device_target == "CPU":
-        log.warning("warning: model.ncon_dtype=float16 is slow on a CPU, which computes it in float32 and rounds; "
+    XX
                     "set model.ncon_dtype=auto")  # fmt: skip

@@ -4,7 +4,8 @@
 
 x_b (2 l_b + 1, mul_b) are irreps of a feature, T_kb are matrices of the same row, which is a node or an edge, and (+)
 puts channels side by side.  With T = sum_j a_j C_j it couples x with attributes a by Clebsch-Gordan coefficients, and
-with rotation matrices in place of T it turns x.  The result is linear in x and linear in T.
+with rotation matrices in place of T it turns x.  The result is linear in x and linear in T.  The precision of T is that
+of the products; the result has that of x.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mindspore import Tensor, nn, ops
 
 from models.e3.irreps import Irreps
 from models.e3.layout import split_and_join
+from models.graph_ops import to_type
 
 
 class Block(NamedTuple):
@@ -72,13 +74,13 @@ class BlockProduct(nn.Cell):
 
     def construct(self, x: Tensor, matrices: tuple) -> tuple:
         """Features (M, dim) and what ``Matrices`` returns to the z_k, (M r, channels), the r of a row together."""
-        flat = self.split(x)
+        flat = self.split(to_type(x, matrices[0].dtype))
         results: tuple = ()
         for k in range(len(self.results)):
             parts: tuple = ()
             for j in range(len(self.results[k])):
                 irrep, matrix = self.results[k][j][0], self.results[k][j][1]
-                product = self.multiply(matrices[matrix], flat[irrep].reshape(self.shapes[irrep]))
+                product = to_type(self.multiply(matrices[matrix], flat[irrep].reshape(self.shapes[irrep])), x.dtype)
                 parts = (*parts, product.reshape(-1, self.widths[k][j]))  # (M r, copies mul)
             results = (*results, self.joins[k](parts) if len(parts) > 1 else parts[0])
         return results
@@ -107,13 +109,13 @@ class BlockSum(nn.Cell):
         """The z_k, (M r, channels), and what ``Matrices`` returns to features (M, dim)."""
         parts: tuple = ()
         for k in range(len(self.splits)):
-            parts = (*parts, self.splits[k](z[k]))
+            parts = (*parts, self.splits[k](to_type(z[k], matrices[0].dtype)))
         blocks: tuple = ()
         for b in range(len(self.places)):
             terms: tuple = ()
             for place in self.places[b]:
                 matrix = matrices[place[2]]
                 part = parts[place[0]][place[1]].reshape(matrix.shape[0], matrix.shape[1], self.muls[b])
-                terms = (*terms, self.multiply(matrix, part).reshape(-1, self.widths[b]))
+                terms = (*terms, to_type(self.multiply(matrix, part), z[0].dtype).reshape(-1, self.widths[b]))
             blocks = (*blocks, self.add(terms) if len(terms) > 1 else terms[0])
         return self.join(blocks) if len(blocks) > 1 else blocks[0]
