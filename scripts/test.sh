@@ -14,5 +14,7 @@ venv="${GEOSPORE_VENV:-.venv-test}"
 environment "$venv" requirements.txt requirements-dev.txt
 "$venv/bin/python" -m ruff check .
 "$venv/bin/python" -m mypy
+# MindSpore's compiler makes and drops millions of small objects: a larger cache of malloc saves a tenth of the time
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=60000}"
 # a file's tests stay together, in the order of the files: the longest would otherwise come last and alone
 exec "$venv/bin/python" -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

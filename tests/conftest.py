@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("GLOG_v", "3")  # as the programs have it, whichever test comes first
@@ -12,7 +13,10 @@ from cloud_jobs import server
 from helpers import CASES, LINES, PATHS, Bench, on_path
 from tiny_runs import write_molecules
 
+from experiment import provenance
+
 CORES = os.sched_getaffinity(0)
+provenance.GIT_SECONDS = provenance.COMPARE_SECONDS = 60.0  # a run does not wait so long for git; a test does
 
 
 def pytest_configure(config):
@@ -21,6 +25,13 @@ def pytest_configure(config):
     if worker:
         cores = sorted(CORES)
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_to_collect():
+    """MindSpore collects garbage at each compilation: what is there before a file's tests is not searched again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from configs.schema import MODEL_CONFIGS
 from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, GraphModel, build_model, cpu_kernels
-from physics.derivatives import Compiled, EnergyAndForces, observables
+from physics.derivatives import Compiled, EnergyAndForces, HessianProduct, observables
 from training.step import to_tensors
 
 #: Largest difference, relative to the largest value of the compared array.  Nothing here may exceed 1e-2.
@@ -108,6 +108,7 @@ LINES = tuple((case, path) for case in CASES for path in case.paths)
 DECIDED = {"dimenetpp": {"output_init": "zeros"}}  # what a run decides by its target
 
 BUDGET = Budget(nodes=32, edges=256, triplets=0, graphs=6)
+TIGHT = Budget(nodes=25, edges=210, triplets=0, graphs=4)  # one ghost node; no ghost edge where all atoms are connected
 
 
 def molecule(name: str, seed: int = 0, rattle: float = 0.05) -> Structure:
@@ -190,7 +191,7 @@ def make_batch(
 
 
 class ForceLossGradient(Compiled):
-    """Loss on outputs and forces, and its gradients with respect to every parameter: a second derivative."""
+    """Loss on outputs and forces, both, and its gradients with respect to every parameter: a second derivative."""
 
     def __init__(self, model: nn.Cell):
         weights = ms.ParameterTuple(model.trainable_params())
@@ -202,9 +203,10 @@ class ForceLossGradient(Compiled):
             found, forces_found = derive(*inputs)
             wrong_outputs = (found - outputs) * graph_mask
             wrong_forces = (forces_found - forces) * node_mask.reshape(-1, 1)
-            return (wrong_outputs * wrong_outputs).sum() + (wrong_forces * wrong_forces).sum()
+            total = (wrong_outputs * wrong_outputs).sum() + (wrong_forces * wrong_forces).sum()
+            return total, found, forces_found
 
-        super().__init__(model, ms.value_and_grad(loss, None, weights))
+        super().__init__(model, ms.value_and_grad(loss, None, weights, has_aux=True))
         self.weights = weights
 
 
@@ -217,6 +219,7 @@ class Bench:
             self.model = build(case)
         self.physics = EnergyAndForces(self.model)
         self.gradient = ForceLossGradient(self.model)
+        self.product = HessianProduct(self.model)
 
     def run(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[np.ndarray, np.ndarray]:
         """Outputs (G,) and forces (N, 3) of the real graphs and atoms."""
@@ -227,15 +230,26 @@ class Bench:
 
     def loss(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[float, dict[str, np.ndarray]]:
         """A loss on outputs and forces against fixed random labels, and its parameter gradients."""
+        return self.trained(structures, budget)[2:]
+
+    def trained(
+        self, structures: Sequence[Structure], budget: Budget = BUDGET
+    ) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
+        """Outputs and forces as in ``run``, and the loss and gradients that belong to them, of one graph."""
         random = np.random.default_rng(5)
         batch = self.case.batch(structures, budget)
         outputs, forces = np.zeros(budget.graphs), np.zeros((budget.nodes, 3))
         outputs[: len(structures)] = random.normal(size=len(structures))
         atoms = sum(len(structure.numbers) for structure in structures)
         forces[:atoms] = random.normal(size=(atoms, 3))
-        loss, gradients = self.gradient(*to_tensors(batch.inputs), Tensor(outputs), Tensor(forces))
-        named = zip(self.gradient.weights, gradients, strict=True)
-        return float(loss.asnumpy()), {parameter.name: gradient.asnumpy() for parameter, gradient in named}
+        (loss, found, forces_found), gradients = self.gradient(
+            *to_tensors(batch.inputs), Tensor(outputs), Tensor(forces)
+        )
+        named = {
+            parameter.name: gradient.asnumpy()
+            for parameter, gradient in zip(self.gradient.weights, gradients, strict=True)
+        }
+        return found.asnumpy()[: len(structures)], forces_found.asnumpy()[:atoms], float(loss.asnumpy()), named
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, law: str, scale: float | None = None) -> None:

@@ -25,10 +25,10 @@ PARSED = {
     "scripts/doctor.py": "two minutes; tests/scripts/test_doctor.py",
     "scripts/benchmarks/benchmark.py": "PyG in an environment of its own",
     "scripts/benchmarks/check_configs.py": "an hour; tests/scripts/test_check_configs.py",
+    **{f"examples/{name}.py": "tests/scripts/test_examples.py" for name in ("optimise", "vibrations", "dynamics")},
 }
 #: options appended to a program that runs whole
 LAST: dict[str, list[str]] = {
-    "examples/dynamics.py": ["--steps", "20"],
     "scripts/convert_weights.py": ["--mode", "GRAPH"],
 }
 #: the same for a training whose run another command reads; frames have files for training and test

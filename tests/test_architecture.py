@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import collections
 import dataclasses
+import functools
 import inspect
 import sys
 from pathlib import Path
@@ -87,11 +88,13 @@ TORCH_FILES = ("scripts/peers/",)
 TORCH_INSIDE_A_FUNCTION = ("scripts/weights/weight_files.py",)
 
 
+@functools.cache
 def python_files() -> list[str]:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")] + list(ROOT.glob("*.py"))
     return sorted(path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts)
 
 
+@functools.cache
 def imports(file: str, top_level_only: bool = False) -> set[str]:
     """Dotted names of everything that a file imports, also inside functions."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))

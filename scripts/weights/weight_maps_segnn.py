@@ -27,6 +27,7 @@ from scripts.weights.weight_source import Counts, Sizes, Source, State, WeightEr
 ATOMIC_NUMBERS = (1, 6, 7, 8, 9)  # of the one-hot vectors
 POWERS = {1: "one_hot", 3: "cormorant"}  # numbers for each element
 LMAX, LMAX_ATTRIBUTES, FEATURES = range(5), range(7), 513  # what is looked for
+COUPLED = re.compile(r"layers\.0\.message_layer_2\.tp\._compiled_main.*\._w3j_(\d+)_(\d+)_(\d+)")
 OF_LAYER = {"message.first": "message_layer_1", "message.second": "message_layer_2",
             "update_first.product": "update_layer_1", "update_second.product": "update_layer_2"}  # fmt: skip
 OF_MODEL = {"pre_pool_first.product": "pre_pool1", "pre_pool_second.product": "pre_pool2"}
@@ -74,29 +75,50 @@ def _numel(irreps_in: Irreps, attributes: Irreps, irreps_out: Irreps) -> int:
 def _irreps(state: State) -> tuple[dict[str, int | str], Irreps]:
     """Numbers of the configuration whose irreps have as many biases and weights, and these irreps.
 
-    Several numbers of features can have the same irreps: multiples of 16, and then of 8, 4, 2, are tried first.
+    Several numbers of features can have the same irreps: multiples of 16, and then of 8, 4, 2, are tried first.  The
+    degrees are those of the Wigner symbols, where the state dict holds them.
 
     Raises:
-        WeightError: there are none.
+        WeightError: there are none, or without the symbols they could be others.
     """
     scalars, copies = state["embedding_layer.biases"].size, state["layers.0.message_layer_2.biases"].size
     weights = state["layers.0.message_layer_2.tp.weight"].size
+    coupled = {tuple(map(int, match.groups())) for key in state if (match := COUPLED.fullmatch(key))}
     sizes = sorted(range(1, FEATURES), key=lambda n: (-min(n & -n, 16), n))
+    found: dict[Irreps, dict[str, int | str]] = {}
     for lmax, lmax_attributes, subspace in product(LMAX, LMAX_ATTRIBUTES, SUBSPACES):
+        if coupled and coupled != _coupled(lmax, lmax_attributes):
+            continue
         for features in sizes:
             try:
                 irreps = hidden_irreps(features, lmax, lmax_attributes, subspace)
             except ValueError:
                 continue
-            if (irreps[0].mul, irreps.num_irreps) != (scalars, copies):
-                continue
-            if _numel(irreps, Irreps.spherical_harmonics(lmax_attributes), with_gates(irreps)) == weights:
-                found = {"features": features, "lmax": lmax, "lmax_attributes": lmax_attributes, "subspace": subspace}
-                return found, irreps
-    raise WeightError(
-        f"layers.0.message_layer_2: expected the weights of hidden irreps of up to {FEATURES - 1} features, found "
-        f"{weights} weights with {copies} biases; the weights are damaged or of another model"
-    )
+            same = (irreps[0].mul, irreps.num_irreps) == (scalars, copies)
+            if same and _numel(irreps, Irreps.spherical_harmonics(lmax_attributes), with_gates(irreps)) == weights:
+                numbers = {"features": features, "lmax": lmax, "lmax_attributes": lmax_attributes, "subspace": subspace}
+                found.setdefault(irreps, numbers)
+    if not found:
+        raise WeightError(
+            f"layers.0.message_layer_2: expected the weights of hidden irreps of up to {FEATURES - 1} features, found "
+            f"{weights} weights with {copies} biases; the weights are damaged or of another model"
+        )
+    if len(found) > 1:
+        raise WeightError(
+            f"layers.0.message_layer_2: {' or '.join(map(str, found))} have as many weights; keep the buffers "
+            "..._w3j_... of the state dict, which say the degrees"
+        )
+    ((irreps, numbers),) = found.items()
+    return numbers, irreps
+
+
+def _coupled(lmax: int, lmax_attributes: int) -> set[tuple[int, ...]]:
+    """The degrees above 0 that a product of such irreps couples."""
+    return {
+        (first, second, output)
+        for first, second, output in product(range(1, lmax + 1), range(1, lmax_attributes + 1), range(1, lmax + 1))
+        if abs(first - second) <= output <= first + second and (first + second + output) % 2 == 0
+    }
 
 
 def _powers(state: State, irreps: Irreps) -> int:

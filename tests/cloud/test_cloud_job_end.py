@@ -44,7 +44,7 @@ def test_a_stopped_job_is_continued_by_the_next(cloud, molecules, tmp_path):
     while process.poll() is None and not (cloud.buckets / "results" / "first" / "last.safetensors").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
     assert "nothing to resume" in out
     first = cloud.buckets / "results" / "first"
@@ -164,7 +164,7 @@ def ranks(cloud, count, **variables):
     environment["PYTHONPATH"] += os.pathsep + str(REPOSITORY)
     command = [sys.executable, "-c", CHILD]
     started = [subprocess.Popen(command, cwd=cloud.disk, env=environment, stdout=subprocess.PIPE) for _ in range(count)]
-    return [(process.communicate(timeout=60)[0].decode().strip(), process.returncode) for process in started]
+    return [(process.communicate(timeout=300)[0].decode().strip(), process.returncode) for process in started]
 
 
 @pytest.fixture
@@ -214,17 +214,20 @@ def test_an_openi_job_with_two_devices(cloud):
 
 @pytest.mark.usefixtures("every_core")
 def test_a_job_with_two_devices_is_stopped_and_goes_on_with_one(cloud):
-    """SIGTERM reaches the launcher; the log and a checkpoint reach the bucket."""
+    """SIGTERM reaches the launcher, which saves and ends all; the log and a checkpoint reach the bucket."""
     form = ["--data_url=s3://user/data/", "--train_url=s3://results/first", "--device_num=2"]
     process = start(cloud, *words(*CONFIG, *form, **SETTINGS))
     results = cloud.buckets / "results" / "first"
     while process.poll() is None and not (results / "last.safetensors").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, out + err
+    assert "--resume continues" in out + err
     assert "the job ends: stopped by SIGTERM after step" in (results / "train.log").read_text()
-    epoch = checkpoints.load(results / "last.safetensors").information["progress"]["epoch"]
+    progress = checkpoints.load(results / "last.safetensors").information["progress"]
+    epoch = progress["epoch"]
+    assert progress["step"] == 2 * epoch + progress["position"] > 0
     given = ["--data_url=s3://user/data/", "--ckpt_url=s3://results/first", "--train_url=s3://results/second"]
     assert train.main(["--resume=True", *given, "--epochs", str(epoch + 1)]) == 0
     assert json.loads((cloud.buckets / "results" / "second" / "metrics.json").read_text())["processes"] == 1

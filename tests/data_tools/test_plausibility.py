@@ -165,9 +165,9 @@ def test_a_large_table_costs_little(qm9):
     large = select_rows(qm9, np.tile(np.arange(len(qm9)), 6))
     assert len(large) > 130_000
     unit_suspicions(qm9)  # the first call imports
-    started = time.perf_counter()
+    started = time.process_time()
     unit_suspicions(large)
-    assert time.perf_counter() - started < 1.0  # measured: 0.04 s; the rest is for a busy machine
+    assert time.process_time() - started < 1.0  # measured: 0.04 s
 
 
 def test_programs_warn_and_go_on(tmp_path, capsys, same_mode):

@@ -18,6 +18,7 @@ import train
 from configs.rules import MAY_CHANGE
 from configs.schema import MODEL_CONFIGS, Config
 from data_tools.labels.splits import load_split, save_split
+from experiment.evaluation.evaluator import Evaluator
 from experiment.run_folder import FolderError, RunFolder
 from training import checkpoint as checkpoints
 from training import loop
@@ -129,6 +130,8 @@ def test_a_full_disk(size, run, monkeypatch, capsys):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     monkeypatch.setattr(RunFolder, "begin", begin_on_a_full_disk)
+    monkeypatch.setattr(loop.Trainer, "compile", lambda _: (1, 0.0))  # nothing will be trained
+    monkeypatch.setattr(Evaluator, "compile", lambda _: None)
     fresh = run.parent / "fresh"
     for target in (run, fresh):
         assert train.main(into(run, "--overwrite", run__output=target)) == 2

@@ -57,10 +57,11 @@ def test_the_rest_of_a_command_line_stays():
         "--config", "configs/schnet/qm9_lite.yaml", "--set", "data.file=s3://bucket/key/my data.npz", "--set",
         "model.features=8", "--output", "runs/tasks=3 'quoted'", "https://host:8080/c", "mask.xyz", "", "$HOME",
     ]  # fmt: skip
+    before = int(time.time())
     command = command_of("train.py", words)
     assert shlex.split(command.text) == ["python", "train.py", *words]
     started = datetime.fromisoformat(command.started)
-    assert started.utcoffset() is not None and abs(started.timestamp() - time.time()) < 5
+    assert started.utcoffset() is not None and before <= started.timestamp() <= time.time()
 
 
 def test_an_argument_of_any_bytes_can_be_written():
@@ -79,9 +80,9 @@ LONG = ["a" * 100_000, "://" * 20_000, "token" * 20_000, "token= " * 9_000, "://
 
 @pytest.mark.parametrize("word", LONG, ids=lambda word: word[:8])
 def test_masking_takes_no_time(word):
-    began = time.perf_counter()
+    began = time.process_time()
     masked([word])
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def git(folder, *words):
@@ -179,7 +180,7 @@ def test_a_slow_git_does_not_delay_a_run(checkout, tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "GIT_SECONDS", 0.2)
     began = time.perf_counter()
     assert found(checkout) is None
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 50  # the slow one takes 60
     monkeypatch.undo()
     monkeypatch.setattr(provenance, "COMPARE_SECONDS", -1.0)
     assert found(checkout).endswith("-unchecked")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,11 +102,19 @@ def test_a_killed_process_resumes(place, count, molecules, whole, tmp_path):
     assert not any(".partial-" in path.name for path in folder.iterdir())
 
 
-def test_a_stopped_process_saves_and_leaves(molecules, whole, tmp_path):
+@pytest.fixture(scope="module")
+def stopped(molecules, tmp_path_factory):
+    """A run that was asked to stop in its second epoch, the exit code and the last words."""
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+    return folder, *run_until("stop", 1 + 3, molecules, folder)
+
+
+def test_a_stopped_process_saves_and_leaves(stopped, whole, tmp_path):
     folder = tmp_path / "cut"
-    code, words = run_until("stop", 1 + 4, molecules, folder)
+    there, code, words = stopped
     assert code == 128 + signal.SIGTERM
     assert words.strip().splitlines()[-1].startswith("stopped by SIGTERM after step ") and "Traceback" not in words
+    shutil.copytree(there, folder)
     assert train.main(["--resume", str(folder)]) == 0
     assert_same_run(whole, folder)
 
@@ -127,10 +136,9 @@ def test_one_epoch_and_a_resumed_one_are_two_epochs(molecules, tmp_path):
     assert earlier == origin | {"resumed": []}
 
 
-def test_other_batches_begin_the_epoch_again(molecules, tmp_path):
+def test_other_batches_begin_the_epoch_again(stopped, tmp_path):
     folder = tmp_path / "cut"
-    code, _ = run_until("stop", 1 + 3, molecules, folder)
-    assert code == 128 + signal.SIGTERM
+    shutil.copytree(stopped[0], folder)
     position = checkpoints.load(folder / checkpoints.LAST).information["progress"]["position"]
     assert position == 1
     assert train.main(["--resume", str(folder), "--batch_size", "8"]) == 0

@@ -146,8 +146,7 @@ def spherical_expected(zeros, x, kind):
 
 
 @pytest.mark.parametrize("precision", TYPES)
-@pytest.mark.parametrize("cutoff", [3.0, 5.0, 8.0])
-@pytest.mark.parametrize(("degrees", "count"), [(7, 8), (4, 3), (1, 1)])
+@pytest.mark.parametrize(("cutoff", "degrees", "count"), [(3.0, 7, 8), (5.0, 4, 3), (8.0, 1, 1), (8.0, 7, 8)])
 def test_spherical_basis_is_that_of_scipy(precision, cutoff, degrees, count):
     dtype, numpy_type = TYPES[precision]
     distances = np.linspace(0.1, cutoff, 1000, endpoint=False).astype(numpy_type)

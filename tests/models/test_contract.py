@@ -10,10 +10,12 @@ import inspect
 import mindspore as ms
 import numpy as np
 import pytest
+from crystal_laws import CrystalLaws
 from helpers import (
     BUDGET,
     CASES,
     COSINE,
+    TIGHT,
     TOLERANCES,
     Bench,
     assert_close,
@@ -25,18 +27,17 @@ from helpers import (
     rotations,
 )
 
-from data_tools.graph import Budget, GraphInputs, Structure
+from data_tools.graph import GraphInputs, Structure
 from data_tools.graphs.batching import build_graph
 from models import MODELS, GraphModel
 from models.heads import Readout
-from physics.derivatives import EnergyAndForces, HessianProduct
+from physics.derivatives import EnergyAndForces
 from training import checkpoint
 from training.step import EvaluationStep, compile_count, to_tensors
 from training.weights import assign, parameters_of
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
-TIGHT = Budget(nodes=25, edges=210, triplets=0, graphs=4)  # one ghost node; no ghost edge where all atoms are connected
 LINEAR = ("CO2", "C2H2", "HCN", "H2", "N2O")
 
 
@@ -101,10 +102,11 @@ def test_rotation_and_inversion(bench):
 
 def test_padding_changes_nothing(bench):
     """Outputs, forces and the parameter gradients of a loss on forces, whatever the number of ghosts."""
-    loose, tight = bench.run(molecules()), bench.run(molecules(), TIGHT)
-    assert_close(tight[0], loose[0], "padding")
-    assert_close(tight[1], loose[1], "padding")
-    (_, loose), (_, tight) = bench.loss(molecules()), bench.loss(molecules(), TIGHT)
+    expected, (_, loose), (*found, _, tight) = (
+        bench.run(molecules()), bench.loss(molecules()), bench.trained(molecules(), TIGHT)
+    )  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, "padding")
     largest = max(np.abs(gradient).max() for gradient in loose.values())
     for name, gradient in loose.items():
         assert_close(tight[name], gradient, "gradients", scale=max(np.abs(gradient).max(), 1e-3 * largest))
@@ -183,7 +185,7 @@ def curvature_jump(bench):
     inputs = bench.case.batch(leaving(bench.case.cutoff)).inputs
     field = np.zeros_like(inputs.positions)
     field[:15] = np.tile(np.random.default_rng(6).normal(size=(5, 3)), (3, 1))
-    products = HessianProduct(bench.model)(*to_tensors(inputs), ms.Tensor(field)).asnumpy()[:15].reshape(3, 5, 3)
+    products = bench.product(*to_tensors(inputs), ms.Tensor(field)).asnumpy()[:15].reshape(3, 5, 3)
     near, inside, outside = products
     return np.abs(inside - outside).max() / np.abs(near - inside).max()
 
@@ -231,21 +233,40 @@ def test_save_and_load(bench, tmp_path):
     assert np.array_equal(other(*inputs).asnumpy(), expected)
 
 
-def test_one_compilation_for_each_shape(case):
-    model = build(case)
-    counts = []
-    for structures, budget in (
-        (molecules(), BUDGET),
-        (molecules()[:2], BUDGET),
-        (molecules(), TIGHT),
-        (molecules()[::-1], BUDGET),
-    ):
-        model(*to_tensors(case.batch(structures, budget).inputs))
-        counts.append(compile_count(model))
-    assert counts == [1, 1, 2, 2]
+def test_one_compilation_for_each_shape(bench):
+    """Of forces and of the gradients of a loss on them, whatever the structures, also those of the tests above."""
+    for structures in (molecules(), molecules()[:2], molecules()[::-1]):
+        bench.run(structures)
+        bench.loss(structures)
+    bench.loss(molecules(), TIGHT)
+    assert (compile_count(bench.physics), compile_count(bench.gradient)) == (1, 2)
+
+
+@pytest.fixture(scope="module")
+def with_kernels():
+    """What the kernels have computed, by the name of the line, whose operators come next."""
+    return {}
+
+
+def test_operators_compute_what_the_kernels_compute(bench, with_kernels):
+    """Outputs, forces and the parameter gradients of a loss on both."""
+    if bench.path == "kernels":
+        with_kernels[bench.case.name] = bench.trained(molecules())
+        return
+    expected = with_kernels.get(bench.case.name) or Bench(bench.case).trained(molecules())
+    found = bench.trained(molecules())
+    assert_close(found[0], expected[0], "gradients")
+    assert_close(found[1], expected[1], "gradients")
+    assert found[2] == pytest.approx(expected[2], rel=1e-12)
+    largest = max(float(np.abs(gradient).max()) for gradient in expected[3].values())
+    for name, gradient in expected[3].items():
+        assert_close(found[3][name], gradient, "gradients", scale=largest)
 
 
 def test_the_two_modes_agree(bench):
+    """Of operators of a whole model, the step of evaluation below does it."""
+    if bench.path == "operators":
+        return
     outputs, forces = bench.run(molecules())
     ms.set_context(mode=ms.PYNATIVE_MODE)
     eager = EnergyAndForces(bench.model)(*to_tensors(bench.case.batch(molecules()).inputs))
@@ -255,16 +276,17 @@ def test_the_two_modes_agree(bench):
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 def test_evaluation_gives_outputs_forces_and_embeddings(bench, mode):
-    """With forces for one line of each model: its other lines differ in what the step does not see."""
+    """With forces for one line of each model, with each path in one mode: the rest is what the step does not see."""
     inputs = to_tensors(bench.case.batch(molecules()).inputs)
     outputs, forces = bench.physics(*inputs)
     expected = (outputs, bench.model.embed(*inputs)[1], forces)
     ms.set_context(mode=mode)
-    for wanted in ((), ("forces",)) if bench.case.name == bench.case.model else ((),):
-        found = EvaluationStep(bench.model, wanted)(*inputs)
-        assert len(found) == 2 + len(wanted)
-        for one, other in zip(found, expected, strict=False):
-            assert_close(one.asnumpy(), other.asnumpy(), "modes")
+    first = (bench.path == "kernels") == (mode == ms.GRAPH_MODE)
+    wanted = ("forces",) if bench.case.name == bench.case.model and first else ()
+    found = EvaluationStep(bench.model, wanted)(*inputs)
+    assert len(found) == 2 + len(wanted)
+    for one, other in zip(found, expected, strict=False):
+        assert_close(one.asnumpy(), other.asnumpy(), "modes")
 
 
 def test_float32_agrees_with_float64(bench):
@@ -287,3 +309,7 @@ def test_the_seed_decides_the_weights(case):
     assert all(np.array_equal(first[name], again[name]) for name in first)
     trained = [name for name in first if name.endswith("weight")]
     assert trained and not any(np.array_equal(first[name], other[name]) for name in trained)
+
+
+class TestCrystals(CrystalLaws):
+    """With the graphs that are compiled for the laws above."""

@@ -92,22 +92,22 @@ def port(folder, molecules, model, **changes):
     return train.main(options(molecules, folder, "--config", str(profile), **settings))
 
 
-@pytest.mark.parametrize(("model", "mode"), [("dimenetpp", "GRAPH"), ("schnet", "PYNATIVE")])
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_run_learns(tmp_path, molecules, model, mode, level):
-    changes = {"run.amp_level": level, "run.mode": mode, "optimizer.lr": 1e-2}
+@pytest.mark.parametrize(("level", "model", "mode"), [("O3", "dimenetpp", "GRAPH"), ("O2", "schnet", "PYNATIVE")])
+def test_a_run_learns(tmp_path, molecules, level, model, mode):
+    """Each level, model and mode; each model with each level stands above.
+
+    The rates are those of the port: one epoch up, one down along half a cosine, two at the lowest, of 3 steps each.
+    """
+    high, low = 1e-2, 1e-5
+    changes = {"run.amp_level": level, "run.mode": mode, "optimizer.lr": high}
     assert port(tmp_path, molecules, model, **changes) == 0
     rows = read_rows(tmp_path / "metrics.csv")
     assert float(rows[-1]["valid_mae"]) < float(rows[0]["valid_mae"])
-
-
-def test_the_schedule_of_the_port(tmp_path, molecules):
-    """One epoch up, one down along half a cosine, two at the lowest rate: 3 steps each."""
-    assert port(tmp_path, molecules, "dimenetpp", **{"run.amp_level": "O0"}) == 0
-    rates = [float(row["lr"]) for row in read_rows(tmp_path / "metrics.csv")]
-    np.testing.assert_allclose(rates[0], 1e-3, rtol=1e-6)  # of the epoch's last step
-    np.testing.assert_allclose(rates[1], 1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * 2 / 3)) / 2, rtol=1e-6)
-    np.testing.assert_allclose(rates[2:], 1e-5, rtol=1e-6)
+    if model == "dimenetpp":
+        rates = [float(row["lr"]) for row in rows]
+        np.testing.assert_allclose(rates[0], high, rtol=1e-6)  # of the epoch's last step
+        np.testing.assert_allclose(rates[1], low + (high - low) * (1 + np.cos(np.pi * 2 / 3)) / 2, rtol=1e-6)
+        np.testing.assert_allclose(rates[2:], low, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

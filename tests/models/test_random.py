@@ -42,7 +42,11 @@ def draw():
     return numbers
 
 
-@pytest.mark.parametrize("shape", [(1,), (7,), (3, 4, 5), (1001, 33), SHAPE])
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [("GRAPH", (7,)), ("GRAPH", (1001, 33)), *(("PYNATIVE", shape) for shape in ((1,), (7,), (3, 4, 5), SHAPE))],
+    indirect=["mode"],
+)
 def test_the_numbers_are_those_of_the_law(mode, shape):
     words = RandomWords()
     for step in (1, 2, 2**31 - 1):
@@ -134,7 +138,11 @@ class Net(nn.Cell):
         return self.second(self.first(x) * 2)
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("GRAPH", np.float32), ("GRAPH", np.float16), ("PYNATIVE", np.float64), ("PYNATIVE", np.float16)],
+    indirect=["mode"],
+)
 def test_dropout_in_training_and_evaluation(mode, kind):
     net, x = Net(0.1, ms.float64 if kind == np.float64 else ms.float32), np.full((50, 41), 0.7, kind)
     layers = random_layers(net)

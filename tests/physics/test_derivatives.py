@@ -131,7 +131,7 @@ class ProductLoss(Compiled):
 LINEAR = ("HCN", "C2H2", "CO2")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "path"), [("GRAPH", "operators"), ("PYNATIVE", "kernels")], indirect=["path"])
 def test_third_derivatives(mode, path):
     """Against differences; finite for linear molecules and an atom without neighbours, and equal for two budgets."""
     ms.set_context(mode=MODES[mode])

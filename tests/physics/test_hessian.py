@@ -9,7 +9,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import CASES, PATHS, assert_close, build, crystals, model_of, molecule, molecules, on_path, repeated
+from helpers import CASES, assert_close, build, crystals, model_of, molecule, molecules, on_path, repeated
 from mindspore import Tensor, nn
 
 from data_tools import progress_bar
@@ -88,10 +88,12 @@ def laplacian(graph) -> np.ndarray:
 # --- right ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "path"), [("schnet", "operators"), ("dimenetpp", "kernels")])
 def test_rows_are_those_of_one_probe_at_a_time_and_the_differences_of_forces(name, path):
-    """For molecules and crystals in one stream; also the laws that every Hessian obeys."""
+    """For molecules and crystals in one stream; also the laws that every Hessian obeys.
+
+    Each model and each path once: one product on all of them stands in test_contract.py.
+    """
     ms.set_context(mode=ms.GRAPH_MODE)
     case, several = MODELS[name], structures()
     (product, derive), graphs = cells(name, path), graphs_of(several, case)
@@ -149,7 +151,7 @@ def test_a_supercell_moves_as_its_cells_do():
     assert_close(four.reshape(3, 3, 4, 3, 3).sum(axis=2), one, "symmetry")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "path"), [("GRAPH", "operators"), ("PYNATIVE", "kernels")], indirect=["path"])
 def test_hessian_equals_that_of_torch(mode, path):
     ms.set_context(mode=MODES[mode])
     with np.load(GOLDEN / "schnet_pyg_lite_hessian.npz") as golden:

@@ -14,7 +14,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGSLineSearch
 from ase.stress import full_3x3_to_voigt_6_stress
-from helpers import DIMENETPP, ONE_BLOCK, Case, assert_close, build, crystals, molecule, moved, on_path, repeated
+from helpers import CASES, DIMENETPP, ONE_BLOCK, Case, assert_close, build, crystals, molecule, moved, on_path, repeated
 from strains import labelled, strain_slope, volumes
 
 from data_tools.graph import Budget, DataError, Labels
@@ -50,9 +50,14 @@ class Derived:
         return [values.asnumpy() for values in self.function(*to_tensors(batch.inputs))]
 
 
-@pytest.fixture(scope="module", params=MADE)
-def derived(case, request):
-    return Derived(case, request.param)
+@pytest.fixture(
+    scope="module",
+    params=[(case, mode) for case in CASES for mode in MADE if mode == "GRAPH" or case.name == case.model],
+    ids=lambda line: f"{line[0].name}-{line[1]}",
+)
+def derived(request):
+    """In both modes for one line of each model, whose other lines differ in what the virial does not see."""
+    return Derived(*request.param)
 
 
 def test_virial_is_the_slope_of_a_strain(derived):

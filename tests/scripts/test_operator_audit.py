@@ -27,7 +27,7 @@ from scripts.doctor_parts import doctor_graphs as graphs
 small = {"blocks": 1, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1}
 CASES = (
     ("schnet", graphs.FORCES, {}),
-    ("schnet", graphs.FORCES, {"amp_level": "O2"}),
+    ("schnet", graphs.TRAIN, {"amp_level": "O2"}),
     ("schnet", "evaluation with forces", {"blocks": 2}),
     ("schnet", "evaluation", {"readout": "dipole"}),
     ("schnet", "evaluation", {"readout": "electronic_spatial_extent", "amp_level": "O2"}),

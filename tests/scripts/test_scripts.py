@@ -118,10 +118,11 @@ def test_a_signal_reaches_the_program(training):
         command, cwd=folder, env={**os.environ, "PYTHON": sys.executable}, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    while process.poll() is None and not (folder / "runs" / "small" / "last.safetensors").exists():
+    metrics = folder / "runs" / "small" / "metrics.csv"  # after the first epoch; a checkpoint is there before it begins
+    while process.poll() is None and not metrics.exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)  # the whole group, tee included
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in out.splitlines()[-1] and "stopped by SIGTERM" in log_of(out).read_text()
 

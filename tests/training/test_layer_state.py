@@ -146,8 +146,11 @@ def test_evaluation_uses_the_running_mean(mode):
     assert np.abs(run.evaluate(batch) - first).max() > 0.01
 
 
-@pytest.mark.parametrize("terms", [ENERGIES, BOTH], ids=["energies", "forces"])
-@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "terms", "goes_on"),
+    [("GRAPH", ENERGIES, True), ("GRAPH", BOTH, False), ("PYNATIVE", ENERGIES, False), ("PYNATIVE", BOTH, True)],
+    indirect=["mode"],
+)  # each two of the three meet
 def test_a_step_that_is_not_finite_changes_nothing(mode, terms, goes_on):
     run = Run(Layered(rate=0.2), terms, goes_on=goes_on)
     for step in (1, 2):
