@@ -69,5 +69,4 @@ def describe_irreps(config: Config) -> None:
     irreps = hidden_irreps(model.features, model.lmax, model.lmax_attributes, model.subspace)
     log.info("Determined irrep type: %s", irreps)
     if model.ncon_dtype == "float16" and config.run.device_target == "CPU":
-    XX
-                    "set model.ncon_dtype=auto")  # fmt: skip
+        log.warning("warning: model.ncon_dtype=float16 is meant for Ascend, on a CPU it is slower than float32")

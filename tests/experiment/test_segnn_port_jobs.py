@@ -31,8 +31,9 @@ COMMAND = (
     "--dtype", "float32",
 )  # fmt: skip
 #: a network that compiles fast
-LITTLE = {"model.num_layers": 1, "model.hidden_features": 16, "model.lmax_h": 1, "data.lmax_attr": 1,
-          "model.ncon_dtype": "float32", "run.log_every": 1}  # fmt: skip
+LITTLE = {
+    "model.num_layers": 1, "model.hidden_features": 16, "model.lmax_h": 1, "data.lmax_attr": 1, "run.log_every": 1,
+}  # fmt: skip
 CHANGES = [word for key, value in {**SMALL, **LITTLE}.items() for word in ("--set", f"{key}={value}")]
 LINES = (
     r"Loading data\.\.\.", r"train_set's mean and mad: \d+\.\d+ \d+\.\d+ a0\^3", r"Initializing model\.\.\.",
@@ -109,7 +110,7 @@ def test_half_precision_on_a_cpu_is_one_warning(device, warned, caplog):
     describe_irreps(load_config(PORT, [("run.device_target", device)]))
     lines = [line for line in caplog.messages if line.startswith(("Determined", "warning"))]
     assert lines[0] == "Determined irrep type: 36x0e+36x1o+36x2e" and len(lines) == 1 + warned
-    assert all("model.ncon_dtype=float16 is slow on a CPU" in line for line in lines[1:])
+    assert all("model.ncon_dtype=float16 is meant for Ascend" in line for line in lines[1:])
 
 
 def test_features_that_need_bonds_are_refused_with_the_reason(tmp_path, molecules, capsys):
