@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -26,8 +27,8 @@ from training.profiling import StepProfiler
 pytestmark = pytest.mark.usefixtures("same_mode")
 
 PORT = Path(__file__).parents[1] / "port_qm9.yaml"
-COMMAND = (
-    "--mode", "GRAPH", "--device_target", "CPU", "--device_id", "0", "--config_file_path", str(PORT),
+COMMAND = (  # in the other mode evaluations of a moment are not worth a compilation
+    "--mode", "PYNATIVE", "--device_target", "CPU", "--device_id", "0", "--config_file_path", str(PORT),
     "--dtype", "float32",
 )  # fmt: skip
 #: a network that compiles fast
@@ -54,8 +55,7 @@ def job(molecules, tmp_path_factory):
         arguments = [*COMMAND, *CHANGES, "--set", f"data.dataset_dir={molecules}"]
         more = ("--set", "profiling=True", "--set", "profiling_step=1")
         assert train.main([*arguments, *more, "--output", "run"]) == 0
-        # evaluations of a moment are not worth a compilation
-        assert train.main([*arguments, "--set", "run_mode=infer", "--mode", "PYNATIVE", "--output", "found"]) == 0
+        assert train.main([*arguments, "--set", "run_mode=infer", "--output", "found"]) == 0
     ms.set_context(mode=mode)
     return folder
 
@@ -99,6 +99,24 @@ def test_inference_finds_the_errors_of_the_training(job):
     assert len(rows[0]) == 12 and [row["id"] for row in rows[0]] == [row["id"] for row in rows[1]]
 
 
+@pytest.mark.parametrize("what", ["converted weights", "data elsewhere"])
+def test_inference_finds_the_test_structures_again(what, job, molecules, tmp_path, monkeypatch):
+    """Converted weights have no split of their own, so that of the file holds; the same data keep that of the run."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint, data = checkpoints.load(job / "model_tmp.ckpt"), molecules
+    if what == "converted weights":
+        del checkpoint.information["source"]
+        checkpoint.information["converted_from"] = {}
+    else:
+        data = shutil.copy(molecules, tmp_path / "elsewhere.npz")
+    checkpoints.save("mine.ckpt", checkpoint)
+    settings = changes(f"run_mode=infer log_file= model.ckpt_file=mine.ckpt data.dataset_dir={data}")
+    assert train.main([*COMMAND, *CHANGES, *settings, "--output", "again"]) == 0
+    tables = [json.loads((place / "metrics.json").read_text())["metrics"] for place in (job / "found", Path("again"))]
+    errors = [table["model"] for table in tables]
+    assert errors[1]["mae"] == pytest.approx(errors[0]["mae"], rel=1e-5) and errors[1]["count"] == 12
+
+
 def test_the_profile_knows_the_operators(job):
     (kinds,) = (job / "run" / "profile").glob("**/cpu_op_type_info_0.csv")
     assert {"MatMul", "BatchMatMul"} & {row["op_type"] for row in read_rows(kinds)}
@@ -139,10 +157,7 @@ def test_mistakes_of_an_inference_are_one_line(arguments, words, job, molecules,
         ms.save_checkpoint(nn.Dense(2, 2), "theirs.ckpt")
     before = {path: path.read_bytes() for path in (job / "run").iterdir() if path.is_file()}
     start = changes(f"run_mode=infer log_file= model.ckpt_file={job}/model_tmp.ckpt data.dataset_dir={molecules}")
-    assert (
-        train.main([*COMMAND, "--mode", "PYNATIVE", *CHANGES, *start, *(text.format(job=job) for text in arguments)])
-        == 2
-    )
+    assert train.main([*COMMAND, *CHANGES, *start, *(text.format(job=job) for text in arguments)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and all(word in line for word in words)
     assert {path: path.read_bytes() for path in before} == before
