@@ -109,7 +109,8 @@ class Message(nn.Cell):
         super().__init__()
         inner, gated = with_gates(irreps), irreps.lmax > 0
         both = irreps + irreps + [(1, "0e")]
-        self.into, self.out = IntoFrame(irreps, irreps.lmax), OutOfFrame(irreps, irreps.lmax)
+        degree = max(irreps.lmax, 1)  # of the frames
+        self.into, self.out = IntoFrame(irreps, degree), OutOfFrame(irreps, degree)
         self.first = FrameTensorProduct(both, inner, lmax_attributes, "none", dtype, contraction)
         self.second = FrameTensorProduct(irreps, inner, lmax_attributes, "none", dtype, contraction)
         for product in (self.first, self.second):
@@ -277,7 +278,7 @@ class SEGNN(nn.Cell):
         attributes = Irreps.spherical_harmonics(lmax_attributes)
         self.irreps, self.dtype, self.contraction = irreps, dtype, contraction
         self.harmonics = SphericalHarmonics(lmax_attributes, True, "component", dtype)
-        self.frames = EdgeFrames(lmax, dtype)
+        self.frames = EdgeFrames(max(lmax, 1), dtype)
         degrees = [part.ir for part in irreps]
         self.coupling = Coupling(attributes, degrees, degrees, dtype)
         self.first_component = Tensor(np.eye(1, attributes.dim), dtype)

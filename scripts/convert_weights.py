@@ -46,7 +46,7 @@ from scripts.weights.weight_maps import SOURCES, check_keys, convert, elements_o
 from scripts.weights.weight_source import Source, State, WeightError
 from training.checkpoint import Checkpoint, save
 from training.device import MODES, versions
-from training.weights import assign
+from training.weights import assign, kept_parameters
 
 DIFFERS = 1
 
@@ -143,7 +143,7 @@ def converted_model(config: Config, task: Task, parameters: State, source: Path)
     """
     model = build(with_names(config, task), task)
     # buffers that an origin does not store, such as atomic masses, keep our values
-    own = {item.name: item.asnumpy() for item in model.get_parameters() if not item.requires_grad}
+    own = {name: item.asnumpy() for name, item in kept_parameters(model).items() if not item.requires_grad}
     assign(model, {**own, **parameters}, str(source))
     model.set_train(False)
     return model
