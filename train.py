@@ -3,7 +3,8 @@
     python train.py --config configs/schnet/qm9_lite_tuned.yaml --target gap --epochs 20
 
 The run folder holds config.yaml, train.log, metrics.csv, metrics.json, best and last checkpoints, predictions.csv and
-three pictures.  ``--resume RUN`` continues a run.  A mistake in the input is one line and exit code 2.
+three pictures.  ``--resume RUN`` continues a run.  With run.run_mode=infer, run.ckpt_file is measured on the test
+structures instead.  A mistake in the input is one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -29,20 +30,24 @@ from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Labelled
 from experiment.forecast import foresee
+from experiment.inference import INFER, infer
 from experiment.job_options import enter_job, use_for_training
 from experiment.model import build, start_from
+from experiment.named_files import check_named_files, copy_best, open_log_file
 from experiment.provenance import Command, command_of
 from experiment.report import report
 from experiment.resolve import resolve
-from experiment.run_folder import LOG, RunFolder, write_start
+from experiment.run_folder import LOG, PROFILE, RunFolder, write_start
 from experiment.run_log import log_to, set_up_log
-from experiment.summary import describe
+from experiment.summary import describe, log_scale
 from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
-from experiment.training_options import chosen_sizes, configure, parse_arguments, start_processes
+from experiment.training_options import chosen_sizes, configure, keep_graphs, parse_arguments, start_processes
 from training.device import set_up
 from training.distributed import join
 from training.interruption import undone_by_interruption
 from training.launch import check_launch, is_launched, is_scheduler, launched_rank
+from training.loop import Trainer
+from training.profiling import StepProfiler
 
 log = logging.getLogger("geospore")
 
@@ -61,15 +66,20 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     started = time.perf_counter()
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     task = resolve_task(config)  # a mistake in the target is told before the data are read
+    for line in provenance.log_lines(provenance.of_run(command, "", None)):
+        log.info("%s", line)
+    log.info("Loading data...")
     packed = open_packed(config)
     begun = continued(config, task, packed.table.source, place)
     previous = begun.checkpoint if begun is not None else None
     config, split, adapted = resolve(config, task, packed.table, chosen, begun)
     dataset = make_dataset(packed, split, task)
+    log_scale(dataset.normalizer, task)
+    log.info("Initializing model...")
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
-    for line in provenance.log_lines(origin):
+    for line in provenance.log_lines(origin)[2:]:  # what the run began with
         log.info("%s", line)
     describe(config, dataset, task, model, ranks, adapted)
     labelled = Labelled.of(dataset)
@@ -88,9 +98,25 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     evaluation.evaluator.compile()
     if ranks.is_main:
         place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer.save_start))
+        open_log_file(config.run)
         log_to(place.path / LOG, fresh=not place.resume)
-    trainer.run(after_save=job.upload)
+    train(config, trainer, job)
     report(config, dataset, task, trainer, batches, evaluation, started)
+
+
+def train(config: Config, trainer: Trainer, job: Job) -> None:
+    """The epochs of a run, with what happens beside them: the profiler, a copy of the best, the upload of a job."""
+
+    def after_save() -> None:
+        if trainer.ranks.is_main and trainer.progress.best_epoch == trainer.progress.epoch:
+            copy_best(trainer.folder, config.run)
+        job.upload()
+
+    steps = config.run.profiling_step if config.run.profiling else 0
+    with StepProfiler(
+        steps, trainer.folder / PROFILE, lambda: trainer.meter.collect(trainer.progress.step)
+    ) as profiler:
+        trainer.run(after_save, profiler.after_step)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,8 +134,13 @@ def main(arguments: list[str] | None = None) -> int:
         with enter_job(options, is_main) as job:  # uploads the results at the end, whatever the end is
             use_for_training(options, job)
             config, place = configure(options)
+            check_named_files(config.run)
+            keep_graphs(options)
             with undone_by_interruption(place.release), place if is_main and not options.dry_run else nullcontext():
-                run(config, place, options.dry_run, job, command, chosen_sizes(options))
+                if config.run.run_mode == INFER:
+                    infer(config, place, command)
+                else:
+                    run(config, place, options.dry_run, job, command, chosen_sizes(options))
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

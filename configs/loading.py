@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from configs.foreign import WITHOUT_MEANING
+from configs.foreign import SEGNN_PORT_WITHOUT_MEANING, WITHOUT_MEANING, from_segnn_port, is_segnn_port
 from configs.schema import MODEL_CONFIGS, Config
 
 log = logging.getLogger("geospore")
@@ -63,7 +63,8 @@ class ConfigError(ValueError):
 def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """Read a YAML file, apply ``(section.key, text)`` overrides and check everything.
 
-    Keys of other programs that mean nothing here are ignored, and a line of the log names each with the reason.
+    Keys of other programs that mean nothing here are ignored, and a line of the log names each with the reason.  A
+    configuration of SEGNN's port to Ascend is read as it is (``configs.foreign.SEGNN_PORT``).
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value has a wrong type, is no choice or is
@@ -84,6 +85,11 @@ def load_config(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> 
         content = {}
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected sections such as 'model:' and 'training:', got {type(content).__name__}")
+    if is_segnn_port(content):
+        log.info("%s: keys of SEGNN's port to Ascend, see configs/segnn/README.md", path)
+        content, overrides, ignored = from_segnn_port(content, overrides)
+        for key in ignored:
+            log.info("ignored %s: %s", key, SEGNN_PORT_WITHOUT_MEANING[key])
     for key in _without_meaning(content):
         _say_ignored(key)
     return config_from_dict(content, str(path), overrides)

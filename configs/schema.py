@@ -301,6 +301,16 @@ class RunConfig:
     """How many of the newest checkpoints to keep, besides the best."""
     plots: bool = True
     """Draw predictions, loss curve and t-SNE at the end."""
+    run_mode: str = field(default="train", metadata={"choices": ("train", "infer")})
+    """``infer``: measure ``ckpt_file`` on the test structures of the configuration instead of training."""
+    ckpt_file: str = ""
+    """``train``: the best checkpoint goes also here; ``infer``: the checkpoint or run folder that is measured."""
+    log_file: str = ""
+    """A second file that the log is appended to."""
+    profiling: bool = False
+    """MindSpore's profiler looks at the first ``profiling_step`` steps and writes to ``profile`` in the run folder."""
+    profiling_step: int = bounded(50, least=1)
+    """Steps that the profiler looks at."""
 
 
 @dataclass(frozen=True)

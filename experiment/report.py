@@ -88,7 +88,7 @@ def measure_best(
     trainer: Trainer, evaluation: Evaluation, task: data.Task, rows: np.ndarray
 ) -> tuple[dict[str, dict[str, dict[str, float]]], Predictions]:
     """Metrics of the best model, the last one and the baselines, logged, and what the best predicts for ``rows``."""
-    best, ranks = trainer.evaluation_parameters(), trainer.ranks
+    best, ranks, started = trainer.evaluation_parameters(), trainer.ranks, time.perf_counter()
     assign(trainer.model, best)
     last = evaluation.predict(rows)
     if ranks.is_main:
@@ -99,7 +99,13 @@ def measure_best(
     title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"
     for line in evaluation.lines(title, tables):
         log.info("%s", line)
+    log_test_error(tables["metrics"]["best model"], task, time.perf_counter() - started)
     return tables, found
+
+
+def log_test_error(metrics: Mapping[str, float], task: data.Task, seconds: float) -> None:
+    """One line with the error that a publication would name."""
+    log.info("test MAE: %.4f %s, time used: %.2f s", metrics["mae"], task.target.unit, seconds)
 
 
 def draw_run(

@@ -23,7 +23,7 @@ from training.checkpoint import BEST, LAST, tidy
 from training.files import write_text
 
 log = logging.getLogger("geospore")
-CONFIG, SPLIT, LOG = "config.yaml", "split.npz", "train.log"
+CONFIG, SPLIT, LOG, PROFILE = "config.yaml", "split.npz", "train.log", "profile"
 #: what a run writes besides its log, as patterns of names
 FILES = (
     CONFIG, SPLIT, BEST, f"{Path(LAST).stem}*.safetensors", "metrics.csv", "times.csv", "metrics.json",

@@ -49,6 +49,10 @@ class _Written(_GivesUp, logging.FileHandler):
     """Lines in a file."""
 
 
+class _AlsoWritten(_GivesUp, logging.FileHandler):
+    """Lines in a second file, whose place is the user's choice."""
+
+
 def set_up_log() -> None:
     """Lines go to standard output, and are kept for the file that ``log_to`` may name later."""
     log.setLevel(logging.INFO)
@@ -75,16 +79,30 @@ def log_to(file: Path, fresh: bool = False, last: bool = True) -> None:
         last: no other file will be named.
     """
     kept = next((handler for handler in log.handlers if isinstance(handler, Kept)), None)
-    before = next((handler for handler in log.handlers if isinstance(handler, logging.FileHandler)), None)
+    before = next((handler for handler in log.handlers if isinstance(handler, _Written)), None)
     if before is None or before.baseFilename != os.path.abspath(file):
-        handler = _Written(file, "w" if fresh else "a", encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(FORMAT)
-        for record in kept.records if kept else []:
-            handler.handle(record)
-        log.addHandler(handler)
+        _begin(_Written(file, "w" if fresh else "a", encoding="utf-8", errors="backslashreplace"))
         if before is not None:
             log.removeHandler(before)
             before.close()
             Path(before.baseFilename).unlink(missing_ok=True)
     if last and kept is not None:
         log.removeHandler(kept)
+
+
+def log_also_to(file: Path) -> None:
+    """Append what has been logged so far, and all that follows, to a second file; call it before ``log_to``.
+
+    Args:
+        file: in a folder that exists.
+    """
+    _begin(_AlsoWritten(file, "a", encoding="utf-8", errors="backslashreplace"))
+
+
+def _begin(handler: logging.FileHandler) -> None:
+    """Write what has been logged so far, and from here on all."""
+    handler.setFormatter(FORMAT)
+    kept = next((other for other in log.handlers if isinstance(other, Kept)), None)
+    for record in kept.records if kept else []:
+        handler.handle(record)
+    log.addHandler(handler)

@@ -6,10 +6,12 @@ import logging
 import os
 from typing import Any
 
-from configs.schema import Config
+from configs.schema import Config, SegnnConfig
 from data_tools import dataset as data
 from data_tools.labels.plausibility import unit_suspicions
+from data_tools.labels.statistics import Normalizer
 from models import cpu_kernels
+from models.segnn import hidden_irreps
 from training.cpu_runtime import cores
 from training.device import versions
 from training.distributed import Ranks
@@ -49,4 +51,22 @@ def describe(
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
              task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
              dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
+    describe_irreps(config)
     log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))
+
+
+def log_scale(normalizer: Normalizer, task: data.Task) -> None:
+    """Mean and mean absolute deviation of the training labels, where those are what outputs are scaled with."""
+    if task.standardisation == "mean_mad":
+        log.info("train_set's mean and mad: %.6g %.6g %s", normalizer.shift, normalizer.scale, task.target.unit)
+
+
+def describe_irreps(config: Config) -> None:
+    """The irreps of a SEGNN's nodes, and a warning where its products will be slow; nothing for other models."""
+    model = config.model
+    if not isinstance(model, SegnnConfig):
+        return
+    irreps = hidden_irreps(model.features, model.lmax, model.lmax_attributes, model.subspace)
+    log.info("Determined irrep type: %s", irreps)
+    if model.ncon_dtype == "float16" and config.run.device_target == "CPU":
+        log.warning("warning: model.ncon_dtype=float16 is meant for Ascend, on a CPU it is slower than float32")

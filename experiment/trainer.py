@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 import zlib
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +26,7 @@ from training.distributed import Ranks
 from training.loop import Recipe, Trainer
 from training.objective import Term
 from training.optimizer import AdamW
-from training.state import Quantity, Score
+from training.state import Quantity, Score, errors_in_words
 from training.step import TrainStep
 from training.weights import parameters_of
 
@@ -111,7 +112,7 @@ def make_trainer(
     quantities = [Quantity("", "mae", task.target.unit)]
     if len(terms) > 1:
         quantities = [DERIVED[term.quantity] for term in terms]
-    score = partial(validate, evaluation, dataset.split.valid, terms)
+    score = partial(validate, evaluation, dataset.split.valid, terms, quantities)
     trainer = Trainer(
         model, optimizer, step, batches, score, recipe, quantities, dataset.normalizer.scale, folder, information, ranks
     )
@@ -121,20 +122,25 @@ def make_trainer(
     return trainer
 
 
-def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term]) -> Score:
+def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], quantities: Sequence[Quantity]) -> Score:
     """How good the weights are that the model holds, on the validation structures.
 
     Args:
         evaluation: of the task.
         rows: of the validation structures.
         terms: of the loss, whose weights their errors have here too.
+        quantities: what the log calls them.
 
     Raises:
         LossError: a prediction is NaN or infinite.
     """
+    started = time.perf_counter()
     errors = evaluation.errors(rows, [term.quantity for term in terms])
     value = sum(term.weight * errors[term.quantity] for term in terms)
-    return Score(value, tuple(errors[term.quantity] for term in terms))
+    score = Score(value, tuple(errors[term.quantity] for term in terms))
+    seconds = time.perf_counter() - started
+    log.info("%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), seconds)
+    return score
 
 
 def check_agreement(dataset: data.Dataset, trainer: Trainer) -> None:

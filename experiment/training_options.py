@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -15,10 +16,15 @@ from configs.schema import Config
 from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import CommandLine, help_of
+from experiment.inference import INFER
 from experiment.job_options import parse_options
 from experiment.run_folder import CONFIG, RunFolder
+from training.device import save_graphs
 from training.interruption import release
+from training.launch import is_launched
 
+log = logging.getLogger("geospore")
+GRAPHS = ("0", "1", "2", "3")  # levels of MindSpore's context
 LAUNCHER = Path(__file__).parents[1] / "scripts" / "run_distribute_train.sh"
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
@@ -45,9 +51,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         ConfigError: an unknown option.
     """
     parser = CommandLine(description="Train a model.", epilog=EPILOG)
-    parser.add_argument("--config", help="YAML file, for example configs/schnet/qm9_lite_tuned.yaml")
-    for option, (key, words) in OPTIONS.items():
-        parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words))
+    words = "YAML file, for example configs/schnet/qm9_lite_tuned.yaml"
+    parser.add_argument("--config", "--config_file_path", metavar="FILE", help=words)
+    for option, (key, meaning) in OPTIONS.items():
+        parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, meaning))
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="sets any other key")
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder, instead of --config")
     parser.add_argument(
@@ -55,6 +62,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device_num", metavar="N", help="use so many devices of this machine, a process for each")
     parser.add_argument("--dry_run", action="store_true", help="only measure what the run will take; writes nothing")
+    parser.add_argument("--save_graphs", metavar="N", help="write MindSpore's graphs while they are compiled: 0 to 3")
+    parser.add_argument("--save_graphs_path", metavar="FOLDER", default="./graphs", help="where (default: ./graphs)")
     return parse_options(parser, arguments)
 
 
@@ -93,13 +102,43 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
         check_resume_model(before, changes, str(folder))
         config = config_from_dict(config_to_dict(before), str(folder / CONFIG), changes)
         place = RunFolder(folder, resume=True)
+        _check_mode(config, options)
     else:
         config = load_config(options.config, changes)
+        _check_mode(config, options)
         name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
+        name += "_infer" if config.run.run_mode == INFER else ""
         chosen = config.run.output
         place = RunFolder(Path(chosen or Path("runs") / name), overwrite=overwrite, numbered=not chosen)
     check_rules(config)
     return config, place
+
+
+def _check_mode(config: Config, options: argparse.Namespace) -> None:
+    """Refuse options of a training where a checkpoint is only measured.
+
+    Raises:
+        ConfigError: one is given.
+    """
+    given = [name for name in ("resume", "dry_run", "device_num") if getattr(options, name)]
+    if config.run.run_mode == INFER and (given or is_launched()):
+        what = f"--{given[0]} belongs" if given else "several processes belong"
+        raise ConfigError(f"run.run_mode=infer measures a checkpoint: {what} to run.run_mode=train")
+
+
+def keep_graphs(options: argparse.Namespace) -> None:
+    """Have MindSpore write its graphs, where --save_graphs asks for that.
+
+    Raises:
+        ConfigError: no such level, or no folder can be made.
+    """
+    text = options.save_graphs or "0"
+    level = {"true": "1", "false": "0"}.get(text.lower(), text)
+    if level not in GRAPHS:
+        raise ConfigError(f"--save_graphs {text}: expected one of {', '.join(GRAPHS)}")
+    if level != "0":
+        save_graphs(int(level), options.save_graphs_path)
+        log.info("the graphs of MindSpore go to %s", options.save_graphs_path)
 
 
 def start_processes(count: str, arguments: list[str]) -> NoReturn:

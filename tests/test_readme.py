@@ -55,7 +55,7 @@ OF_A_RUN = {"config.yaml"}
 WITH_COMMANDS = [name for name in ROOMS if not name.endswith("_CN.md") and (commands(name) or blocks(name, "python"))]
 PAIRS = (READMES, ("cloud/README.md", "cloud/README_CN.md"))
 #: a configuration of each model, for keys that stand alone
-BASES = ("configs/schnet/qm9_mini.yaml", "configs/dimenetpp/qm9_lite.yaml")
+BASES = ("configs/schnet/qm9_mini.yaml", "configs/dimenetpp/qm9_lite.yaml", "configs/segnn/qm9_mini.yaml")
 KEY = re.compile(r"(?:--set )?((?:model|data|target|optimizer|schedule|training|run)\.\w+)(?:=(\S+))?")
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 

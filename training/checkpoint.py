@@ -130,6 +130,11 @@ def load(path: str | Path) -> Checkpoint:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     # AttributeError: numbers of 8 or 4 bits, which NumPy lacks; MemoryError: a file that cannot be mapped
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        if path.suffix == ".ckpt":
+            raise CheckpointError(
+                f"{path}: expected a checkpoint of train.py, found one of MindSpore or a damaged one; "
+                "scripts/convert_weights.py converts weights under the names of a model's authors"
+            ) from None
         reason = one_line(error)[:200]
         raise CheckpointError(f"{path}: expected a checkpoint, but it is truncated or damaged ({reason})") from None
     if header.get("format") not in (FORMAT, EARLIER):

@@ -94,6 +94,26 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int | None) -> R
     return ranks
 
 
+def save_graphs(level: int, folder: str) -> None:
+    """Have MindSpore write the graphs of what it compiles.
+
+    Args:
+        level: 1 to 3, how much of them; see ``mindspore.set_context``.
+        folder: where; made where it is missing.
+
+    Raises:
+        DeviceError: it cannot be made.
+    """
+    logging.disable(logging.WARNING)  # set_context advises an environment variable
+    try:
+        ms.set_context(save_graphs=level, save_graphs_path=folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DeviceError(f"--save_graphs_path {folder}: expected a folder that can be written ({reason})") from None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def versions() -> dict[str, str]:
     """Versions that a checkpoint and a log record."""
     import platform  # noqa: PLC0415  the module's own name would hide it

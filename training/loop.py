@@ -91,21 +91,21 @@ class Trainer:
         self.loss_scale = LossScale() if step.goes_on else None
         self.meter = Meter(scale, len(quantities), batches.names)
         self.random_layers = random_layers(model)
-        self.progress = Progress()
-        self.total_steps = recipe.epochs * len(batches)
+        self.progress, self.total_steps = Progress(), recipe.epochs * len(batches)
         self.saved_at, self.saved_step = time.perf_counter(), 0
 
-    def run(self, after_save: Callable[[], None] = lambda: None) -> None:
+    def run(self, after_save: Callable[[], None] = lambda: None, after_step: Callable[[], None] = lambda: None) -> None:
         """Train until the last epoch or until validation has not improved for long enough.
 
         Args:
             after_save: called after each epoch, once its checkpoint and its lines are written.
+            after_step: called after each step, whose results may not be there yet.
 
         Raises:
             LossError: the loss, its gradient or a prediction became NaN or infinite; the state before that is saved.
             Stopped: SIGTERM or Ctrl-C; the state is saved.
         """
-        self.after_save = after_save
+        self.after_save, self.after_step = after_save, after_step
         with StopRequest() as stop:
             self._run(stop)
 
@@ -191,6 +191,7 @@ class Trainer:
         )  # fmt: skip
         for batch in bar:
             lr = self.make_step(batch)
+            self.after_step()
             if progress.step % self.recipe.log_every == 0:
                 self._log_step(lr, bar)
             due = time.perf_counter() - self.saved_at >= 60 * self.recipe.save_minutes
@@ -256,8 +257,7 @@ class Trainer:
         progress.begin_epoch()
         better = score.value < progress.best_score
         if better:
-            progress.best_score, progress.best_epoch = score.value, progress.epoch
-            progress.epochs_since_better = 0
+            progress.best_score, progress.best_epoch, progress.epochs_since_better = score.value, progress.epoch, 0
         else:
             progress.epochs_since_better += 1
             if schedule["name"] == "plateau" and progress.epochs_since_better % max(1, schedule["patience"]) == 0:

@@ -63,10 +63,10 @@ class Quantity(NamedTuple):
     factor: float = 1.0
 
 
-def errors_in_words(part: str, quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
-    """``train energy MAE 4.1000 meV  train force MAE 21.0000 meV/A``."""
+def errors_in_words(part: str, quantities: Sequence[Quantity], errors: Sequence[float], colon: str = "") -> str:
+    """``train energy MAE 4.1000 meV  train force MAE 21.0000 meV/A``; ``colon`` stands behind MAE."""
     return "  ".join(
-        f"{part} {quantity.name}MAE {error * quantity.factor:.4f} {quantity.unit}"
+        f"{part} {quantity.name}MAE{colon} {error * quantity.factor:.4f} {quantity.unit}"
         for quantity, error in zip(quantities, errors, strict=True)
     )
 

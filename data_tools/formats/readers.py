@@ -52,6 +52,8 @@ KINDS = {
     ".smiles": "smiles",
     ".db": "database",
 }
+#: archives of QM9 by their published names, the one with more decimals first, and where others keep what they unpack
+PUBLISHED, UNPACKED = ("dsgdb9nsd.xyz.tar.bz2", "3195389", "gdb9.tar.gz", "qm9.zip"), ("raw", "qm9/raw")
 COMPRESSED, COMPRESSIONS = "compressed", (".gz", ".bz2")
 HAVE_DATA = ("npz", "sdf", "xyz", "smiles", "database")  # kinds of which one alone in an archive is read
 MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz", SQLITE_MAGIC: "database"}
@@ -95,8 +97,15 @@ def _read_folder(folder: Path, progress: bool, keys: Mapping[str, str]) -> Struc
         return rename(folder, _read_sdf(folder / SDF_NAME, progress), keys)
     if (folder / REFERENCE).exists():
         return read_folder(folder, progress, keys)
+    archive = next((folder / name for name in PUBLISHED if (folder / name).is_file()), None)
+    if archive is not None:
+        return _read_file(archive, progress, keys)
+    place = next((folder / name for name in UNPACKED if (folder / name).is_dir()), None)
+    if place is not None:
+        return _read_folder(place, progress, keys)
     raise DataError(
-        f"{folder}: expected the files of QM9 (dsgdb9nsd_*.xyz, or {SDF_NAME}) or of ISO17 ({REFERENCE}), found neither"
+        f"{folder}: expected the files of QM9 (dsgdb9nsd.xyz.tar.bz2, dsgdb9nsd_*.xyz, gdb9.tar.gz, qm9.zip, or "
+        f"{SDF_NAME}) or of ISO17 ({REFERENCE}), found neither"
     )
 
 

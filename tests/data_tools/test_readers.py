@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from published_files import PACKED, RAW, RAW_FILES, published_values, write_gdb9, write_tar
 
 from data_tools import units
 from data_tools.formats.readers import GEOMETRY_WARNING, read_smiles, read_table, read_xyz
-from data_tools.graph import StructureTable
+from data_tools.graph import DataError, StructureTable
 from data_tools.tables import ELEMENTS, select_rows
 
 METHANE = RAW_FILES[0]
@@ -116,6 +118,43 @@ def test_gdb9_archive_equals_its_files(tmp_path):
     files = {"gdb9.sdf": sdf.read_bytes(), "./gdb9.sdf.csv": table.read_bytes(), "notes.txt": b"x"}
     archive = write_tar(tmp_path / "gdb9.tar.gz", files, "w:gz")
     assert_same(read_table(archive), read_table(sdf))
+
+
+@pytest.mark.parametrize("place", ["qm9.zip", "gdb9.tar.gz", "dsgdb9nsd.xyz.tar.bz2", "3195389", "qm9/raw", "raw"])
+def test_a_folder_that_holds_a_published_file(place, tmp_path):
+    """As users download them, and where the programs of others unpack them."""
+    made, folder = tmp_path / "made", tmp_path / "dataset"
+    made.mkdir()
+    folder.mkdir()
+    (folder / "train_mol_attrs.pkl").write_bytes(b"never read")
+    files = {file.name: file.read_bytes() for file in write_gdb9(made, RAW_FILES)}
+    if "raw" in place:
+        (folder / place).mkdir(parents=True)
+        for name, content in files.items():
+            (folder / place / name).write_bytes(content)
+    elif place == "qm9.zip":
+        with zipfile.ZipFile(folder / place, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    elif place == "gdb9.tar.gz":
+        write_tar(folder / place, files, "w:gz")
+    else:
+        write_tar(folder / place, {path.name: path.read_bytes() for path in RAW_FILES})
+    assert_same(read_table(folder), read_table(RAW), tolerance=5.1e-5)  # SDF keeps four decimals
+
+
+def test_of_two_published_files_the_one_with_more_decimals(tmp_path):
+    write_tar(tmp_path / "dsgdb9nsd.xyz.tar.bz2", {path.name: path.read_bytes() for path in RAW_FILES})
+    (tmp_path / "qm9.zip").write_bytes(b"not read")
+    assert_same(read_table(tmp_path), read_table(RAW))
+
+
+def test_a_folder_without_a_published_file_is_one_line(tmp_path):
+    (tmp_path / "mol_attrs.pkl").write_bytes(b"never read")
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path)
+    assert all(name in str(caught.value) for name in ("dsgdb9nsd.xyz.tar.bz2", "qm9.zip", "gdb9.sdf", "found neither"))
+    assert "\n" not in str(caught.value)
 
 
 def test_extended_xyz_and_npz_equal_folder(tmp_path):
