@@ -38,7 +38,7 @@ KEYS = {
 WITHOUT_MEANING = {
     "training.label_smoothing": "it mixes the classes of a classifier, and labels here are numbers",
     "training.drop_path": "each block adds its share to the prediction, and a dropped block leaves its share out",
-    "run.keep_bn_fp32": "no model here has batch normalisation; run.amp_level=O2 keeps float32 where it is needed",
+    "run.keep_bn_fp32": "run.amp_level=O2 keeps float32 where it is needed, in batch normalisation too",
 }
 
 #: keys of the configuration of SEGNN's port to Ascend (MindChemistry): ours, and those values that are called otherwise
