@@ -241,7 +241,7 @@ def test_the_numbers_are_those_of_the_results(name):
             ), f"{number} of {cells} is not in {pages}"
 
 
-@pytest.mark.parametrize("name", ("configs/schnet/README.md", "configs/dimenetpp/README.md"))
+@pytest.mark.parametrize("name", tuple(f"configs/{model}/README.md" for model in ("schnet", "dimenetpp", "segnn")))
 def test_the_tables_of_configurations_are_true(name):
     """Every configuration of the folder has a row with its parameters, batch and epochs."""
     rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| `configs/.*\|$", text_of(name), re.MULTILINE)]
