@@ -54,114 +54,173 @@ void for_each_weight(const Mixture<R>& mixture, R* matrices, F f) {
   }
 }
 
-// ``tile_of`` with as many vectors as a panel of this width needs.
-template <int most, class R>
-void narrow_tile_of(int64_t width, int64_t rows, int64_t steps, const R* a, int64_t down, int64_t along, const R* b,
-                    int64_t stride, const R* start, int64_t start_stride, R* c, int64_t c_stride) {
-  if constexpr (most > 1) {
-    if (width <= (most - 1) * Wide<R>::lanes)
-      return narrow_tile_of<most - 1>(width, rows, steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+// Columns that are computed at once: as many vectors as they need.
+struct Panel {
+  int64_t first, width;
+  int vectors;
+};
+
+// Panels of about the same width: a tile with few vectors has few sums under way.
+template <class R>
+std::vector<Panel> panels_of(int64_t columns) {
+  constexpr int64_t lanes = Wide<R>::lanes;
+  const int64_t all = (columns + lanes - 1) / lanes, count = (all + vectors - 1) / vectors;
+  std::vector<Panel> panels;
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t first = all * k / count * lanes, last = all * (k + 1) / count * lanes;
+    panels.push_back({first, std::min(last, columns) - first, static_cast<int>((last - first) / lanes)});
   }
-  tile_of<most>(rows, steps, a, down, along, b, stride, start, start_stride, c, c_stride);
+  return panels;
 }
+
+template <class R>
+int64_t padded(const Panel& panel) {
+  return panel.vectors * Wide<R>::lanes;
+}
+
+template <class R>
+int64_t padded(const std::vector<Panel>& panels) {
+  return panels.empty() ? 0 : panels.back().first + padded<R>(panels.back());
+}
+
+// ``tile_of`` for this number of vectors.
+template <int most, class R, class... Arguments>
+void tile_of_vectors(int count, int64_t rows, Arguments... arguments) {
+  if constexpr (most > 1) {
+    if (count < most) return tile_of_vectors<most - 1, R>(count, rows, arguments...);
+  }
+  tile_of<most, R>(rows, arguments...);
+}
+
+// What the product with the matrix of one part needs: the matrix in panels, and what is added to each of its results.
+template <class R>
+struct Factor {
+  Part part;
+  std::vector<Panel> panels;
+  std::vector<R> matrix, start;
+
+  // Element (i, j) of the matrix lies at b[i * down + j * along].
+  Factor(const Part& part, const R* b, int64_t down, int64_t along, const R* bias)
+      : part(part), panels(panels_of<R>(part.outer)) {
+    const int64_t width = padded<R>(panels);
+    matrix.assign(part.inner * width, R(0));
+    for (const Panel& panel : panels) {
+      R* to = &matrix[part.inner * panel.first];
+      for (int64_t i = 0; i < part.inner; ++i)
+        for (int64_t j = 0; j < panel.width; ++j)
+          to[i * padded<R>(panel) + j] = b[i * down + (panel.first + j) * along];
+    }
+    start.assign(part.rows * width, R(0));
+    if (bias != nullptr)
+      for (int64_t r = 0; r < part.rows; ++r)
+        std::copy_n(bias + part.out + r * part.outer, part.outer, &start[r * width]);
+  }
+
+  // Rows from first to last of the result.
+  void multiply(int64_t first, int64_t last, const R* z, int64_t in_width, R* out, int64_t out_width) const {
+    R edge[rows_at_once * vectors * Wide<R>::lanes];
+    const int64_t width = padded<R>(panels);
+    for (const Panel& panel : panels)
+      for (int64_t r = 0; r < part.rows; ++r)
+        for (int64_t i = first; i < last; i += rows_at_once) {
+          const int64_t rows = std::min<int64_t>(rows_at_once, last - i), stride = padded<R>(panel);
+          const bool whole = panel.width == stride;
+          R* to = out + i * out_width + part.out + r * part.outer + panel.first;
+          tile_of_vectors<vectors, R>(panel.vectors, rows, part.inner,
+                                           z + i * in_width + part.in + r * part.inner, in_width, int64_t(1),
+                                           &matrix[part.inner * panel.first], stride, &start[r * width + panel.first],
+                                           int64_t(0), whole ? to : edge, whole ? out_width : stride);
+          if (!whole)
+            for (int64_t row = 0; row < rows; ++row) std::copy_n(edge + row * stride, panel.width, to + row * out_width);
+        }
+  }
+};
 
 // out (M, out_width) = bias + z (M, in_width) times the matrices, or without bias times their transposes.
 template <class R>
 void mixed(int64_t m, int64_t in_width, int64_t out_width, bool transposed, const Mixture<R>& mixture, const R* z,
            const R* w, const R* bias, R* out) {
-  constexpr int64_t panel = Wide<R>::panel;
   const auto starts = mixture.starts();
   std::vector<R> matrices(starts.back(), R(0));
   for_each_weight(mixture, matrices.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
-  std::vector<Part> parts(mixture.part_count);
-  std::vector<std::vector<R>> packed(parts.size()), start(parts.size());
+  std::vector<Factor<R>> factors;
   int64_t operations = 0, results = 0;
-  for (size_t p = 0; p < parts.size(); ++p) {
-    const Part& part = parts[p] = transposed ? reversed(mixture.parts[p]) : mixture.parts[p];
-    const int64_t panels = (part.outer + panel - 1) / panel, outer = mixture.parts[p].outer;
-    packed[p].resize(panels * part.inner * panel);
-    pack<R>(part.inner, part.outer, &matrices[starts[p]], transposed ? 1 : outer, transposed ? outer : 1,
-            packed[p].data());
-    start[p].resize(part.rows * panels * panel, R(0));
-    if (bias != nullptr)
-      for (int64_t r = 0; r < part.rows; ++r)
-        std::copy_n(bias + part.out + r * part.outer, part.outer, &start[p][r * panels * panel]);
+  for (int64_t p = 0; p < mixture.part_count; ++p) {
+    const Part& part = mixture.parts[p];
+    const R* matrix = &matrices[starts[p]];
+    if (transposed) {
+      factors.emplace_back(reversed(part), matrix, 1, part.outer, nullptr);
+    } else {
+      factors.emplace_back(part, matrix, part.outer, 1, bias);
+    }
     operations += int64_t(part.rows) * part.inner * part.outer;
-    results += int64_t(part.rows) * part.outer;
+    results += int64_t(part.rows) * factors.back().part.outer;
   }
   shared(parts_of(m * operations, 4), [&](int number, int all) {
     const Range range = part_of(m, number, all);
     if (results < out_width) std::fill(out + range.begin * out_width, out + range.end * out_width, R(0));
-    R edge[rows_at_once * panel];
-    for (int64_t first = range.begin; first < range.end; first += block) {
-      const int64_t last = std::min(first + block, range.end);
-      for (size_t p = 0; p < parts.size(); ++p) {
-        const Part& part = parts[p];
-        const int64_t panels = (part.outer + panel - 1) / panel;
-        for (int64_t k = 0; k < panels; ++k)
-          for (int64_t r = 0; r < part.rows; ++r)
-            for (int64_t i = first; i < last; i += rows_at_once) {
-              const int64_t rows = std::min<int64_t>(rows_at_once, last - i);
-              const int64_t width = std::min(panel, part.outer - k * panel);
-              const bool whole = width % Wide<R>::lanes == 0;
-              R* to = out + i * out_width + part.out + r * part.outer + k * panel;
-              narrow_tile_of<vectors>(width, rows, part.inner, z + i * in_width + part.in + r * part.inner, in_width,
-                                      int64_t(1), &packed[p][k * part.inner * panel], panel,
-                                      &start[p][(r * panels + k) * panel], int64_t(0), whole ? to : edge,
-                                      whole ? out_width : panel);
-              if (!whole)
-                for (int64_t row = 0; row < rows; ++row) std::copy_n(edge + row * panel, width, to + row * out_width);
-            }
-      }
-    }
+    for (int64_t first = range.begin; first < range.end; first += block)
+      for (const Factor<R>& factor : factors)
+        factor.multiply(first, std::min(first + block, range.end), z, in_width, out, out_width);
   });
+}
+
+// sum (inner, padded outer) += z^T g of one part over some rows; z (rows, z_width), g (rows, g_width).
+template <class R>
+void add_outer(const Part& part, const std::vector<Panel>& panels, int64_t rows, const R* z, int64_t z_width, const R* g,
+               int64_t g_width, std::vector<R>& buffer, R* sum) {
+  const int64_t stride = padded<R>(panels), last_width = padded<R>(panels.back());
+  buffer.resize(rows * (last_width + part.inner), R(0));
+  // what the last panel reads must not lie behind the end of g; rows of z far apart would be fetched one by one
+  R *end = buffer.data(), *few = end + rows * last_width;
+  for (int64_t r = 0; r < part.rows; ++r, z += part.inner, g += part.outer) {
+    for (int64_t i = 0; i < rows; ++i) {
+      std::copy_n(g + i * g_width + panels.back().first, panels.back().width, end + i * last_width);
+      std::copy_n(z + i * z_width, part.inner, few + i * part.inner);
+    }
+    for (int64_t j = 0; j < part.inner; j += rows_at_once)
+      for (const Panel& panel : panels) {
+        const bool last = &panel == &panels.back();
+        R* to = sum + j * stride + panel.first;
+        tile_of_vectors<vectors, R>(panel.vectors, std::min<int64_t>(rows_at_once, part.inner - j), rows, few + j,
+                                    int64_t(1), int64_t(part.inner), last ? end : g + panel.first,
+                                    last ? last_width : g_width, to, stride, to, stride);
+      }
+  }
 }
 
 // The gradient in the weights: those parts of sum z^T g that belong to each; z (M, in_width), g (M, out_width).
 template <class R>
 void mixed_weights(int64_t m, int64_t in_width, int64_t out_width, int64_t numel, const Mixture<R>& mixture, const R* g,
                    const R* z, R* out) {
-  constexpr int64_t panel = Wide<R>::panel;
-  std::vector<int64_t> starts(1, 0);  // of sums (inner, panels of outer)
+  std::vector<std::vector<Panel>> panels;
+  std::vector<int64_t> starts(1, 0);  // of the sums
   int64_t operations = 0;
   for (int64_t p = 0; p < mixture.part_count; ++p) {
     const Part& part = mixture.parts[p];
-    starts.push_back(starts[p] + part.inner * ((part.outer + panel - 1) / panel) * panel);
+    panels.push_back(panels_of<R>(part.outer));
+    starts.push_back(starts[p] + part.inner * padded<R>(panels[p]));
     operations += int64_t(part.rows) * part.inner * part.outer;
   }
   std::vector<std::vector<R>> sums(parts_of(m * operations, 2, std::max<int64_t>(1, m / rows_of_a_sum)));
   shared(sums.size(), [&](int number, int all) {
-    std::vector<R> mine(starts.back(), R(0)), copy(block * panel, R(0));
+    std::vector<R> mine(starts.back(), R(0)), buffer;
     const Range range = part_of(m, number, all);
-    for (int64_t first = range.begin; first < range.end; first += block) {
-      const int64_t steps = std::min(block, range.end - first);
+    for (int64_t first = range.begin; first < range.end; first += block)
       for (int64_t p = 0; p < mixture.part_count; ++p) {
         const Part& part = mixture.parts[p];
-        const int64_t panels = (part.outer + panel - 1) / panel;
-        for (int64_t r = 0; r < part.rows; ++r)
-          for (int64_t k = 0; k < panels; ++k) {
-            const int64_t width = std::min(panel, part.outer - k * panel);
-            const R* from = g + first * out_width + part.out + r * part.outer + k * panel;
-            for (int64_t i = 0; i < steps; ++i) std::copy_n(from + i * out_width, width, &copy[i * panel]);
-            for (int64_t j = 0; j < part.inner; j += rows_at_once) {
-              R* c = &mine[starts[p] + j * panels * panel + k * panel];
-              narrow_tile_of<vectors>(width, std::min<int64_t>(rows_at_once, part.inner - j), steps,
-                                      z + first * in_width + part.in + r * part.inner + j, int64_t(1), in_width,
-                                      copy.data(), panel, c, panels * panel, c, panels * panel);
-            }
-          }
+        add_outer(part, panels[p], std::min(block, range.end - first), z + first * in_width + part.in, in_width,
+                  g + first * out_width + part.out, out_width, buffer, &mine[starts[p]]);
       }
-    }
     sums[number].swap(mine);
   });
   const auto compact = mixture.starts();
   std::vector<R> matrices(compact.back());
   for (int64_t p = 0; p < mixture.part_count; ++p) {
-    const Part& part = mixture.parts[p];
-    const int64_t stride = (part.outer + panel - 1) / panel * panel;
-    for (int64_t j = 0; j < part.inner; ++j)
-      for (int64_t i = 0; i < part.outer; ++i)
-        matrices[compact[p] + j * part.outer + i] = total_of(sums, starts[p] + j * stride + i);
+    const int64_t outer = mixture.parts[p].outer, stride = padded<R>(panels[p]);
+    for (int64_t j = 0; j < mixture.parts[p].inner; ++j)
+      for (int64_t i = 0; i < outer; ++i)
+        matrices[compact[p] + j * outer + i] = total_of(sums, starts[p] + j * stride + i);
   }
   std::fill(out, out + numel, R(0));
   for_each_weight(mixture, matrices.data(), [out](R& from, int64_t to, R factor) { out[to] += factor * from; });

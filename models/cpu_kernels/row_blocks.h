@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "products.h"
 #include "threads.h"
 
 namespace {
@@ -68,6 +69,28 @@ inline void backward(const Segment& s, const R* __restrict z, const R* __restric
     for (int c = 0; c < s.width; ++c)
       for (int j = 0; j < (known ? known : s.columns); ++j) x[j * s.width + c] += t[j] * z[c];
   }
+}
+
+// T += z x^T of one segment.
+template <int known, class R>
+inline void products(const Segment& s, const R* z, const R* x, R* t) {
+  using V = typename Wide<R>::type;
+  constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
+  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride)
+    for (int j = 0; j < s.columns; j += most) {
+      V sums[most] = {};
+      int c = 0;
+      for (; c + lanes <= s.width; c += lanes) {
+        const V row = *reinterpret_cast<const V*>(z + c);
+        for (int k = 0; k < most; ++k) sums[k] += row * *reinterpret_cast<const V*>(x + (j + k) * s.width + c);
+      }
+      for (int k = 0; k < most; ++k) {
+        R total = 0;
+        for (int lane = 0; lane < lanes; ++lane) total += sums[k][lane];
+        for (int rest = c; rest < s.width; ++rest) total += z[rest] * x[(j + k) * s.width + rest];
+        t[j + k] += total;
+      }
+    }
 }
 
 // f with the number of columns that degrees to 3 have, as a constant.
@@ -151,13 +174,7 @@ void block_matrices(int64_t rows, Widths widths, Table table, const R* z, const 
           continue;
         }
         const R* __restrict from = x + row_of(s, e, first, second) * widths.x + s.x;
-        for (int i = 0; i < s.rows; ++i)
-          for (int j = 0; j < s.columns; ++j) {
-            R sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int c = 0; c < s.width; ++c) sum += g[i * s.out_stride + c] * from[j * s.width + c];
-            matrix[i * s.matrix_stride + j] += sum;
-          }
+        by_columns(s.columns, [&](auto known) { products<known>(s, g, from, matrix); });
       }
   });
 }
