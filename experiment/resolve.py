@@ -102,7 +102,7 @@ def with_names(config: Config, task: Task) -> Config:
         task: of its target, or what a checkpoint says of its target.
     """
     target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation)
-    model = config.model
+    model: Any = config.model
     if getattr(model, "output_init", None) == AUTO:
         model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")
     if getattr(model, "ncon_dtype", None) == AUTO:

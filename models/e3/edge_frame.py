@@ -235,7 +235,7 @@ def _step(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _places(lmax: int) -> list[np.ndarray]:
     """Of each degree, what takes D_l by rows to the order of the matrices, ((2 l + 1)^2, K)."""
-    columns = [[] for _ in range(lmax + 1)]
+    columns: list[list[tuple[int, int]]] = [[] for _ in range(lmax + 1)]
     start = 0
     for m, degree in _pairs(lmax):
         for row in _rows(degree, m):

@@ -78,11 +78,12 @@ class FrameTensorProduct(nn.Cell):
                 factor = factors[p] * (2 * l2 + 1) ** 0.5 * wigner_3j(l1, l2, l3)[l1 + m, l2, l3 + m]
                 place = inputs[m][i].start, outputs[m][k].start
                 entries.append(Entry(m, *place, int(starts[p]), columns, rows, columns, factor))
-        parts, place, biases = [], 0, len(self.fan_in_of_bias)
+        parts: list[Part] = []
+        start, biases = 0, len(self.fan_in_of_bias)
         for m in range(len(outputs)):
-            part = Part(place, 2 if m else 1, irreps_in.mul_from(m), irreps_out.mul_from(m), 0, 0 if m else biases)
-            place += part.components * part.inputs
-            parts.append(part)
+            one = Part(start, 2 if m else 1, irreps_in.mul_from(m), irreps_out.mul_from(m), 0, 0 if m else biases)
+            start += one.components * one.inputs
+            parts.append(one)
         self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
         self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
         self.bias = Parameter(initializer("zeros", (biases,), dtype), name="bias")
@@ -96,7 +97,7 @@ class FrameGate(nn.Cell):
     """Equation (2).
 
     Args:
-        irreps: of the result, by degree, scalars first; what goes in has gates after those scalars, for all that follow.
+        irreps: of the result, by degree, scalars first; what goes in has gates after those scalars, for all others.
         dtype: of the features.
         contraction: precision of the products before and after it.
     """

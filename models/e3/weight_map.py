@@ -62,14 +62,12 @@ class WeightMap(nn.Cell):
         dtype: of the weights.
     """
 
-    def __init__(
-        self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type
-    ):
+    def __init__(self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
-        flat = [np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors)]
-        self.map = _SparseSum(*flat, dtype)
-        transpose = _SparseSum(*_transposed(*flat, numel), dtype)
+        which, scale = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
+        self.map = _SparseSum(which, scale, dtype)
+        transpose = _SparseSum(*_transposed(which, scale, numel), dtype)
         self.map.gradient, transpose.gradient = (transpose,), (self.map,)
         self.shapes = tuple((-1, *one.shape[1:]) for one in index)
         self.split, _ = split_and_join([one[0].size for one in index])

@@ -96,7 +96,12 @@ def _irreps(state: State) -> tuple[dict[str, int | str], Irreps]:
                 continue
             same = (irreps[0].mul, irreps.num_irreps) == (scalars, copies)
             if same and _numel(irreps, Irreps.spherical_harmonics(lmax_attributes), with_gates(irreps)) == weights:
-                numbers = {"features": features, "lmax": lmax, "lmax_attributes": lmax_attributes, "subspace": subspace}
+                numbers: dict[str, int | str] = {
+                    "features": features,
+                    "lmax": lmax,
+                    "lmax_attributes": lmax_attributes,
+                    "subspace": subspace,
+                }
                 found.setdefault(irreps, numbers)
     if not found:
         raise WeightError(
@@ -108,8 +113,8 @@ def _irreps(state: State) -> tuple[dict[str, int | str], Irreps]:
             f"layers.0.message_layer_2: {' or '.join(map(str, found))} have as many weights; keep the buffers "
             "..._w3j_... of the state dict, which say the degrees"
         )
-    ((irreps, numbers),) = found.items()
-    return numbers, irreps
+    ((irreps, only),) = found.items()
+    return only, irreps
 
 
 def _coupled(lmax: int, lmax_attributes: int) -> set[tuple[int, ...]]:

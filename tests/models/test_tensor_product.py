@@ -11,9 +11,10 @@ import pytest
 from helpers import rotations
 from mindspore import Tensor
 
+from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import channels_last
-from models.e3.tensor_product import Coupling, DepthwiseTensorProduct, FullyConnectedTensorProduct
+from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
 from models.e3.wigner import representation
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "e3nn_pieces.npz")
