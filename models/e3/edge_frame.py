@@ -67,7 +67,8 @@ class _Rotations(nn.Cell):
         zero = ops.cast(squared <= 0, squared.dtype)
         unit = vectors * ((1 - zero) / ops.sqrt(squared + zero))
         x, y, z = unit[:, 0:1], unit[:, 1:2], unit[:, 2:3]
-        sign = 1 - 2 * ops.cast(y < 0, y.dtype)
+        down = ops.cast(y <= 0, y.dtype)
+        sign = 1 - down - down
         t = 1 / (1 + ops.abs(y))
         one = ops.ones_like(x)
         rotation = self.join(

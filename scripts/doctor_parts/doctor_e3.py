@@ -11,7 +11,7 @@ if __name__ == "__main__":
 from collections.abc import Callable
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
 from models import DTYPES
@@ -20,6 +20,7 @@ from models.e3.irreps import Irreps
 from models.e3.layout import split_and_join
 from models.e3.norm import EPS, InstanceNorm
 from models.e3.scalar_functions import SmoothLeakyReLU, Tanh
+from models.graph_ops import gather
 from scripts.doctor_parts.doctor_formulas import Operator, sigmoid, signed
 
 
@@ -39,10 +40,17 @@ def e3(dtype: str) -> list[Operator]:
     def smooth_leaky_relu(x):
         return 0.2 * x + 0.8 * x * sigmoid(x)
 
+    weights, graphs = Tensor(np.array([1.0, 6.0, 8.0, 1.0]), kind), Tensor(np.array([0, 0, 0, 1], np.int32))
+    largest = ops.UnsortedSegmentMax()
+
+    def heaviest(x):
+        return x * x * gather(largest(weights, graphs, 2), graphs).reshape(-1, 1)
+
     x = signed(4, 4)
     return [
         Operator("Split and Join", rejoined, lambda x: np.concatenate((x[:, :1] ** 2, x[:, 1:] ** 3), 1), x),
         Operator("Spread", scaled, lambda x: x * x[:, [0, 1, 1, 1]], x),
+        Operator("UnsortedSegmentMax", heaviest, lambda x: x * x * np.array([[8.0], [8.0], [8.0], [1.0]]), x),
         Operator("Tanh", Tanh(kind), np.tanh, x),
         Operator("SmoothLeakyReLU", SmoothLeakyReLU(kind), smooth_leaky_relu, x),
         Operator("InstanceNorm", *instance_norm(kind, irreps), x),

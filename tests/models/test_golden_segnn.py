@@ -43,11 +43,8 @@ def settings_of(name, **changes):
 @pytest.mark.parametrize(
     ("name", "mode", "path"),
     [
-        ("segnn_small", "GRAPH", "kernels"),
-        ("segnn_small", "PYNATIVE", "operators"),
-        ("segnn_small_nonorm_sum_balanced", "PYNATIVE", "kernels"),
+        *((name, "GRAPH", "kernels") for name in FILES),
         ("segnn_16_isolated", "PYNATIVE", "operators"),
-        ("segnn_24_cormorant_balanced", "PYNATIVE", "kernels"),
     ],
 )
 def test_everything_agrees(name, mode, path):

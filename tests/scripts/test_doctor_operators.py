@@ -20,7 +20,8 @@ def test_every_operator_of_the_models_is_in_the_table():
     used = set()
     for path in (ROOT / "models").rglob("*.py"):
         used |= set(re.findall(r"\bops\.(\w+)", path.read_text(encoding="utf-8")))
-    table = (ROOT / "scripts" / "doctor_parts" / "doctor_operators.py").read_text(encoding="utf-8")
+    files = (ROOT / "scripts" / "doctor_parts" / f"doctor_{name}.py" for name in ("operators", "e3"))
+    table = "".join(file.read_text(encoding="utf-8") for file in files)
     missing = used - constant - inside - of_state - set(re.findall(r"\bops\.(\w+)", table))
     assert not missing, f"add to scripts/doctor_parts/doctor_operators.py: {missing}"
     assert len({operator.name for operator in operators("float32")}) == len(operators("float32"))

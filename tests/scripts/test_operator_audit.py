@@ -33,6 +33,7 @@ CASES = (
     ("schnet", "evaluation", {"readout": "electronic_spatial_extent", "amp_level": "O2"}),
     ("dimenetpp", graphs.FORCES, {}),
     ("dimenetpp", graphs.TRAIN, {"amp_level": "O2"}),
+    ("segnn", graphs.FORCES, {"lmax": 1, "lmax_attributes": 1}),
 )
 graphs.ms.set_context(mode=graphs.MODES["GRAPH"])
 for name, step, chosen in CASES:
@@ -57,7 +58,7 @@ def compiled(tmp_path_factory):
 
 
 def test_every_operator_is_declared_for_ascend_and_gpu(compiled):
-    assert len(compiled) == 7
+    assert len(compiled) == 8
     for name, step, chosen, operators in compiled:
         assert not doctor_audit.creeping(operators), f"{name} {step} {chosen}: see scripts/doctor_parts/doctor_audit.py"
 
