@@ -163,7 +163,7 @@ class BlockSum(nn.Cell):
         self.multiply, self.add = ops.BatchMatMul(transpose_a=True), ops.AddN()
 
     def construct(self, z: Any, matrices: Any) -> Tensor:
-        """The z_k as ``BlockProduct`` returns them and what ``Matrices`` returns to features (M, dim), in the precision of z."""
+        """The z_k of all rows and what ``Matrices`` returns to features (M, dim), in the precision of z."""
         if self.kernel is not None:
             z_ = to_type(z, self.contraction)
             return to_type(self.kernel(z_, matrices, self.index, self.index, self.of_rows, z_, self.like), z.dtype)

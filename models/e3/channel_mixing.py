@@ -2,8 +2,8 @@
 
     (1)  y_p[r] = z_p[r] B_p + b_p,     B_p = sum_s f_s w_s
 
-The z_p[r] of a part p, its components r, are multiplied by one matrix B_p (inputs, outputs).  Each entry s of a part is a
-matrix of weights w_s that stands in B_p from a row and a column on; entries of the same place are added.
+The z_p[r] of a part p, its components r, are multiplied by one matrix B_p (inputs, outputs).  Each entry s of a part is
+a matrix of weights w_s that stands in B_p from a row and a column on; entries of the same place are added.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ which is finite everywhere and holds to every order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

@@ -76,13 +76,15 @@ class FrameTensorProduct(nn.Cell):
             rows, columns = shapes[p]
             for m in range(min(l1, l3) + 1):
                 factor = factors[p] * (2 * l2 + 1) ** 0.5 * wigner_3j(l1, l2, l3)[l1 + m, l2, l3 + m]
-                place = inputs[m][i].start, outputs[m][k].start
-                entries.append(Entry(m, *place, int(starts[p]), columns, rows, columns, factor))
-        parts, place, biases = [], 0, len(self.fan_in_of_bias)
+                row, column = inputs[m][i].start, outputs[m][k].start
+                entries.append(Entry(m, row, column, int(starts[p]), columns, rows, columns, factor))
+        parts: list[Part] = []
+        start, biases = 0, len(self.fan_in_of_bias)
         for m in range(len(outputs)):
-            part = Part(place, 2 if m else 1, irreps_in.mul_from(m), irreps_out.mul_from(m), 0, 0 if m else biases)
-            place += part.components * part.inputs
-            parts.append(part)
+            parts.append(
+                Part(start, 2 if m else 1, irreps_in.mul_from(m), irreps_out.mul_from(m), 0, 0 if m else biases)
+            )
+            start += parts[-1].components * parts[-1].inputs
         self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
         self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
         self.bias = Parameter(initializer("zeros", (biases,), dtype), name="bias")
@@ -96,7 +98,7 @@ class FrameGate(nn.Cell):
     """Equation (2).
 
     Args:
-        irreps: of the result, by degree, scalars first; what goes in has gates after those scalars, for all that follow.
+        irreps: of the result, by degree, scalars first; what goes in has gates for all that follow after those scalars.
         dtype: of the features.
         contraction: precision of the products before and after it.
     """

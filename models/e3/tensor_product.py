@@ -1,7 +1,6 @@
 """Tensor products of features with attributes, as e3nn defines, normalises and names them.
 
-    (1)  y_o = sum_p c_p sum_uv W_p[u, v, o] sum_ij C_(l1 l2 l3) x_ui a_vj     fully connected, over the paths p into o
-    (2)  y_pu = c_p W_p[u] sum_ij C_(l1 l2 l3) x_ui a_j                        depthwise (u v u, one copy of a)
+    (1)  y_o = sum_p c_p sum_uv W_p[u, v, o] sum_ij C_(l1 l2 l3) x_ui a_vj     over the paths p into o
 
 C are Wigner 3j symbols.  c_p^2 is 2 l3 + 1 for the normalisation ``component``, (2 l1 + 1)(2 l2 + 1) for ``norm``, over
 the number of products that are added: in all paths into the output (``element``), in this path times the number of
@@ -13,7 +12,6 @@ with the same attributes share, and then W as one product of matrices for each i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,14 +20,11 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.cpu_kernels import load
 from models.e3.block_product import Block, BlockProduct, Matrices
 from models.e3.channel_mixing import ChannelMixing, Entry, Part
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.layout import split_and_join
-from models.e3.weight_map import WeightMap
 from models.e3.wigner import wigner_3j
-from models.graph_ops import to_type
 
 IRREP_NORMALIZATIONS = ("component", "norm")
 PATH_NORMALIZATIONS = ("element", "path", "none")
@@ -137,7 +132,8 @@ class Coupling(nn.Cell):
         super().__init__(auto_prefix=False)
         self.irreps = irreps
         self.places: dict[tuple[Irrep, Irrep], int] = {}
-        shapes, columns = [], []
+        shapes: list[tuple[int, int]] = []
+        columns = []
         for first in inputs:
             for output in outputs:
                 coefficients = _coefficients(irreps, first, output)
@@ -212,19 +208,7 @@ class FullyConnectedTensorProduct(nn.Cell):
         factors = path_factors(
             (irreps_in, attributes, irreps_out), paths, products, irrep_normalization, path_normalization
         )
-        starts = np.cumsum([0, *(np.prod(shape) for shape in shapes)])
-        blocks: list[list[Block]] = [[] for _ in irreps_out]
-        entries, inputs = [], [0] * len(irreps_out)
-        for k, output in enumerate(irreps_out):
-            for i, (mul, ir) in enumerate(irreps_in):
-                same = [p for p, path in enumerate(paths) if (path.first, path.output) == (i, k)]
-                copies = [(p, copy) for p in same for copy in range(shapes[p][1])]
-                for p, copy in copies:
-                    weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
-                    entries.append(Entry(k, inputs[k], 0, weight, stride, mul, output.mul, factors[p]))
-                    inputs[k] += mul
-                if copies:
-                    blocks[k].append(Block(i, coupling.places[ir, output.ir], len(copies)))
+        blocks, entries = _blocks_and_entries(irreps_in, irreps_out, coupling, paths, shapes, factors)
         self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
         self.weight: Any = None
         self.bias: Any = None
@@ -234,10 +218,11 @@ class FullyConnectedTensorProduct(nn.Cell):
             self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
         self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
         parts, place, biases = [], 0, 0
-        for (mul, ir), count in zip(irreps_out, inputs, strict=True):
+        for (mul, ir), several in zip(irreps_out, blocks, strict=True):
+            inputs = sum(irreps_in[block.irrep].mul * block.copies for block in several)
             biased = mul if bias and ir.is_scalar else 0
-            parts.append(Part(place, ir.dim, count, mul, biases, biased))
-            place, biases = place + ir.dim * count, biases + biased
+            parts.append(Part(place, ir.dim, inputs, mul, biases, biased))
+            place, biases = place + ir.dim * inputs, biases + biased
         self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
         self.widths = tuple(part.dim for part in irreps_out)
         _, self.join = split_and_join(self.widths)
@@ -260,91 +245,27 @@ class FullyConnectedTensorProduct(nn.Cell):
         return self.join(results) if len(results) > 1 else results[0]
 
 
-class DepthwiseTensorProduct(nn.Cell):
-    """Equation (2): every copy of the features couples with the attributes by itself.
-
-    The weights of a row are e3nn's, flat, of each path (mul_in,), with the paths in the order of ``paths``.  Copies of
-    one irrep of the result are together, in the order of the paths.
-
-    Args:
-        irreps_in: of the features.
-        coupling: of attributes with one copy of each irrep.
-        keep: irreps that the result may have.
-        irrep_normalization, path_normalization: see above.
-        dtype: of the weights.
-        contraction: precision of the products; what comes out has that of the features.
-
-    Raises:
-        IrrepsError: attributes with several copies, or none of the irreps that may be kept can be reached.
-    """
-
-    def __init__(
-        self,
-        irreps_in: Irreps,
-        coupling: Coupling,
-        keep: Irreps,
-        irrep_normalization: str,
-        path_normalization: str,
-        dtype: mstype.Type,
-        contraction: mstype.Type,
-    ):
-        super().__init__()
-        attributes = coupling.irreps
-        if any(mul != 1 for mul, _ in attributes):
-            raise IrrepsError(f"attributes {attributes}: expected one copy of each irrep, for each edge has its own")
-        found = [
-            (i, j, output)
-            for i, (_, first) in enumerate(irreps_in)
-            for j, (_, second) in enumerate(attributes)
-            for output in first.products(second)
-            if output in keep
-        ]
-        if not found:
-            raise IrrepsError(f"irreps {keep}: no product of {irreps_in} with {attributes} contains one of them")
-        outputs = sorted({output for _, _, output in found})
-        each = Irreps([(irreps_in[i].mul, output) for i, _, output in found])
-        self.paths = [Path(i, j, k) for k, (i, j, _) in enumerate(found)]
-        self.irreps_out = each.sort().irreps.simplify()
-        factors = path_factors(
-            (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
-        )
-        starts = np.cumsum([0, *(part.mul for part in each)])
-        self.numel = int(starts[-1])
-        orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]
-        blocks = []
-        for output, order in zip(outputs, orders, strict=True):
-            copies = Counter(found[p][0] for p in order)
-            blocks.append([Block(i, coupling.places[irreps_in[i].ir, output], copies[i]) for i in sorted(copies)])
-        self.contraction = contraction
-        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
-        kernels = load(contraction)
-        self.kernel: Any = kernels.scaled_columns if kernels else None
-        if kernels:
-            runs, column = [], 0
-            for output, order in zip(outputs, orders, strict=True):
-                for p in order * output.dim:
-                    runs.append((column, each[p].mul, int(starts[p]), factors[p]))
-                    column += each[p].mul
-            self.runs = Tensor(np.array([run[:3] for run in runs]), mstype.int32)
-            self.factors = Tensor(np.array([run[3] for run in runs]), contraction)
-        else:
-            index = [np.concatenate([starts[p] + np.arange(each[p].mul) for p in order]) for order in orders]
-            scales = [np.concatenate([np.full(each[p].mul, factors[p]) for p in order]) for order in orders]
-            self.weights = WeightMap(
-                self.numel, *([one[None, None] for one in kind] for kind in (index, scales)), dtype
-            )
-        self.shapes = tuple((-1, part.ir.dim, part.mul) for part in self.irreps_out)
-        self.widths = tuple(part.dim for part in self.irreps_out)
-        _, self.join = split_and_join(self.widths)
-
-    def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
-        """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
-        coupled = self.couple(x, matrices)
-        if self.kernel is not None:
-            return to_type(self.kernel(to_type(weights, self.contraction), coupled, self.runs, self.factors), x.dtype)
-        scales = self.weights(weights)
-        results: tuple = ()
-        for k in range(len(self.widths)):
-            y = coupled[k].reshape(self.shapes[k]) * to_type(scales[k], self.contraction)
-            results = (*results, to_type(y.reshape(-1, self.widths[k]), x.dtype))  # (M, (2 l + 1) mul)
-        return self.join(results) if len(results) > 1 else results[0]
+def _blocks_and_entries(
+    irreps_in: Irreps,
+    irreps_out: Irreps,
+    coupling: Coupling,
+    paths: Sequence[Path],
+    shapes: Sequence[tuple[int, int, int]],
+    factors: np.ndarray,
+) -> tuple[list[list[Block]], list[Entry]]:
+    """What is coupled to each irrep of the output, and where the weights of its paths stand."""
+    starts = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    blocks: list[list[Block]] = [[] for _ in irreps_out]
+    entries = []
+    for k, output in enumerate(irreps_out):
+        row = 0
+        for i, (mul, ir) in enumerate(irreps_in):
+            same = [p for p, path in enumerate(paths) if (path.first, path.output) == (i, k)]
+            copies = [(p, copy) for p in same for copy in range(shapes[p][1])]
+            for p, copy in copies:
+                weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
+                entries.append(Entry(k, row, 0, weight, stride, mul, output.mul, factors[p]))
+                row += mul
+            if copies:
+                blocks[k].append(Block(i, coupling.places[ir, output.ir], len(copies)))
+    return blocks, entries

@@ -11,9 +11,11 @@ from mindspore import Tensor
 from models.e3.edge_frame import EdgeFrames, IntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
 from models.e3.irreps import Irreps, IrrepsError
+from models.e3.layout import channels_last
 from models.e3.nonlinear import Gate
 from models.e3.spherical_harmonics import SphericalHarmonics
 from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
+from models.e3.wigner import representation
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 INPUT, OUTPUT = Irreps("3x0e+2x1o+2x2e+1x0e"), Irreps("5x0e+1x1o+2x2e")
@@ -133,9 +135,6 @@ def test_other_parities_are_refused():
 
 
 def test_rotation_and_inversion(path):
-    from models.e3.layout import channels_last
-    from models.e3.wigner import representation
-
     in_frame, _ = pair()
     r, x = vectors(), np.random.default_rng(5).normal(size=(12, INPUT.dim))
     forth, back = channels_last(INPUT), np.argsort(channels_last(OUTPUT))

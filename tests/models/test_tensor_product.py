@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import mindspore as ms
@@ -10,9 +11,10 @@ import pytest
 from helpers import rotations
 from mindspore import Tensor
 
+from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import channels_last
-from models.e3.tensor_product import Coupling, DepthwiseTensorProduct, FullyConnectedTensorProduct
+from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
 from models.e3.wigner import representation
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "e3nn_pieces.npz")
@@ -161,7 +163,7 @@ def test_third_derivatives(path):
               ms.jit(along(ms.grad(along(second_order), (0, 1, 2))))]  # fmt: skip
     step = 1e-4
     ahead, behind = ([Tensor(p + sign * step * d) for p, d in zip(point, way, strict=True)] for sign in (1, -1))
-    for lower, higher in zip(orders[:-1], orders[1:], strict=True):
+    for lower, higher in itertools.pairwise(orders):
         slope = (float(lower(*ahead)) - float(lower(*behind))) / (2 * step)
         assert float(higher(*map(Tensor, point))) == pytest.approx(slope, rel=1e-5)
 

@@ -1,0 +1,143 @@
+"""Tensor products in which every copy of a feature couples by itself, e3nn's ``uvu``.
+
+    (1)  y_pu = c_p W_p[u] sum_ij C_(l1 l2 l3) x_ui a_j     for each path p
+
+C, c_p and the coupling with the attributes, which have one copy of each irrep, are those of ``tensor_product``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore import dtype as mstype
+
+from models.cpu_kernels import load
+from models.e3.block_product import Block, BlockProduct
+from models.e3.irreps import Irrep, Irreps, IrrepsError
+from models.e3.layout import split_and_join
+from models.e3.tensor_product import Coupling, Path, path_factors
+from models.e3.weight_map import WeightMap
+from models.graph_ops import to_type
+
+
+class DepthwiseTensorProduct(nn.Cell):
+    """Equation (1): every copy of the features couples with the attributes by itself.
+
+    The weights of a row are e3nn's, flat, of each path (mul_in,), with the paths in the order of ``paths``.  Copies of
+    one irrep of the result are together, in the order of the paths.
+
+    Args:
+        irreps_in: of the features.
+        coupling: of attributes with one copy of each irrep.
+        keep: irreps that the result may have.
+        irrep_normalization, path_normalization: see above.
+        dtype: of the weights.
+        contraction: precision of the products; what comes out has that of the features.
+
+    Raises:
+        IrrepsError: attributes with several copies, or none of the irreps that may be kept can be reached.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        coupling: Coupling,
+        keep: Irreps,
+        irrep_normalization: str,
+        path_normalization: str,
+        dtype: mstype.Type,
+        contraction: mstype.Type,
+    ):
+        super().__init__()
+        attributes = coupling.irreps
+        if any(mul != 1 for mul, _ in attributes):
+            raise IrrepsError(f"attributes {attributes}: expected one copy of each irrep, for each edge has its own")
+        found = _found(irreps_in, attributes, keep)
+        outputs = sorted({output for _, _, output in found})
+        each = Irreps([(irreps_in[i].mul, output) for i, _, output in found])
+        self.paths = [Path(i, j, k) for k, (i, j, _) in enumerate(found)]
+        self.irreps_out = each.sort().irreps.simplify()
+        factors = path_factors(
+            (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
+        )
+        starts = np.cumsum([0, *(part.mul for part in each)])
+        self.numel = int(starts[-1])
+        orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]
+        blocks = []
+        for output, order in zip(outputs, orders, strict=True):
+            copies = Counter(found[p][0] for p in order)
+            blocks.append([Block(i, coupling.places[irreps_in[i].ir, output], copies[i]) for i in sorted(copies)])
+        self.contraction = contraction
+        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
+        kernels = load(contraction)
+        self.kernel: Any = kernels.scaled_columns if kernels else None
+        if kernels:
+            of_runs = [p for output, order in zip(outputs, orders, strict=True) for p in order * output.dim]
+            self.runs, self.factors = _runs(of_runs, each, starts, factors, contraction)
+        else:
+            self.weights = _weights(orders, each, starts, factors, dtype)
+        self.shapes = tuple((-1, part.ir.dim, part.mul) for part in self.irreps_out)
+        self.widths = tuple(part.dim for part in self.irreps_out)
+        _, self.join = split_and_join(self.widths)
+
+    def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
+        """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
+        coupled = self.couple(x, matrices)
+        if self.kernel is not None:
+            return to_type(self.kernel(to_type(weights, self.contraction), coupled, self.runs, self.factors), x.dtype)
+        scales = self.weights(weights)
+        results: tuple = ()
+        for k in range(len(self.widths)):
+            y = coupled[k].reshape(self.shapes[k]) * to_type(scales[k], self.contraction)
+            results = (*results, to_type(y.reshape(-1, self.widths[k]), x.dtype))  # (M, (2 l + 1) mul)
+        return self.join(results) if len(results) > 1 else results[0]
+
+
+def _found(irreps_in: Irreps, attributes: Irreps, keep: Irreps) -> list[tuple[int, int, Irrep]]:
+    """The irreps of the two factors and of the result of each path, in e3nn's order.
+
+    Raises:
+        IrrepsError: there is none.
+    """
+    found = [
+        (i, j, output)
+        for i, (_, first) in enumerate(irreps_in)
+        for j, (_, second) in enumerate(attributes)
+        for output in first.products(second)
+        if output in keep
+    ]
+    if not found:
+        raise IrrepsError(f"irreps {keep}: no product of {irreps_in} with {attributes} contains one of them")
+    return found
+
+
+def _runs(
+    paths: Sequence[int], each: Irreps, starts: np.ndarray, factors: np.ndarray, dtype: mstype.Type
+) -> tuple[Tensor, Tensor]:
+    """The table of ``models.cpu_kernels.gates`` and its factors, for the path of each run of columns.
+
+    Args:
+        paths: of the runs, from the first column to the last.
+        each: irreps of the result of each path.
+        starts: where the weights of each path begin.
+        factors: of each path.
+        dtype: of the factors.
+    """
+    table, column = [], 0
+    for p in paths:
+        table.append((column, each[p].mul, int(starts[p])))
+        column += each[p].mul
+    return Tensor(np.array(table), mstype.int32), Tensor(factors[list(paths)], dtype)
+
+
+def _weights(
+    orders: Sequence[Sequence[int]], each: Irreps, starts: np.ndarray, factors: np.ndarray, dtype: mstype.Type
+) -> WeightMap:
+    """The weights of each irrep of the result, with their factors; ``orders`` are its paths."""
+    index = [np.concatenate([starts[p] + np.arange(each[p].mul) for p in order]) for order in orders]
+    scales = [np.concatenate([np.full(each[p].mul, factors[p]) for p in order]) for order in orders]
+    return WeightMap(int(starts[-1]), [one[None, None] for one in index], [one[None, None] for one in scales], dtype)
