@@ -19,8 +19,8 @@ struct Run {
 
 // out (M, width) = factor s[scalar] x[column]; s (M, scalars) or (1, scalars), x (M, width).
 template <class R>
-void scaled_columns(int64_t rows, int64_t rows_of_s, int64_t scalars, int64_t width, const Run* runs, int64_t count, const R* factors,
-                    const R* s, const R* x, R* out) {
+void scaled_columns(int64_t rows, int64_t rows_of_s, int64_t scalars, int64_t width, const Run* runs, int64_t count,
+                    const R* factors, const R* s, const R* x, R* out) {
   const int64_t stride = rows_of_s == 1 ? 0 : scalars;
   shared(parts_of(4 * rows * width, 4), [=](int part, int parts) {
     const Range range = part_of(rows, part, parts);

@@ -131,7 +131,8 @@ struct Factor {
                                            &matrix[part.inner * panel.first], stride, &start[r * width + panel.first],
                                            int64_t(0), whole ? to : edge, whole ? out_width : stride);
           if (!whole)
-            for (int64_t row = 0; row < rows; ++row) std::copy_n(edge + row * stride, panel.width, to + row * out_width);
+            for (int64_t row = 0; row < rows; ++row)
+              std::copy_n(edge + row * stride, panel.width, to + row * out_width);
         }
   }
 };
@@ -167,8 +168,8 @@ void mixed(int64_t m, int64_t in_width, int64_t out_width, bool transposed, cons
 
 // sum (inner, padded outer) += z^T g of one part over some rows; z (rows, z_width), g (rows, g_width).
 template <class R>
-void add_outer(const Part& part, const std::vector<Panel>& panels, int64_t rows, const R* z, int64_t z_width, const R* g,
-               int64_t g_width, std::vector<R>& buffer, R* sum) {
+void add_outer(const Part& part, const std::vector<Panel>& panels, int64_t rows, const R* z, int64_t z_width,
+               const R* g, int64_t g_width, std::vector<R>& buffer, R* sum) {
   const int64_t stride = padded<R>(panels), last_width = padded<R>(panels.back());
   buffer.resize(rows * (last_width + part.inner), R(0));
   // what the last panel reads must not lie behind the end of g; rows of z far apart would be fetched one by one

@@ -28,8 +28,8 @@ struct Wide {
   static constexpr int64_t lanes = vector_bytes / sizeof(R), panel = lanes * vectors;
 };
 
-// c (rows, vectors * lanes) = start + a b over so many steps; element (r, k) of a lies at a[r * down + k * along], row k
-// of b at b[k * stride].  ``start`` is one row for all (start_stride 0) or (rows, start_stride).
+// c (rows, vectors lanes) = start + a b over so many steps; element (r, k) of a lies at a[r * down + k * along], row
+// k of b at b[k * stride].  ``start`` is one row for all (start_stride 0) or (rows, start_stride).
 template <int rows, int vectors, class R>
 inline void tile(int64_t steps, const R* __restrict a, int64_t down, int64_t along, const R* __restrict b,
                  int64_t stride, const R* start, int64_t start_stride, R* c, int64_t c_stride) {
