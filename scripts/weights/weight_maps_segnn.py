@@ -181,6 +181,7 @@ def _observed(counts: Counts) -> dict[str, tuple[str, str]]:
     for k in range(counts["blocks"]):
         found |= {
             f"h/layers.{k}": (f"network.layers.{k}", "feature"),
+            f"h/layers.{k}.aggr_module": (f"network.layers.{k}.message", "feature"),
             f"h/layers.{k}.update_layer_1": (f"network.layers.{k}.update_first", "feature"),
             f"h/layers.{k}.update_layer_2": (f"network.layers.{k}.update_second", "feature"),
         }
