@@ -33,7 +33,7 @@ FILES = {
 }  # fmt: skip
 NAME = "segnn"
 #: messages are in the frame of their edge, and the values behind the pooling belong to graphs
-ELSEWHERE = ("message_layer", "post_pool", "embedding_layer.tp")
+ELSEWHERE = ("message_layer", "message_norm", "post_pool", "embedding_layer.tp")
 
 
 def settings_of(name, **changes):
