@@ -149,7 +149,7 @@ def test_keys_of_other_programs_without_meaning_are_ignored_and_named(write, cap
     caplog.clear()
     assert config_from_dict(yaml.safe_load(FOREIGN)) == plain and not caplog.messages
     assert changed(run__keep_bn_fp32="x", training__epochs="3") == plain
-    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("ignored run.keep_bn_fp32: no model here has")
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("ignored run.keep_bn_fp32: run.amp_level=O2")
 
 
 def test_keys_of_other_programs_are_none_of_ours():
