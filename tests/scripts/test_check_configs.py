@@ -51,7 +51,7 @@ def test_a_configuration_is_measured_and_its_row_kept(molecules, tmp_path, capsy
     row = found[str(file)]
     assert found["a"] == old and row["result"] == "OK"
     assert row["batch_size"] == 16 and row["shapes"] == 1 and row["eval_shape"][3] == 12 + 1
-    assert 0.1 < row["training_memory_gib"] <= row["memory_gib"] < 4 and row["parameters"] > 100
+    assert 0.1 < row["training_memory_gib"] <= row["memory_gib"] < check_configs.MEMORY_GIB and row["parameters"] > 100
     table = output.with_suffix(".md").read_text()
     assert f"| {file} | GRAPH |" in table and "| a | GRAPH | - |" in table and "OK" in capsys.readouterr().out
 
