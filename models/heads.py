@@ -60,10 +60,8 @@ class Readout(nn.Cell):
     ) -> Tensor:
         """Atom values (N, C) and graph inputs to (G,), or (G, C) for C > 1."""
         graph_mask = to_type(graph_mask, self.dtype)
-        if self.kind == "sum":
-            return _flat(segment_sum(values, node_graph, graph_mask))
-        if self.kind == "mean":
-            return _flat(segment_mean(values, node_graph, to_type(node_mask, self.dtype), graph_mask))
+        if self.kind in OF_SEVERAL:
+            return _flat(_pooled(self.kind, values, node_graph, to_type(node_mask, self.dtype), graph_mask))
         positions = to_type(positions, self.dtype)
         masses = to_type(gather(self.masses, numbers), self.dtype).reshape(-1, 1)  # (N, 1)
         # the ghost graph has no mass: give it 1 so that its centre is finite
@@ -115,11 +113,15 @@ class PooledReadout(nn.Cell):
     ) -> Tensor:
         """Values (N, features) of the nodes and graph inputs to (G,), or (G, C) for C > 1."""
         graph_mask = to_type(graph_mask, self.dtype)
-        if self.kind == "sum":
-            pooled = segment_sum(values, node_graph, graph_mask)
-        else:
-            pooled = segment_mean(values, node_graph, to_type(node_mask, self.dtype), graph_mask)
+        pooled = _pooled(self.kind, values, node_graph, to_type(node_mask, self.dtype), graph_mask)
         return _flat(self.layers(pooled))
+
+
+def _pooled(kind: str, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:
+    """The sum over the nodes of each graph, or their mean: values (N, F) to (G, F)."""
+    if kind == "sum":
+        return segment_sum(values, node_graph, graph_mask)
+    return segment_mean(values, node_graph, node_mask, graph_mask)
 
 
 def _flat(values: Tensor) -> Tensor:
