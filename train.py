@@ -66,7 +66,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     started = time.perf_counter()
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     task = resolve_task(config)  # a mistake in the target is told before the data are read
-    for line in provenance.log_lines(provenance.of_run(command, "", None)):
+    for line in provenance.command_lines(command):
         log.info("%s", line)
     log.info("Loading data...")
     packed = open_packed(config)
@@ -79,7 +79,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     model = build(config, task)
     pretrained = start_from(model, config.training.pretrained) if previous is None else None
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
-    for line in provenance.log_lines(origin)[2:]:  # what the run began with
+    for line in provenance.pretrained_lines(origin):
         log.info("%s", line)
     describe(config, dataset, task, model, ranks, adapted)
     labelled = Labelled.of(dataset)

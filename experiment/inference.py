@@ -16,7 +16,7 @@ from experiment.data import open_packed
 from experiment.evaluation.evaluator import Labelled
 from experiment.measurement import measure, write_measurement
 from experiment.named_files import open_log_file
-from experiment.provenance import Command, log_lines, of_run
+from experiment.provenance import Command, command_lines
 from experiment.report import log_test_error
 from experiment.resolve import split_of
 from experiment.run_folder import RunFolder
@@ -53,7 +53,7 @@ def infer(config: Config, place: RunFolder, command: Command) -> None:
         raise ConfigError("run.run_mode=infer: expected a checkpoint or a run folder, give run.ckpt_file")
     if any((place.path / name).is_file() for name in (BEST, LAST)):
         raise ConfigError(f"{place.path}: a run is there, whose files stay; give another --output")
-    for line in log_lines(of_run(command, "", None)):
+    for line in command_lines(command):
         log.info("%s", line)
     log.info("Initializing model...")
     trained = load_trained(path, _changes(config))

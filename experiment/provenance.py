@@ -102,16 +102,19 @@ def of_run(
     return {**first, "resumed": [*(earlier if isinstance(earlier, list) else []), now]}
 
 
-def log_lines(provenance: Mapping[str, Any]) -> list[str]:
-    """The first lines of a log: of the command that is running, and the weights that the run began with."""
-    now = (provenance["resumed"] or [provenance])[-1]
-    lines = [
+def command_lines(command: Command) -> list[str]:
+    """The first lines of a log: of the command that is running."""
+    now = command.record()
+    return [
         f"GeoSpore {now['version']}  commit {now['commit'] or 'unknown'}  started {now['started']}",
         f"command: {one_line(now['command'])}",
     ]
-    if pretrained := provenance.get("pretrained"):
-        lines.append(f"pretrained: {one_line(pretrained['file'])} sha256 {pretrained['sha256']}")
-    return lines
+
+
+def pretrained_lines(provenance: Mapping[str, Any]) -> list[str]:
+    """A line of the log with the weights that the run began with, where there are any."""
+    pretrained = provenance.get("pretrained")
+    return [f"pretrained: {one_line(pretrained['file'])} sha256 {pretrained['sha256']}"] if pretrained else []
 
 
 def masked(words: Sequence[str]) -> list[str]:

@@ -15,7 +15,16 @@ from tiny_runs import REPOSITORY
 
 from data_tools.source_files import sha256_of
 from experiment import provenance
-from experiment.provenance import MASK, Command, command_of, commit_of, log_lines, masked, of_run
+from experiment.provenance import (
+    MASK,
+    Command,
+    command_lines,
+    command_of,
+    commit_of,
+    masked,
+    of_run,
+    pretrained_lines,
+)  # fmt: skip
 
 OWN = "experiment/provenance.py"  # the file by which a checkout of this program is known
 SECRET = "hunter2"
@@ -201,7 +210,7 @@ def test_a_resumed_run_keeps_its_first_command_and_lists_the_later_ones(tmp_path
     later = {**NOW.record(), "data": "b.npz sha256 2"}
     assert second == {**first, "resumed": [later]}
     assert third == {**first, "resumed": [later, later | {"data": "a.npz sha256 1"}]}
-    lines = log_lines(third)
+    lines = [*command_lines(NOW), *pretrained_lines(third)]
     assert lines[0].endswith(f"started {NOW.started}") and lines[1] == f"command: {NOW.text}"
     assert lines[2] == f"pretrained: {weights} sha256 {digest}"
 
@@ -210,7 +219,7 @@ def test_a_resumed_run_keeps_its_first_command_and_lists_the_later_ones(tmp_path
 def test_a_checkpoint_without_provenance_is_resumed_too(of_checkpoint):
     origin = of_run(NOW, "a.npz sha256 1", None, of_checkpoint)
     assert origin.get("command") is None and origin["resumed"] == [{**NOW.record(), "data": "a.npz sha256 1"}]
-    assert len(log_lines(origin)) == 2
+    assert len(command_lines(NOW)) == 2 and not pretrained_lines(origin)
 
 
 def test_the_version_is_that_of_the_changelog():
