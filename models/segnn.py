@@ -38,7 +38,7 @@ from models.e3.nonlinear import Gate
 from models.e3.norm import BatchNorm, InstanceNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
 from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
-from models.elements import ELEMENTS, ElementEmbedding
+from models.elements import ElementEmbedding
 from models.graph_ops import edge_vectors, gather, segment_mean, segment_sum, to_type
 from models.precision import Precision
 from models.swish import Swish
@@ -87,14 +87,13 @@ class Embedding(nn.Cell):
             copy, start = copy + mul, start + mul * ir.dim
         self.of_copies, self.of_attributes = Tensor(of_copies, dtype), Tensor(of_attributes, dtype)
         self.pad_bias = Tensor(np.eye(irreps[0].mul, irreps.dim), dtype)
-        self.numbers = Tensor(np.arange(float(ELEMENTS)), dtype)
         self.multiply, self.add_bias, self.largest = ops.MatMul(), AddBias(), ops.UnsortedSegmentMax()
 
     def construct(self, numbers: Tensor, attributes: Tensor, node_graph: Tensor, graph_mask: Tensor) -> Tensor:
         """Atomic numbers (N,), attributes (N, A), and the graph of each node to features (N, dim)."""
         features = self.tables[0](numbers)  # (N, copies)
         if len(self.tables) > 1:
-            z = gather(self.numbers, numbers)  # (N,)
+            z = to_type(numbers, features.dtype)  # (N,)
             heaviest = gather(self.largest(z, node_graph, graph_mask.shape[0]), node_graph)
             share = (z / ops.maximum(heaviest, ops.ones_like(heaviest))).reshape(-1, 1)  # 0 for ghosts
             features = features + share * (self.tables[1](numbers) + share * self.tables[2](numbers))
@@ -283,8 +282,7 @@ class SEGNN(nn.Cell):
         read = Irreps([(outputs if task == "node" else self.pooled, "0e")])
         self.pre_pool_first = SteerableLayer(irreps, irreps, True, self.coupling, contraction, dtype)
         self.pre_pool_second = SteerableLayer(irreps, read, False, self.coupling, contraction, dtype)
-        self.scalars, _ = split_and_join((irreps[0].mul, irreps.dim - irreps[0].mul))
-        self.has_others = irreps.lmax > 0
+        self.by_irreps, _ = split_and_join([part.dim for part in irreps])
 
     def construct(
         self,
@@ -312,4 +310,4 @@ class SEGNN(nn.Cell):
         for layer in self.layers:
             nodes = layer(nodes, matrices, edges, receivers, senders, node_graph, node_mask, graph_mask)  # (3)-(4)
         values = self.pre_pool_second(self.pre_pool_first(nodes, matrices), matrices)  # (N, ...)  (5)
-        return values, self.scalars(nodes)[0] if self.has_others else nodes
+        return values, self.by_irreps(nodes)[0]

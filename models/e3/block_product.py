@@ -120,7 +120,7 @@ class BlockProduct(nn.Cell):
                 irrep, matrix = self.results[k][j][0], self.results[k][j][1]
                 product = self.multiply(matrices[matrix], flat[irrep].reshape(self.shapes[irrep]))
                 parts = (*parts, product.reshape(-1, self.widths[k][j]))  # (M r, copies mul)
-            results = (*results, self.joins[k](parts) if len(parts) > 1 else parts[0])
+            results = (*results, self.joins[k](parts))
         return results
 
 
@@ -179,7 +179,7 @@ class BlockSum(nn.Cell):
                 part = parts[place[0]][place[1]].reshape(matrix.shape[0], matrix.shape[1], self.muls[b])
                 terms = (*terms, self.multiply(matrix, part).reshape(-1, self.widths[b]))
             blocks = (*blocks, self.add(terms) if len(terms) > 1 else terms[0])
-        return to_type(self.join(blocks) if len(blocks) > 1 else blocks[0], kind)
+        return to_type(self.join(blocks), kind)
 
     def by_index(self, z: Tensor, matrices: Tensor, index: Tensor, like: Tensor) -> Tensor:
         """With a kernel: the sums (N, dim) of the features of rows with one index (M,); ``like`` has N rows."""

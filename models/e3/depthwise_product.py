@@ -99,7 +99,7 @@ class DepthwiseTensorProduct(nn.Cell):
         for k in range(len(self.widths)):
             y = coupled[k].reshape(self.shapes[k]) * to_type(scales[k], self.contraction)
             results = (*results, to_type(y.reshape(-1, self.widths[k]), x.dtype))  # (M, (2 l + 1) mul)
-        return self.join(results) if len(results) > 1 else results[0]
+        return self.join(results)
 
 
 def _paths(irreps_in: Irreps, attributes: Irreps, keep: Irreps) -> list[tuple[int, int, Irrep]]:

@@ -28,6 +28,7 @@ from models.cpu_kernels import load
 from models.e3.block_product import FIRST, NUMBER, SECOND, Block, BlockProduct, BlockSum, Matrices, segments
 from models.e3.irreps import Irreps
 from models.e3.layout import split_and_join
+from models.e3.spherical_harmonics import directions
 from models.e3.wigner import wigner_3j
 from models.graph_ops import gather, segment_sum, to_type
 
@@ -63,9 +64,7 @@ class _Rotations(nn.Cell):
 
     def construct(self, vectors: Tensor) -> Tensor:
         """Vectors (E, 3) to (E, K), for each |m| the rows of -m and m, or of 0, of D_l for l >= |m|."""
-        squared = (vectors * vectors).sum(-1, keepdims=True)
-        zero = ops.cast(squared <= 0, squared.dtype)
-        unit = vectors * ((1 - zero) / ops.sqrt(squared + zero))
+        unit = directions(vectors)
         x, y, z = unit[:, 0:1], unit[:, 1:2], unit[:, 2:3]
         down = ops.cast(y <= 0, y.dtype)
         sign = 1 - down - down

@@ -86,22 +86,20 @@ class Linear(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""
         rows = x.shape[0]
-        inputs: tuple = (x,) if len(self.irreps_in) == 1 else self.split_input(x)
-        weights = self.weights(x.dtype)
+        inputs, weights = self.split_input(x), self.weights(x.dtype)
         outputs: list = [None] * len(self.irreps_out)
         for k in range(len(self.mixings)):
             dim, sources, targets, mul_in, mul_out = self.mixings[k]
             copies: tuple = ()
             for source in sources:
                 copies = (*copies, inputs[source].reshape(rows * dim, -1))
-            together = copies[0] if len(copies) == 1 else self.join_copies[k](copies)
-            y = self.product(together, weights[k].reshape(mul_in, mul_out))  # (N (2 l + 1), copies)
+            y = self.product(self.join_copies[k](copies), weights[k].reshape(mul_in, mul_out))  # (N (2 l + 1), copies)
             if self.biased[k]:
                 y = self.add_bias(y, to_type(self.bias, x.dtype))
-            parts: tuple = (y,) if len(targets) == 1 else self.split_copies[k](y)
+            parts = self.split_copies[k](y)
             for place in range(len(targets)):
                 outputs[targets[place]] = parts[place].reshape(rows, -1)
-        return outputs[0] if len(outputs) == 1 else self.join_output(tuple(outputs))
+        return self.join_output(tuple(outputs))
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """(M, K) and (K, N) to (M, N)."""
@@ -112,8 +110,7 @@ class Linear(nn.Cell):
     def weights(self, kind: mstype.Type) -> tuple:
         """The matrices of the irreps, flat, (1, size), with the factors of (1)."""
         flat = self.weight if self.order is None else gather(self.weight, self.order)
-        flat = to_type(flat * self.factors, kind).reshape(1, -1)
-        return (flat,) if len(self.mixings) == 1 else self.split_weights(flat)
+        return self.split_weights(to_type(flat * self.factors, kind).reshape(1, -1))
 
 
 def _mixings(irreps_in: Irreps, irreps_out: Irreps) -> list[Mixing]:

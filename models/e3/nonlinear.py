@@ -50,15 +50,14 @@ class Activation(nn.Cell):
         pieces = _pieces(self.irreps_in, functions)
         self.split, self.join = split_and_join([width for width, _ in pieces])
         self.functions = nn.CellList([_Scaled(name, dtype) for _, name in pieces])
-        self.alone = len(pieces) == 1
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim) to (N, dim)."""
-        parts: tuple = (x,) if self.alone else self.split(x)
+        parts = self.split(x)
         results: tuple = ()
         for k in range(len(parts)):
             results = (*results, self.functions[k](parts[k]))
-        return results[0] if self.alone else self.join(results)
+        return self.join(results)
 
 
 class Gate(nn.Cell):

@@ -65,7 +65,7 @@ class SphericalHarmonics(nn.Cell):
 
     def construct(self, vectors: Tensor) -> Tensor:
         """(E, 3) to (E, (lmax + 1)^2)."""
-        r = _directions(vectors) if self.normalize else vectors
+        r = directions(vectors) if self.normalize else vectors
         parts: tuple = (self.multiply(r, self.place_of_vector),)
         p = r  # P_1, (E, 3)
         for k in range(self.lmax - 1):
@@ -76,7 +76,7 @@ class SphericalHarmonics(nn.Cell):
         return self.add_row(self.add(parts) if len(parts) > 1 else parts[0], self.constant)
 
 
-def _directions(vectors: Tensor) -> Tensor:
+def directions(vectors: Tensor) -> Tensor:
     """Each vector (E, 3) divided by its length; zero vectors stay 0 with derivatives 0, as those of ``safe_norm``."""
     squared = (vectors * vectors).sum(-1, keepdims=True)
     zero = ops.cast(squared <= 0, squared.dtype)

@@ -241,7 +241,7 @@ class FullyConnectedTensorProduct(nn.Cell):
         results: tuple = ()
         for k in range(len(self.widths)):
             results = (*results, y[k].reshape(-1, self.widths[k]))
-        return self.join(results) if len(results) > 1 else results[0]
+        return self.join(results)
 
 
 def _couplings(
