@@ -120,8 +120,7 @@ class Message(nn.Cell):
 
     def construct(self, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor, edge_mask: Tensor) -> Tensor:
         """Features (N, dim) and frames of the edges to the sums of messages (N, dim)."""
-        z = self.into(nodes, frames, receivers, senders)
-        z = self.activate(self.first(z))
+        z = self.activate(self.first.of_ends(self.into, nodes, frames, receivers, senders))
         z = self.activate(self.second(z))
         if self.norm is None:
             return self.out.summed(z, frames, receivers, nodes)

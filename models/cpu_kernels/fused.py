@@ -1,7 +1,8 @@
 """The kernels as differentiable cells: every gradient is made of kernels again, so that all orders stay fused.
 
 The modules have the names of the headers that they call: (1) activations, (2) pairs, (3) triplets, (4) products,
-(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates.  (2) to (4) and (6) to (8) are linear in each factor.
+(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings.  (2) to (4), (6) to (8) and (10) are
+linear in each factor.
 Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its gradient in any factor is linear in
 all the others, so three kernels each (and the sum for b) serve every order: the cells are each other's gradients.
 
@@ -11,6 +12,7 @@ They take float32 and float64.  Arrays are dense, indices int32 and in range.
 from __future__ import annotations
 
 from models.cpu_kernels.activations import shifted_softplus, swish
+from models.cpu_kernels.couplings import coupled
 from models.cpu_kernels.distances import cosine_cutoff, gaussians, lengths, pair_vectors
 from models.cpu_kernels.gates import Gate, column_totals, scaled_columns
 from models.cpu_kernels.mixtures import mixed, mixed_without_bias
@@ -25,6 +27,7 @@ __all__ = [
     "block_transpose",
     "column_totals",
     "cosine_cutoff",
+    "coupled",
     "gaussians",
     "lengths",
     "linear",

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "activations.h"
+#include "couplings.h"
 #include "distances.h"
 #include "gates.h"
 #include "mixtures.h"
@@ -302,6 +303,42 @@ KERNEL(mixed_weights) {  // g (M, N), z (M, K), parts, entries, factors as above
     const int64_t m = shapes[0][0], n = shapes[0][1], k = shapes[1][1];
     if (ranks[5] == 1) return mixed_weights<R>(m, k, n, shapes[5][0], mixture, REAL(0), REAL(1), REAL(6));
     mixed_by_row<of_weights, R>(m, k, n, shapes[5][1], mixture, REAL(1), REAL(6), REAL(0), nullptr);
+  });
+}
+
+// The tables of the next four kernels are their inputs 4 to 11: first, second, all segments (S, 9), those with an x, parts
+// (P, 5), entries (S, 7), factors (S,), any (., W).
+#define COUPLED(F, K, segments)                                                                                  \
+  Coupled<R>({F, K, shapes[11][1]}, {TABLE(Segment, segments)}, {TABLE(Part, 8), TABLE(Entry, 9), REAL(10)},     \
+             INDEX(4), INDEX(5))
+
+KERNEL(coupled) {  // x (N, F), T (M, K), w (numel,), b (W,), tables -> (M, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    coupled<R>(shapes[1][0], COUPLED(shapes[0][1], shapes[1][1], 6), REAL(0), REAL(1), REAL(2), REAL(3), REAL(12));
+  });
+}
+
+KERNEL(coupled_inputs) {  // g (M, W), T (M, K), w (numel,), any (N, F), tables -> (N, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    coupled_inputs<R>(shapes[3][0], shapes[1][0], COUPLED(shapes[3][1], shapes[1][1], 7), REAL(0), REAL(1), REAL(2),
+                      REAL(12));
+  });
+}
+
+KERNEL(coupled_matrices) {  // g (M, W), x (N, F), w (numel,), any (M, K), tables -> (M, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    coupled_matrices<R>(shapes[0][0], COUPLED(shapes[1][1], shapes[3][1], 6), REAL(0), REAL(1), REAL(2), REAL(12));
+  });
+}
+
+KERNEL(coupled_weights) {  // g (M, W), x (N, F), T (M, K), any (numel,), tables -> (numel,)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    coupled_weights<R>(shapes[0][0], shapes[3][0], COUPLED(shapes[1][1], shapes[2][1], 6), REAL(0), REAL(1), REAL(2),
+                       REAL(12));
   });
 }
 

@@ -116,115 +116,142 @@ struct Factor {
         std::copy_n(bias + part.out + r * part.outer, part.outer, &start[r * width]);
   }
 
-  // Rows from first to last of the result.
-  void multiply(int64_t first, int64_t last, const R* z, int64_t in_width, R* out, int64_t out_width) const {
+  // Rows of the result for component r of the part; z (rows, z_width), out (rows, out_width).
+  void multiply(int64_t r, int64_t rows, const R* z, int64_t z_width, R* out, int64_t out_width) const {
     R edge[rows_at_once * vectors * Wide<R>::lanes];
-    const int64_t width = padded<R>(panels);
-    for (const Panel& panel : panels)
-      for (int64_t r = 0; r < part.rows; ++r)
-        for (int64_t i = first; i < last; i += rows_at_once) {
-          const int64_t rows = std::min<int64_t>(rows_at_once, last - i), stride = padded<R>(panel);
-          const bool whole = panel.width == stride;
-          R* to = out + i * out_width + part.out + r * part.outer + panel.first;
-          tile_of_vectors<vectors, R>(panel.vectors, rows, part.inner,
-                                           z + i * in_width + part.in + r * part.inner, in_width, int64_t(1),
-                                           &matrix[part.inner * panel.first], stride, &start[r * width + panel.first],
-                                           int64_t(0), whole ? to : edge, whole ? out_width : stride);
-          if (!whole)
-            for (int64_t row = 0; row < rows; ++row)
-              std::copy_n(edge + row * stride, panel.width, to + row * out_width);
-        }
+    const R* first = &start[r * padded<R>(panels)];
+    for (const Panel& panel : panels) {
+      const int64_t stride = padded<R>(panel);
+      const bool whole = panel.width == stride;
+      for (int64_t i = 0; i < rows; i += rows_at_once) {
+        const int64_t count = std::min<int64_t>(rows_at_once, rows - i);
+        R* to = out + i * out_width + panel.first;
+        tile_of_vectors<vectors, R>(panel.vectors, count, part.inner, z + i * z_width, z_width, int64_t(1),
+                                    &matrix[part.inner * panel.first], stride, first + panel.first, int64_t(0),
+                                    whole ? to : edge, whole ? out_width : stride);
+        if (!whole)
+          for (int64_t row = 0; row < count; ++row) std::copy_n(edge + row * stride, panel.width, to + row * out_width);
+      }
+    }
   }
 };
+
+// The products with the matrices of all parts, or with their transposes.
+template <class R>
+std::vector<Factor<R>> factors_of(const Mixture<R>& mixture, bool transposed, const R* w, const R* bias) {
+  const auto starts = mixture.starts();
+  std::vector<R> matrices(starts.back(), R(0));
+  for_each_weight(mixture, matrices.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
+  std::vector<Factor<R>> factors;
+  for (int64_t p = 0; p < mixture.part_count; ++p) {
+    const Part& part = mixture.parts[p];
+    if (transposed) {
+      factors.emplace_back(reversed(part), &matrices[starts[p]], 1, part.outer, nullptr);
+    } else {
+      factors.emplace_back(part, &matrices[starts[p]], part.outer, 1, bias);
+    }
+  }
+  return factors;
+}
 
 // out (M, out_width) = bias + z (M, in_width) times the matrices, or without bias times their transposes.
 template <class R>
 void mixed(int64_t m, int64_t in_width, int64_t out_width, bool transposed, const Mixture<R>& mixture, const R* z,
            const R* w, const R* bias, R* out) {
-  const auto starts = mixture.starts();
-  std::vector<R> matrices(starts.back(), R(0));
-  for_each_weight(mixture, matrices.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
-  std::vector<Factor<R>> factors;
+  const auto factors = factors_of(mixture, transposed, w, bias);
   int64_t operations = 0, results = 0;
-  for (int64_t p = 0; p < mixture.part_count; ++p) {
-    const Part& part = mixture.parts[p];
-    const R* matrix = &matrices[starts[p]];
-    if (transposed) {
-      factors.emplace_back(reversed(part), matrix, 1, part.outer, nullptr);
-    } else {
-      factors.emplace_back(part, matrix, part.outer, 1, bias);
-    }
-    operations += int64_t(part.rows) * part.inner * part.outer;
-    results += int64_t(part.rows) * factors.back().part.outer;
+  for (const Factor<R>& factor : factors) {
+    operations += int64_t(factor.part.rows) * factor.part.inner * factor.part.outer;
+    results += int64_t(factor.part.rows) * factor.part.outer;
   }
   shared(parts_of(m * operations, 4), [&](int number, int all) {
     const Range range = part_of(m, number, all);
     if (results < out_width) std::fill(out + range.begin * out_width, out + range.end * out_width, R(0));
     for (int64_t first = range.begin; first < range.end; first += block)
       for (const Factor<R>& factor : factors)
-        factor.multiply(first, std::min(first + block, range.end), z, in_width, out, out_width);
+        for (int64_t r = 0; r < factor.part.rows; ++r)
+          factor.multiply(r, std::min(block, range.end - first),
+                          z + first * in_width + factor.part.in + r * factor.part.inner, in_width,
+                          out + first * out_width + factor.part.out + r * factor.part.outer, out_width);
   });
 }
 
-// sum (inner, padded outer) += z^T g of one part over some rows; z (rows, z_width), g (rows, g_width).
+// sum (inner, padded outer) += z^T g of one component of a part; z (rows, inner), g (rows, g_width).
 template <class R>
-void add_outer(const Part& part, const std::vector<Panel>& panels, int64_t rows, const R* z, int64_t z_width,
-               const R* g, int64_t g_width, std::vector<R>& buffer, R* sum) {
+void add_outer(int64_t inner, const std::vector<Panel>& panels, int64_t rows, const R* z, const R* g, int64_t g_width,
+               std::vector<R>& end, R* sum) {
   const int64_t stride = padded<R>(panels), last_width = padded<R>(panels.back());
-  buffer.resize(rows * (last_width + part.inner), R(0));
-  // what the last panel reads must not lie behind the end of g; rows of z far apart would be fetched one by one
-  R *end = buffer.data(), *few = end + rows * last_width;
-  for (int64_t r = 0; r < part.rows; ++r, z += part.inner, g += part.outer) {
-    for (int64_t i = 0; i < rows; ++i) {
-      std::copy_n(g + i * g_width + panels.back().first, panels.back().width, end + i * last_width);
-      std::copy_n(z + i * z_width, part.inner, few + i * part.inner);
+  end.resize(rows * last_width, R(0));  // what the last panel reads must not lie behind the end of g
+  for (int64_t i = 0; i < rows; ++i)
+    std::copy_n(g + i * g_width + panels.back().first, panels.back().width, end.data() + i * last_width);
+  for (int64_t j = 0; j < inner; j += rows_at_once)
+    for (const Panel& panel : panels) {
+      const bool last = &panel == &panels.back();
+      R* to = sum + j * stride + panel.first;
+      tile_of_vectors<vectors, R>(panel.vectors, std::min<int64_t>(rows_at_once, inner - j), rows, z + j, int64_t(1),
+                                  inner, last ? end.data() : g + panel.first, last ? last_width : g_width, to, stride,
+                                  to, stride);
     }
-    for (int64_t j = 0; j < part.inner; j += rows_at_once)
-      for (const Panel& panel : panels) {
-        const bool last = &panel == &panels.back();
-        R* to = sum + j * stride + panel.first;
-        tile_of_vectors<vectors, R>(panel.vectors, std::min<int64_t>(rows_at_once, part.inner - j), rows, few + j,
-                                    int64_t(1), int64_t(part.inner), last ? end : g + panel.first,
-                                    last ? last_width : g_width, to, stride, to, stride);
-      }
-  }
 }
+
+// Sums z^T g for all parts, as many as there are threads with a sum of their own.
+template <class R>
+struct OuterSums {
+  const Mixture<R>& mixture;
+  std::vector<std::vector<Panel>> panels;
+  std::vector<int64_t> starts;  // of the parts in a sum
+  int64_t operations = 0;
+  std::vector<std::vector<R>> sums;
+
+  OuterSums(const Mixture<R>& mixture, int64_t m) : mixture(mixture), starts(1, 0) {
+    for (int64_t p = 0; p < mixture.part_count; ++p) {
+      const Part& part = mixture.parts[p];
+      panels.push_back(panels_of<R>(part.outer));
+      starts.push_back(starts[p] + part.inner * padded<R>(panels[p]));
+      operations += int64_t(part.rows) * part.inner * part.outer;
+    }
+    sums.resize(parts_of(m * operations, 2, std::max<int64_t>(1, m / rows_of_a_sum)));
+  }
+
+  // The total of the sums, given to the weights (numel).
+  void give(int64_t numel, R* out) const {
+    const auto compact = mixture.starts();
+    std::vector<R> matrices(compact.back());
+    for (int64_t p = 0; p < mixture.part_count; ++p) {
+      const int64_t outer = mixture.parts[p].outer, stride = padded<R>(panels[p]);
+      for (int64_t j = 0; j < mixture.parts[p].inner; ++j)
+        for (int64_t i = 0; i < outer; ++i)
+          matrices[compact[p] + j * outer + i] = total_of(sums, starts[p] + j * stride + i);
+    }
+    std::fill(out, out + numel, R(0));
+    for_each_weight(mixture, matrices.data(), [out](R& from, int64_t to, R factor) { out[to] += factor * from; });
+  }
+};
 
 // The gradient in the weights: those parts of sum z^T g that belong to each; z (M, in_width), g (M, out_width).
 template <class R>
 void mixed_weights(int64_t m, int64_t in_width, int64_t out_width, int64_t numel, const Mixture<R>& mixture, const R* g,
                    const R* z, R* out) {
-  std::vector<std::vector<Panel>> panels;
-  std::vector<int64_t> starts(1, 0);  // of the sums
-  int64_t operations = 0;
-  for (int64_t p = 0; p < mixture.part_count; ++p) {
-    const Part& part = mixture.parts[p];
-    panels.push_back(panels_of<R>(part.outer));
-    starts.push_back(starts[p] + part.inner * padded<R>(panels[p]));
-    operations += int64_t(part.rows) * part.inner * part.outer;
-  }
-  std::vector<std::vector<R>> sums(parts_of(m * operations, 2, std::max<int64_t>(1, m / rows_of_a_sum)));
-  shared(sums.size(), [&](int number, int all) {
-    std::vector<R> mine(starts.back(), R(0)), buffer;
+  OuterSums<R> outer(mixture, m);
+  shared(outer.sums.size(), [&](int number, int all) {
+    std::vector<R> mine(outer.starts.back(), R(0)), few, end;
     const Range range = part_of(m, number, all);
-    for (int64_t first = range.begin; first < range.end; first += block)
+    for (int64_t first = range.begin; first < range.end; first += block) {
+      const int64_t rows = std::min(block, range.end - first);
       for (int64_t p = 0; p < mixture.part_count; ++p) {
         const Part& part = mixture.parts[p];
-        add_outer(part, panels[p], std::min(block, range.end - first), z + first * in_width + part.in, in_width,
-                  g + first * out_width + part.out, out_width, buffer, &mine[starts[p]]);
+        few.resize(rows * part.inner);  // rows of z far apart would be fetched one by one
+        for (int64_t r = 0; r < part.rows; ++r) {
+          for (int64_t i = 0; i < rows; ++i)
+            std::copy_n(z + (first + i) * in_width + part.in + r * part.inner, part.inner, &few[i * part.inner]);
+          add_outer(part.inner, outer.panels[p], rows, few.data(), g + first * out_width + part.out + r * part.outer,
+                    out_width, end, &mine[outer.starts[p]]);
+        }
       }
-    sums[number].swap(mine);
+    }
+    outer.sums[number].swap(mine);
   });
-  const auto compact = mixture.starts();
-  std::vector<R> matrices(compact.back());
-  for (int64_t p = 0; p < mixture.part_count; ++p) {
-    const int64_t outer = mixture.parts[p].outer, stride = padded<R>(panels[p]);
-    for (int64_t j = 0; j < mixture.parts[p].inner; ++j)
-      for (int64_t i = 0; i < outer; ++i)
-        matrices[compact[p] + j * outer + i] = total_of(sums, starts[p] + j * stride + i);
-  }
-  std::fill(out, out + numel, R(0));
-  for_each_weight(mixture, matrices.data(), [out](R& from, int64_t to, R factor) { out[to] += factor * from; });
+  outer.give(numel, out);
 }
 
 // The same with weights (M, numel) of each row: what each reads and adds is w, z and y, or two of them for the third.

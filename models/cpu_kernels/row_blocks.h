@@ -48,27 +48,67 @@ inline int64_t row_of(const Segment& s, int64_t row, const int32_t* first, const
   return s.end == own_row ? row : s.end == at_first ? first[row] : second[row];
 }
 
+// f(V, c) for vectors V of channels from c on, as wide as they fit, and for the last channels one by one.
+template <class R, int bytes = vector_bytes, class F>
+inline void over_channels(int width, F f, int c = 0) {
+  typedef R V __attribute__((vector_size(bytes), aligned(alignof(R)), may_alias));
+  constexpr int lanes = bytes / sizeof(R);
+  for (; c + lanes <= width; c += lanes) f(V(), c);
+  if constexpr (bytes > 16) {
+    over_channels<R, bytes / 2>(width, f, c);
+  } else {
+    for (; c < width; ++c) f(R(), c);
+  }
+}
+
+template <class V, class R>
+inline V& at(R* place) {
+  return *reinterpret_cast<V*>(place);
+}
+
+template <class V, class R>
+inline V value_at(const R* place) {
+  return *reinterpret_cast<const V*>(place);
+}
+
 // z = T x of one segment; ``known`` columns, or any number of them.
 template <int known, class R>
-inline void forward(const Segment& s, const R* __restrict x, const R* __restrict t, R* __restrict z) {
-  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride) {
-#pragma GCC ivdep
-    for (int c = 0; c < s.width; ++c) {
-      R sum = 0;
-      for (int j = 0; j < (known ? known : s.columns); ++j) sum += t[j] * x[j * s.width + c];
-      z[c] = sum;
+inline void forward(const Segment& s, const R* x, const R* t, R* z) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    constexpr int kept = known ? known : 1;
+    V columns[kept];
+    if (known)
+      for (int j = 0; j < known; ++j) columns[j] = value_at<V>(x + j * s.width + c);
+    for (int i = 0; i < s.rows; ++i) {
+      const R* row = t + i * s.matrix_stride;
+      V sum = {};
+      if (known) {
+        for (int j = 0; j < kept; ++j) sum += row[j] * columns[j];
+      } else {
+        for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
+      }
+      at<V>(z + i * s.out_stride + c) = sum;
     }
-  }
+  });
 }
 
 // x += T^T z of one segment.
 template <int known, class R>
-inline void backward(const Segment& s, const R* __restrict z, const R* __restrict t, R* __restrict x) {
-  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride) {
-#pragma GCC ivdep
-    for (int c = 0; c < s.width; ++c)
-      for (int j = 0; j < (known ? known : s.columns); ++j) x[j * s.width + c] += t[j] * z[c];
-  }
+inline void backward(const Segment& s, const R* z, const R* t, R* x) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    constexpr int kept = known ? known : 1;
+    for (int first = 0; first < s.columns; first += kept) {
+      V sums[kept];
+      for (int j = 0; j < kept; ++j) sums[j] = value_at<V>(x + (first + j) * s.width + c);
+      for (int i = 0; i < s.rows; ++i) {
+        const V from = value_at<V>(z + i * s.out_stride + c);
+        for (int j = 0; j < kept; ++j) sums[j] += t[i * s.matrix_stride + first + j] * from;
+      }
+      for (int j = 0; j < kept; ++j) at<V>(x + (first + j) * s.width + c) = sums[j];
+    }
+  });
 }
 
 // T += z x^T of one segment.

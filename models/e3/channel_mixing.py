@@ -93,6 +93,7 @@ class ChannelMixing(nn.Cell):
         kernels = load(contraction)
         self.kernel: Any = kernels.mixed if kernels else None
         self.kernel_without_bias: Any = kernels.mixed_without_bias if kernels else None
+        self.coupled: Any = kernels.coupled if kernels else None
         self.weights: Any = None
         self.product, self.add_bias, self.multiply = Product(), AddBias(), ops.MatMul()
         places = [np.eye(biases, part.outputs, -part.bias) * (np.arange(part.outputs) < part.biased) for part in parts]
@@ -146,12 +147,40 @@ class ChannelMixing(nn.Cell):
         """All of it in one pass."""
         kind = self.contraction
         parts, entries, factors = self.parts, self.entries, self.factors
+        z, w = to_type(z, kind), to_type(weights, kind)
         if bias is None:
-            y = self.kernel_without_bias(to_type(z, kind), to_type(weights, kind), parts, entries, factors, self.like)
+            y = self.kernel_without_bias(z, w, parts, entries, factors, self.like)
         else:
-            placed = to_type(self.multiply(bias.reshape(1, -1), self.place_bias).reshape(-1), kind)
-            y = self.kernel(to_type(z, kind), to_type(weights, kind), placed, parts, entries, factors)
+            y = self.kernel(z, w, self.all_placed(bias), parts, entries, factors)
         return to_type(y, weights.dtype)
+
+    def of_blocks(
+        self,
+        x: Tensor,
+        matrices: Tensor,
+        ends: tuple[Tensor, Tensor],
+        tables: tuple[Tensor, Tensor],
+        weights: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """With a kernel: the y_p of the z_p that ``block_product`` makes, in one pass.
+
+        Args:
+            x, matrices: features and matrices, in the precision of the contraction.
+            ends: the two indices of rows of x.
+            tables: all segments, and those with features.
+            weights, bias: as above; weights (numel,).
+        """
+        placed = self.like.reshape(-1) if bias is None else self.all_placed(bias)
+        y = self.coupled(
+            x, matrices, to_type(weights, self.contraction), placed, ends[0], ends[1], tables[0], tables[1],
+            self.parts, self.entries, self.factors, self.like,
+        )  # fmt: skip
+        return to_type(y, weights.dtype)
+
+    def all_placed(self, bias: Tensor) -> Tensor:
+        """The biases of all outputs in one row, for a kernel."""
+        return to_type(self.multiply(bias.reshape(1, -1), self.place_bias).reshape(-1), self.contraction)
 
 
 def index_of_weights(parts: Sequence[Part], entries: Sequence[Entry]) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -21,11 +21,13 @@ from mindspore.common.initializer import Normal, initializer
 
 from models.cpu_kernels import load
 from models.e3.channel_mixing import ChannelMixing, Entry, Part
+from models.e3.edge_frame import EndsIntoFrame
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.scalar_functions import FUNCTIONS
 from models.e3.tensor_product import fan_in, fully_connected_paths, path_factors
 from models.e3.wigner import wigner_3j
+from models.graph_ops import to_type
 
 
 class FrameTensorProduct(nn.Cell):
@@ -91,6 +93,14 @@ class FrameTensorProduct(nn.Cell):
     def construct(self, z: Any) -> Any:
         """The z_m of the features to those of the result."""
         return self.mixing(z, self.weight, self.bias)
+
+    def of_ends(self, into: EndsIntoFrame, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor) -> Any:
+        """The same of what ``into`` makes of the ends of the edges, which a kernel does not write to memory."""
+        if into.kernel is None:
+            return self.construct(into(nodes, frames, receivers, senders))
+        nodes = to_type(nodes, self.mixing.contraction)
+        ends, tables = (receivers, senders), (into.table, into.linear)
+        return self.mixing.of_blocks(nodes, frames, ends, tables, self.weight, self.bias)
 
 
 class FrameGate(nn.Cell):

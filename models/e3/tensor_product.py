@@ -25,6 +25,7 @@ from models.e3.channel_mixing import ChannelMixing, Entry, Part
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.wigner import wigner_3j
+from models.graph_ops import to_type
 
 IRREP_NORMALIZATIONS = ("component", "norm")
 PATH_NORMALIZATIONS = ("element", "path", "none")
@@ -235,6 +236,10 @@ class FullyConnectedTensorProduct(nn.Cell):
             weights: (numel,) or (M, numel), of each row its own, where there is no parameter.
         """
         flat = self.weight if weights is None else weights
+        if self.couple.kernel is not None and flat.ndim == 1:
+            index, table = self.couple.index, self.couple.table
+            x = to_type(x, self.contraction)
+            return self.mixing.of_blocks(x, matrices, (index, index), (table, table), flat, self.bias)
         y = self.mixing(self.couple(x, matrices), flat, self.bias)
         if self.couple.kernel is not None:
             return y
