@@ -1,9 +1,12 @@
-"""Measure the train step and inference of SchNet and DimeNet++ beside PyG's, in one run, on the same molecules.
+"""Measure the train step and inference of every model beside its original, in one run, on the same molecules.
 
     python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --output results/system/benchmark_schnet.json
     python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles dimenetpp --rounds 3 --steps 8
+    python scripts/benchmarks/benchmark.py --peer_python PARITY/bin/python --profiles segnn_small segnn --rounds 3 \
+        --steps 8 --original ORIGINAL --output results/system/benchmark_segnn.json
 
-PARITY is an environment made from requirements-parity.txt.  Blocks of steps of ours and of the peer alternate, so
+PARITY is an environment made from requirements-parity.txt, ORIGINAL a checkout of the code of SEGNN's authors; the
+originals of SchNet and DimeNet++ are those of PyG.  Blocks of steps of ours and of the peer alternate, so
 a machine that slows down slows both; medians over all steps and the ratio of the medians are printed.  Batches are
 prepared before the clock runs, on both sides; ours are padded to their buckets, so ghosts count as our cost.  Each side
 is a process of its own, whose largest resident memory is reported.  The kinds
@@ -32,7 +35,7 @@ if __name__ == "__main__":
 import numpy as np
 from mindspore import ParameterTuple
 
-from configs.schema import DimeNetPlusPlusConfig, SchNetConfig
+from configs.schema import DimeNetPlusPlusConfig, SchNetConfig, SegnnConfig
 from data_tools.dataset import open_graphs
 from data_tools.formats.md17 import SAMPLE_TRAIN
 from data_tools.graphs.batching import chunks
@@ -56,7 +59,13 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 PEERS = Path(__file__).parents[1] / "peers"
 DIMENETPP = "dimenetpp"  # a profile too: the original's size on QM9
-FEWER = 6  # batches of DimeNet++, whose steps are twenty times as long
+SEGNN = {
+    "segnn": SegnnConfig(),
+    "segnn_small": SegnnConfig(features=32, blocks=2),
+}  # the original's size, and a small one
+ALL = (*PROFILES, DIMENETPP, *SEGNN)
+SLOW = (DIMENETPP, "segnn")  # whose steps are twenty times as long
+FEWER = 6  # batches of those
 KINDS = ("train", "infer", "forces_train", "forces_infer")
 CUTOFF = 5.0  # Angstrom
 BATCHES = 24
@@ -65,7 +74,7 @@ LAW = {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay"
 
 def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
     """Rows of the shipped molecules, or of the frames of ethanol, in batches."""
-    count = (FEWER if profile == DIMENETPP else BATCHES) * batch_size
+    count = (FEWER if profile in SLOW else BATCHES) * batch_size
     if kind.startswith("forces_"):
         order = np.resize(np.random.default_rng(0).permutation(1000), count)
     else:
@@ -75,11 +84,19 @@ def batches_of(profile: str, batch_size: int, kind: str) -> list[np.ndarray]:
 
 def model_of(profile: str, dtype: str = "float32") -> GraphModel:
     """An untrained model of a profile, whose readout is the sum."""
+    settings: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig
     if profile == DIMENETPP:
-        settings: SchNetConfig | DimeNetPlusPlusConfig = DimeNetPlusPlusConfig(cutoff=CUTOFF, output_init="orthogonal")
+        settings = DimeNetPlusPlusConfig(cutoff=CUTOFF, output_init="orthogonal")
+    elif profile in SEGNN:
+        settings = dataclasses.replace(SEGNN[profile], ncon_dtype=dtype)
     else:
         settings = SchNetConfig(cutoff=CUTOFF, **PROFILES[profile])
     return build_model(dtype=dtype, amp_level="O0", readout="sum", **dataclasses.asdict(settings))
+
+
+def cutoff_of(profile: str) -> float:
+    """Angstrom."""
+    return SEGNN[profile].cutoff if profile in SEGNN else CUTOFF
 
 
 #: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
@@ -90,7 +107,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
     """A function that runs K steps over the batches and returns the seconds of each."""
     set_up(mode, "CPU", 0, seed=0)
     with_forces = kind.startswith("forces_")
-    packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", CUTOFF)
+    packed = open_graphs(SAMPLE_TRAIN if with_forces else "sample", cutoff_of(profile))
     packed = dataclasses.replace(packed, triplets=profile == DIMENETPP)
     table = packed.table
     if with_forces:
@@ -133,7 +150,7 @@ def our_steps(profile: str, batches: list[np.ndarray], kind: str, mode: str) -> 
         return seconds
 
     run(2 * len(padded))  # every shape is compiled
-    if profile != DIMENETPP:  # for steps of a second it would take too long, and change nothing
+    if profile not in SLOW:  # for steps of a second it would take too long, and change nothing
         shapes = [sum(array.size for array in batch.inputs) for batch in padded]
         rarest = min(shapes.count(shape) for shape in shapes)
         run(-(-TRIALS // rarest) * len(padded))
@@ -146,17 +163,22 @@ def our_side(profile: str, batch_size: int, kind: str, mode: str) -> Side:
     return Side([sys.executable, __file__, "--serve", *case])
 
 
-def peer_side(python: str, profile: str, batch_size: int, kind: str, ids: Path, threads: int) -> Side:
-    """PyG's."""
-    command = [python, str(PEERS / "peer_dimenetpp.py"), "bench"]
-    if profile != DIMENETPP:
-        sizes = PROFILES[profile]
-        command = [
-            python, str(PEERS / "peer_schnet.py"), "bench", "--features", str(sizes["features"]),
-            "--blocks", str(sizes["blocks"]), "--gaussians", str(sizes["gaussians"]),
-            "--batch_size", str(batch_size),
+def peer_side(options: argparse.Namespace, profile: str, batch_size: int, kind: str, ids: Path) -> Side:
+    """The original."""
+    if profile == DIMENETPP:
+        words = [str(PEERS / "peer_dimenetpp.py"), "bench"]
+    elif profile in SEGNN:
+        settings = SEGNN[profile]
+        words = [
+            str(PEERS / "peer_segnn.py"), "bench", "--original", str(options.original),
+            "--hidden", str(settings.features), "--layers", str(settings.blocks),
         ]  # fmt: skip
-    return Side([*command, "--kind", kind, "--threads", str(threads), "--ids_file", str(ids)])
+    else:
+        words = [str(PEERS / "peer_schnet.py"), "bench", "--batch_size", str(batch_size)]
+        for key in ("features", "blocks", "gaussians"):
+            words += [f"--{key}", str(PROFILES[profile][key])]
+    words += ["--kind", kind, "--threads", str(options.threads), "--ids_file", str(ids)]
+    return Side([options.peer_python, *words])
 
 
 def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespace, folder: Path) -> dict:
@@ -165,7 +187,7 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
     ids = folder / f"ids_{kind}_{batch_size}.npz"
     np.savez(ids, ids=np.stack(batches))
     ours = our_side(profile, batch_size, kind, options.mode)
-    peer = peer_side(options.peer_python, profile, batch_size, kind, ids, options.threads)
+    peer = peer_side(options, profile, batch_size, kind, ids)
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     rounds = []
     for _ in range(options.rounds):
@@ -187,7 +209,7 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
         "ours_memory_mb": memory["ours"], "peer_memory_mb": memory["peer"],
     }  # fmt: skip
     print(
-        f"{profile:5} batch {batch_size:4} {kind:6} ours {medians['ours']:8.2f} ms  PyG {medians['peer']:8.2f} ms  "
+        f"{profile:5} batch {batch_size:4} {kind:6} ours {medians['ours']:8.2f} ms  peer {medians['peer']:8.2f} ms  "
         f"ratio {result['ratio']:.2f}  (rounds {min(rounds):.2f} to {max(rounds):.2f}, "
         f"minima {result['ratio_of_minima']:.2f})  memory {memory['ours']:.0f} and {memory['peer']:.0f} MB",
         flush=True,
@@ -197,15 +219,18 @@ def compare(profile: str, batch_size: int, kind: str, options: argparse.Namespac
 
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the table."""
-    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Train step and inference beside PyG's.")
-    parser.add_argument("--peer_python", help="interpreter with torch and torch_geometric")
-    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=[*PROFILES, DIMENETPP])
+    parser = argparse.ArgumentParser(
+        formatter_class=Defaults, description="Train step and inference beside the originals."
+    )
+    parser.add_argument("--peer_python", help="interpreter with torch, torch_geometric and e3nn")
+    parser.add_argument("--profiles", nargs="+", default=["lite", "full"], choices=ALL)
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[32, 128])
     parser.add_argument("--kinds", nargs="+", default=["train", "infer"], choices=KINDS)
     parser.add_argument("--rounds", type=int, default=8, help="blocks of each side")
     parser.add_argument("--steps", type=int, default=26, help="steps of a block; the first two do not count")
     parser.add_argument("--threads", type=int, default=2, help="threads of the peer")
     parser.add_argument("--mode", default="GRAPH", choices=["GRAPH", "PYNATIVE"])
+    parser.add_argument("--original", type=Path, help="checkout of SEGNN's original, for its profiles")
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     parser.add_argument("--serve", action="store_true", help="only run our steps, on request")
     options = parser.parse_args(arguments)
@@ -215,6 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.peer_python is None:
         parser.error("--peer_python: expected an interpreter with torch and torch_geometric")
+    if options.original is None and set(options.profiles) & set(SEGNN):
+        parser.error("--original: expected a checkout of SEGNN's original; see scripts/peers/peer_segnn.py")
     with tempfile.TemporaryDirectory() as folder:
         results = [
             compare(profile, batch_size, kind, options, Path(folder))

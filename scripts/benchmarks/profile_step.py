@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 from mindspore import profiler
 
-from scripts.benchmarks.benchmark import DIMENETPP, KINDS, PROFILES, batches_of, our_steps
+from scripts.benchmarks.benchmark import ALL, KINDS, batches_of, our_steps
 from scripts.help_defaults import Defaults
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         formatter_class=Defaults, description="Milliseconds per step of each kind of operator."
     )
-    parser.add_argument("--profile", default="lite", choices=[*PROFILES, DIMENETPP])
+    parser.add_argument("--profile", default="lite", choices=ALL)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--kind", default="train", choices=KINDS)
     parser.add_argument("--steps", type=int, default=48)

@@ -1,4 +1,4 @@
-"""The kernels of row blocks, mixtures and gates: what they compute, three orders of derivatives, and their threads."""
+"""The kernels of row blocks, mixtures, both in one, and gates: what they compute, three orders, and their threads."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ X_WIDTH, T_WIDTH, Z_WIDTH = 15, 12, 20  # nothing stands in the last column of z
 PARTS = [(0, 1, 5, 7, 0), (7, 2, 3, 4, 7)]  # columns 5 and 6 of z belong to none
 ENTRIES = [(0, 0, 0, 0, 7, 5, 7), (0, 1, 2, 35, 3, 2, 3), (1, 0, 0, 35, 6, 3, 4), (1, 1, 1, 4, 2, 2, 2)]
 FACTORS, WEIGHTS, IN_WIDTH, OUT_WIDTH = [0.7, -1.3, 0.4, 2.0], 51, 13, 15
+# the same behind the segments, which write 5 of 7 columns of the first part
+COUPLED_PARTS, COUPLED_WIDTH = [(0, 2, 7, 5, 0), (14, 1, 5, 4, 10)], 14
+COUPLED_ENTRIES = [(0, 0, 0, 0, 5, 7, 5), (0, 1, 2, 35, 3, 2, 3), (1, 0, 0, 35, 6, 3, 4), (1, 1, 1, 4, 2, 2, 2)]
 RUNS, SCALARS, GATES = [(0, 3, 0), (3, 2, 1), (5, 2, 1)], 2, 3  # 7 columns
 CONSTANTS = (1.7, 1.8)
 multiply, join, sigmoid = ops.MatMul(), ops.Concat(-1), ops.Sigmoid()
@@ -63,11 +66,11 @@ def terms_of_blocks(end: int) -> list[tuple[int, int, int, float]]:
     ]
 
 
-def terms_of_mixture() -> list[tuple[int, int, int, float]]:
+def terms_of_mixture(parts: list, entries: list) -> list[tuple[int, int, int, float]]:
     return [
         (start + r * inner + row + u, weight + u * stride + v, out + r * outer + column + v, factor)
-        for (part, row, column, weight, stride, rows, columns), factor in zip(ENTRIES, FACTORS, strict=True)
-        for start, components, inner, outer, out in [PARTS[part]]
+        for (part, row, column, weight, stride, rows, columns), factor in zip(entries, FACTORS, strict=True)
+        for start, components, inner, outer, out in [parts[part]]
         for r in range(components)
         for u in range(rows)
         for v in range(columns)
@@ -76,7 +79,8 @@ def terms_of_mixture() -> list[tuple[int, int, int, float]]:
 
 BLOCKS = {end: Bilinear((X_WIDTH, T_WIDTH, Z_WIDTH), terms_of_blocks(end)) for end in (0, 1, 2)}
 NUMBER = np.eye(T_WIDTH, Z_WIDTH, SEGMENTS[-1][6] - SEGMENTS[-1][3]) * (np.arange(T_WIDTH)[:, None] == SEGMENTS[-1][3])
-MIXTURE = Bilinear((IN_WIDTH, WEIGHTS, OUT_WIDTH), terms_of_mixture())
+MIXTURE = Bilinear((IN_WIDTH, WEIGHTS, OUT_WIDTH), terms_of_mixture(PARTS, ENTRIES))
+BEHIND = Bilinear((Z_WIDTH, WEIGHTS, COUPLED_WIDTH), terms_of_mixture(COUPLED_PARTS, COUPLED_ENTRIES))
 SCALES = np.zeros((GATES, 7))
 for (column, length, first), factor in zip(RUNS, FACTORS[:3], strict=True):
     SCALES[first + np.arange(length), column + np.arange(length)] = factor
@@ -99,6 +103,14 @@ def mixed(z, w, b):
     return mixed_without_bias(z, w) + b
 
 
+def coupled(x, t, w, b):
+    return BEHIND(block_product(x, t), w.reshape(-1, WEIGHTS)) + b
+
+
+def coupled_of_own_rows(x, t, w, b):
+    return BEHIND(block_product_of_own_rows(x, t), w.reshape(-1, WEIGHTS)) + b
+
+
 def scaled_columns(a, x):
     return multiply(a, Tensor(SCALES, x.dtype)) * x
 
@@ -115,6 +127,8 @@ FUNCTIONS = {
     "mixed": (mixed, ((ROWS, IN_WIDTH), (WEIGHTS,), (OUT_WIDTH,))),
     "mixed_without_bias": (mixed_without_bias, ((ROWS, IN_WIDTH), (WEIGHTS,))),
     "mixed_without_bias by row": (mixed_without_bias, ((ROWS, IN_WIDTH), (ROWS, WEIGHTS))),
+    "coupled": (coupled, ((NODES, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
+    "coupled of own rows": (coupled_of_own_rows, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
     "scaled_columns": (scaled_columns, ((ROWS, GATES), (ROWS, 7))),
     "scaled_columns of one row": (scaled_columns, ((1, GATES), (ROWS, 7))),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
@@ -128,7 +142,7 @@ def kernel_of(name: str, dtype: str) -> Callable:
     segments = [(*row[:-1], 2) for row in SEGMENTS] if "own" in name else SEGMENTS
     index = (OWN, OWN) if "own" in name else (FIRST, SECOND)
     every, linear = table(segments), table(segments[:-1])
-    like_z, like_y = (Tensor(np.zeros((1, width), dtype)) for width in (Z_WIDTH, OUT_WIDTH))
+    like_z, like_y, none = (Tensor(np.zeros((1, width), dtype)) for width in (Z_WIDTH, OUT_WIDTH, COUPLED_WIDTH))
     mixture, runs = (table(PARTS), table(ENTRIES), factors), table(RUNS)
 
     def block_product(x, t):
@@ -140,10 +154,14 @@ def kernel_of(name: str, dtype: str) -> Callable:
     def mixed_without_bias(z, w):
         return fused.mixed_without_bias(z, w, *mixture, like_y)
 
+    def coupled(x, t, w, b):
+        behind = table(COUPLED_PARTS), table(COUPLED_ENTRIES), factors, none
+        return fused.coupled(x, t, w, b, *index, every, linear, *behind)
+
     def scaled_columns(a, x):
         return fused.scaled_columns(a, x, runs, factors)
 
-    functions = {each.__name__: each for each in (block_product, mixed, mixed_without_bias, scaled_columns)}
+    functions = {each.__name__: each for each in (block_product, mixed, mixed_without_bias, coupled, scaled_columns)}
     if name == "gate":
         return fused.Gate(SCALARS, GATES, np.array(RUNS), CONSTANTS, factors.dtype)
     return functions[name.partition(" ")[0]]
@@ -193,6 +211,9 @@ def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
     mixture = [ints([(0, 2, 72, 37, 0)]), ints([(0, 0, 0, 0, 37, 72, 37)]), array(1)]
     w, y, runs = array(72 * 37), array(edges, 74), ints([(0, 40, 0), (40, 31, 9)])
     gates, columns, constants = array(edges, 40), array(edges, 71), array(2)
+    both = ints([(0, 5, 36, 0, 5, 2, 0, 72, 0), (0, 5, 36, 0, 5, 2, 36, 72, 1)])
+    behind = [*ends, both, both, *mixture, array(1, 74)]
+    behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
     few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
     return {
@@ -206,6 +227,11 @@ def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
         "mixed_without_bias by row": ([few, many, *by_row, result], result.shape),
         "mixed_inputs by row": ([result, many, *by_row, few], few.shape),
         "mixed_weights by row": ([result, few, *by_row, many], many.shape),
+        "coupled": ([x, t, w, array(74), *behind], y.shape),
+        "coupled_inputs": ([y, t, w, x, *behind], x.shape),
+        "coupled_inputs of own rows": ([y, t, w[: 36 * 37], mine, *behind_own], mine.shape),
+        "coupled_matrices": ([y, x, w, t, *behind], t.shape),
+        "coupled_weights": ([y, x, t, w, *behind], w.shape),
         "scaled_columns": ([gates, columns, runs, array(2)], columns.shape),
         "column_totals": ([columns, columns, runs, array(2), gates], gates.shape),
         "column_totals of all rows": ([columns, columns, runs, array(2), gates[:1]], (1, 40)),
@@ -228,7 +254,9 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", ["block_product", "mixed", "mixed_weights", "gate_slopes"])
+@pytest.mark.parametrize(
+    "name", ["block_product", "mixed", "mixed_weights", "coupled_inputs", "coupled_weights", "gate_slopes"]
+)
 def test_what_is_not_a_number_stays_visible(name, threaded):
     inputs, shape = large_calls()[name]
     broken = [inputs[0].copy(), *inputs[1:]]
