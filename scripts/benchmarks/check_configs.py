@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiment.startup import begin
@@ -29,7 +29,10 @@ if __name__ == "__main__":
     begin()
 
 from configs.loading import load_config
+from configs.schema import Config
 from data_tools.dataset import make_dataset
+from data_tools.graphs.loader import TrainingBatches
+from data_tools.labels.splits import Split
 from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Evaluator, Labelled
@@ -54,24 +57,39 @@ POLL_SECONDS = 0.2
 OK = "OK"
 
 
+class Prepared(NamedTuple):
+    """A training run before its first step."""
+
+    config: Config
+    split: Split
+    batches: TrainingBatches
+    evaluate: Evaluator
+    trainer: Trainer
+
+
+def prepare(config: Config, folder: Path) -> Prepared:
+    """Open the data of a configuration and make its model and its trainer, whose run folder is ``folder``."""
+    task = resolve_task(config)
+    ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
+    packed = open_packed(config)
+    config, split, _ = resolve(config, task, packed.table)
+    dataset = make_dataset(packed, split, task)
+    model = build_single(config, task)
+    labelled = Labelled.of(dataset)
+    evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
+    batches = make_batches(config, dataset, ranks)
+    trainer = make_trainer(config, dataset, task, model, batches, evaluation, folder, ranks)
+    return Prepared(config, split, batches, evaluation.evaluator, trainer)
+
+
 def check(file: str, mode: str, folder: Path) -> dict[str, Any]:
     """Build, train, evaluate, save and restore one configuration in this process.
 
     Raises:
         LossError: a loss or a prediction is not finite, or every step was skipped.
     """
-    config = load_config(file, [("run.mode", mode)])
-    task = resolve_task(config)
-    ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
-    packed = open_packed(config)
-    config, split, _ = resolve(config, task, packed.table)
-    dataset, training = make_dataset(packed, split, task), config.training
-    model = build_single(config, task)
-    labelled = Labelled.of(dataset)
-    evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
-    evaluate = evaluation.evaluator
-    batches = make_batches(config, dataset, ranks)
-    trainer = make_trainer(config, dataset, task, model, batches, evaluation, folder, ranks)
+    config, split, batches, evaluate, trainer = prepare(load_config(file, [("run.mode", mode)]), folder)
+    training = config.training
     stage("compiling")
     shapes, compile_seconds = trainer.compile()
     stage("training")
@@ -87,7 +105,7 @@ def check(file: str, mode: str, folder: Path) -> dict[str, Any]:
     trainer.save_last()
     trainer.restore(checkpoints.load(folder / checkpoints.LAST))
     return {
-        "parameters": sum(parameter.size for parameter in model.trainable_params()),
+        "parameters": sum(parameter.size for parameter in trainer.model.trainable_params()),
         "weights": len(trainer.optimizer.weights),
         "batch_size": training.batch_size,
         "shape": list(batches.budgets[-1]),
@@ -146,27 +164,62 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
-def in_a_process(file: str, mode: str, most_gib: float) -> dict[str, Any]:
-    """``check`` in a process that is ended if it takes more memory than ``most_gib``; the row of the table."""
-    command = [sys.executable, __file__, file, "--modes", mode, "--here"]
+class Ended(NamedTuple):
+    """What a process that has ended leaves.
+
+    Attributes:
+        code: its exit code.
+        answer: its last line on standard output; empty where there is none.
+        words: its last line on standard error.
+        largest: resident memory, GiB.
+    """
+
+    code: int
+    answer: str
+    words: str
+    largest: float
+
+
+def watched(command: list[str], most_gib: float, **settings: Any) -> Ended:
+    """Run a command, which is ended if it takes more memory than ``most_gib``.
+
+    Args:
+        command: words.
+        most_gib: GiB.
+        settings: of ``subprocess.Popen``.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as words:
-        process = subprocess.Popen(command, stdout=out, stderr=words, text=True, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=out, stderr=words, text=True, **settings)
         largest = 0.0
-        while process.poll() is None:
-            time.sleep(POLL_SECONDS)
-            largest = max(largest, memory_of(process.pid))
-            if largest > most_gib:
-                process.kill()
+        try:
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
+                largest = max(largest, memory_of(process.pid))
+                if largest > most_gib:
+                    process.kill()
+        finally:
+            process.kill()  # of one that has ended nothing; it must not outlive this program
         out.seek(0)
         words.seek(0)
         lines, errors = out.read().splitlines(), words.read().splitlines()
     last = next((line.strip() for line in reversed(errors) if line.strip()), "no words")
+    return Ended(process.returncode, lines[-1] if lines else "", last, largest)
+
+
+def in_a_process(file: str, mode: str, most_gib: float) -> dict[str, Any]:
+    """``check`` in a process that is ended if it takes more memory than ``most_gib``; the row of the table."""
+    ended = watched([sys.executable, __file__, file, "--modes", mode, "--here"], most_gib, cwd=ROOT)
     row: dict[str, Any] = {"config": file, "mode": mode, "commit": commit()}
-    if process.returncode == 0 and lines:
-        return {**row, **json.loads(lines[-1])}
-    if largest > most_gib:
-        return {**row, "memory_gib": largest, "result": f"ended: more than {most_gib:g} GiB of memory while {last}"}
-    return {**row, "memory_gib": largest, "result": f"exit code {process.returncode}: {last[:200]}"}
+    if ended.code == 0 and ended.answer:
+        return {**row, **json.loads(ended.answer)}
+    return {**row, "memory_gib": ended.largest, "result": fault(ended, most_gib)}
+
+
+def fault(ended: Ended, most_gib: float) -> str:
+    """Why a process that ``watched`` has run gave no answer."""
+    if ended.largest > most_gib:
+        return f"ended: more than {most_gib:g} GiB of memory while {ended.words}"
+    return f"exit code {ended.code}: {ended.words[:200]}"
 
 
 def memory_of(process: int) -> float:
