@@ -59,11 +59,11 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 PEERS = Path(__file__).parents[1] / "peers"
 DIMENETPP = "dimenetpp"  # a profile too: the original's size on QM9
-SEGNN = {
+SEGNN_PROFILES = {
     "segnn": SegnnConfig(),
     "segnn_small": SegnnConfig(features=32, blocks=2),
 }  # the original's size, and a small one
-ALL = (*PROFILES, DIMENETPP, *SEGNN)
+ALL = (*PROFILES, DIMENETPP, *SEGNN_PROFILES)
 SLOW = (DIMENETPP, "segnn")  # whose steps are twenty times as long
 FEWER = 6  # batches of those
 KINDS = ("train", "infer", "forces_train", "forces_infer")
@@ -87,8 +87,8 @@ def model_of(profile: str, dtype: str = "float32") -> GraphModel:
     settings: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig
     if profile == DIMENETPP:
         settings = DimeNetPlusPlusConfig(cutoff=CUTOFF, output_init="orthogonal")
-    elif profile in SEGNN:
-        settings = dataclasses.replace(SEGNN[profile], ncon_dtype=dtype)
+    elif profile in SEGNN_PROFILES:
+        settings = dataclasses.replace(SEGNN_PROFILES[profile], ncon_dtype=dtype)
     else:
         settings = SchNetConfig(cutoff=CUTOFF, **PROFILES[profile])
     return build_model(dtype=dtype, amp_level="O0", readout="sum", **dataclasses.asdict(settings))
@@ -96,7 +96,7 @@ def model_of(profile: str, dtype: str = "float32") -> GraphModel:
 
 def cutoff_of(profile: str) -> float:
     """Angstrom."""
-    return SEGNN[profile].cutoff if profile in SEGNN else CUTOFF
+    return SEGNN_PROFILES[profile].cutoff if profile in SEGNN_PROFILES else CUTOFF
 
 
 #: on one core, without planned launches, MindSpore tries two ways of launching in 50 runs and keeps the faster one
@@ -167,8 +167,8 @@ def peer_side(options: argparse.Namespace, profile: str, batch_size: int, kind: 
     """The original."""
     if profile == DIMENETPP:
         words = [str(PEERS / "peer_dimenetpp.py"), "bench"]
-    elif profile in SEGNN:
-        settings = SEGNN[profile]
+    elif profile in SEGNN_PROFILES:
+        settings = SEGNN_PROFILES[profile]
         words = [
             str(PEERS / "peer_segnn.py"), "bench", "--original", str(options.original),
             "--hidden", str(settings.features), "--layers", str(settings.blocks),
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.peer_python is None:
         parser.error("--peer_python: expected an interpreter with torch and torch_geometric")
-    if options.original is None and set(options.profiles) & set(SEGNN):
+    if options.original is None and set(options.profiles) & set(SEGNN_PROFILES):
         parser.error("--original: expected a checkout of SEGNN's original; see scripts/peers/peer_segnn.py")
     with tempfile.TemporaryDirectory() as folder:
         results = [
