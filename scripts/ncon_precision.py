@@ -70,8 +70,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for text in options.set:
         if "=" not in text:
             raise ConfigError(f"--set {text}: expected section.key=value, for example --set model.blocks=2")
-    if options.output and not options.output.resolve().parent.is_dir():
-        raise ConfigError(f"--output {options.output}: expected a file in a folder; make the folder first")
     if options.output and options.output.suffix != ".md":
         raise ConfigError(f"--output {options.output}: expected the name of a Markdown file, *.md")
     return options
@@ -123,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
             answer(steps_of(subject, ncon_dtype, path, options.batch_size))
             return 0
         opened = [(source, open_subject(options, source)) for source in sources_of(options)]  # mistakes come first
+        if options.output:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
         reports = [measure(options, source, subject) for source, subject in opened]
         about: dict[str, Any] = {**command.record(), "accumulation": accumulation(), "batch_size": options.batch_size}
         text = page(reports, about, recommendation(reports))

@@ -102,7 +102,8 @@ def test_an_overflow_is_counted_where_it_happens_and_the_page_advises_against_it
             "expected the model segnn, the only one with ncon_dtype",
         ),
         (["--config", MINI, "--structures", "0"], "--structures 0: expected at least 1"),
-        (["--config", MINI, "--output", "no/such/folder/page.md"], "make the folder first"),
+        (["--config", MINI, "--output", f"{MINI}/page.md"], "check the path"),
+        (["--config", MINI, "--output", "page.txt"], "expected the name of a Markdown file"),
         (["--config", MINI, "--set", "model.blocks"], "expected section.key=value"),
     ],
 )
