@@ -33,7 +33,7 @@ from models.e3.edge_frame import EdgeFrames, EndsIntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
 from models.e3.hidden_irreps import hidden_irreps, with_gates
 from models.e3.irreps import Irreps
-from models.e3.layout import split_and_join
+from models.e3.layout import SideBySide, split_and_join
 from models.e3.nonlinear import Gate
 from models.e3.norm import BatchNorm, InstanceNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
@@ -110,7 +110,9 @@ class Message(nn.Cell):
         degree = max(irreps.lmax, 1)  # of the frames
         self.into = EndsIntoFrame(irreps, degree, contraction)
         self.out = OutOfFrame(irreps, degree, contraction)
-        self.first = FrameTensorProduct(self.into.irreps_out, inner, lmax_attributes, "none", dtype, contraction)
+        self.first = FrameTensorProduct(
+            self.into.irreps_out, inner, lmax_attributes, "none", dtype, contraction, self.into.order
+        )
         self.second = FrameTensorProduct(irreps, inner, lmax_attributes, "none", dtype, contraction)
         for product in (self.first, self.second):
             draw_weights(product, dtype)
@@ -127,11 +129,9 @@ class Message(nn.Cell):
             return self.out.summed(z, frames, receivers, nodes)
         return segment_sum(self.norm(self.out(z, frames), edge_mask), receivers, nodes)
 
-    def activate(self, z: Any) -> Any:
+    def activate(self, z: Tensor) -> Tensor:
         """The gate, or the plain activation of scalars."""
-        if self.gate is not None:
-            return self.gate(z)
-        return (self.swish(z[0]),) if isinstance(z, tuple) else self.swish(z)
+        return self.swish(z) if self.gate is None else self.gate(z)
 
 
 class SteerableLayer(nn.Cell):
@@ -145,11 +145,12 @@ class SteerableLayer(nn.Cell):
         coupling: Coupling,
         contraction: mstype.Type,
         dtype: mstype.Type,
+        sides: int = 1,
     ):
         super().__init__()
         inner = with_gates(irreps_out) if gated and irreps_out.lmax else irreps_out
         self.product = FullyConnectedTensorProduct(
-            irreps_in, inner, coupling, "component", "none", True, True, dtype, contraction
+            irreps_in, inner, coupling, "component", "none", True, True, dtype, contraction, sides
         )
         draw_weights(self.product, dtype)
         self.activation: Any = None
@@ -180,8 +181,8 @@ class Layer(nn.Cell):
     ):
         super().__init__()
         self.message = Message(irreps, lmax_attributes, norm, contraction, dtype)
-        _, self.join = split_and_join((irreps.dim, irreps.dim))
-        self.update_first = SteerableLayer(irreps + irreps, irreps, True, coupling, contraction, dtype)
+        self.side_by_side = SideBySide(irreps)
+        self.update_first = SteerableLayer(irreps + irreps, irreps, True, coupling, contraction, dtype, 2)
         self.update_second = SteerableLayer(irreps, irreps, False, coupling, contraction, dtype)
         self.norm: Any = None
         if norm == "instance":
@@ -203,7 +204,7 @@ class Layer(nn.Cell):
     ) -> Tensor:
         """Features (N, dim), the coupling of the node attributes, and frames and mask of the edges to (N, dim)."""
         messages = self.message(nodes, edges[0], receivers, senders, edges[1])
-        update = self.update_first(self.join((nodes, messages)), matrices)
+        update = self.update_first(self.side_by_side(nodes, messages), matrices)
         nodes = nodes + self.update_second(update, matrices)
         if self.norm is None:
             return nodes

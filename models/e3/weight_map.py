@@ -15,26 +15,54 @@ class _SparseSum(nn.Cell):
     """y_j = sum_k f_kj w[i_kj] with few terms k; its gradient is another such sum.
 
     The gradient of a Gather would be a scatter of single numbers, which is slow.
+
+    Args:
+        index, factors: (K, n) i and f.
+        axis: of the numbers in w.
+        summed: axes of the terms that are summed, after the Gather; none for one term.
+        keep_dims: whether the summed axes stay.
+        dtype: of w.
     """
 
-    def __init__(self, index: np.ndarray, factors: np.ndarray, dtype: mstype.Type):
+    def __init__(
+        self,
+        index: np.ndarray,
+        factors: np.ndarray,
+        axis: int,
+        summed: tuple[int, ...],
+        keep_dims: bool,
+        dtype: mstype.Type,
+    ):
         super().__init__(auto_prefix=False)
-        self.index = tuple(Tensor(row, mstype.int32) for row in index)
-        self.factors = tuple(None if np.all(row == 1) else Tensor(row, dtype) for row in factors)
-        self.gather, self.add = ops.Gather(), ops.AddN()
+        self.index, self.axis, self.summed = Tensor(index, mstype.int32), axis, summed
+        self.factors = None if np.all(factors == 1) else Tensor(factors, dtype)
+        self.gather, self.sum = ops.Gather(), ops.ReduceSum(keep_dims)
         self.gradient: tuple = ()
 
     def construct(self, weights: Tensor) -> Tensor:
-        """(M, numel) to (M, n)."""
-        terms: tuple = ()
-        for k in range(len(self.index)):
-            term = self.gather(weights, self.index[k], 1)
-            terms = (*terms, term if self.factors[k] is None else term * self.factors[k])
-        return self.add(terms) if len(terms) > 1 else terms[0]
+        """(M, numel) to (M, n), or one row of either as a vector."""
+        terms = self.gather(weights, self.index, self.axis)  # (M, K, n), or (K, n) of a vector
+        if self.factors is not None:
+            terms = terms * self.factors
+        return self.sum(terms, self.summed) if self.summed else terms
 
     def bprop(self, weights: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """The transpose."""
         return (self.gradient[0](dout),)
+
+
+def _sparse_sums(index: np.ndarray, factors: np.ndarray, numel: int, dtype: mstype.Type) -> tuple[nn.Cell, nn.Cell]:
+    """The sums of a vector (numel,), as one row (1, n), and those of rows (M, numel), (M, n)."""
+    back = _transposed(index, factors, numel)
+    several = (0,) if len(index) > 1 else ()
+    of_vector, to_vector = (
+        _SparseSum(index, factors, 0, several, True, dtype), _SparseSum(*back, 1, (0, 1), False, dtype)
+    )  # fmt: skip
+    of_rows, to_rows = (_SparseSum(*both, 1, (1,), False, dtype) for both in ((index, factors), back))
+    for one, other in ((of_vector, to_vector), (of_rows, to_rows)):
+        # in tuples, for a cell that owns the other as its part would own itself
+        one.gradient, other.gradient = (other,), (one,)
+    return of_vector, of_rows
 
 
 def _transposed(index: np.ndarray, factors: np.ndarray, numel: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,18 +94,17 @@ class WeightMap(nn.Cell):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
         which, scale = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
-        self.map = _SparseSum(which, scale, dtype)
-        transpose = _SparseSum(*_transposed(which, scale, numel), dtype)
-        self.map.gradient, transpose.gradient = (transpose,), (self.map,)
+        self.of_vector, self.of_rows = _sparse_sums(which, scale, numel, dtype)
         self.shapes = tuple((-1, *one.shape[1:]) for one in index)
         self.split, _ = split_and_join([one[0].size for one in index])
 
     def construct(self, weights: Tensor) -> tuple:
-        """(M, numel) to matrices (M, outputs, inputs)."""
-        parts = self.split(self.map(weights))
+        """(M, numel) to matrices (M, outputs, inputs), or (numel,) to matrices (outputs, inputs)."""
+        alone = weights.ndim == 1
+        parts = self.split(self.of_vector(weights) if alone else self.of_rows(weights))
         matrices: tuple = ()
         for k in range(len(self.shapes)):
-            matrices = (*matrices, parts[k].reshape(self.shapes[k]))
+            matrices = (*matrices, parts[k].reshape(self.shapes[k][1:] if alone else self.shapes[k]))
         return matrices
 
 
