@@ -33,7 +33,7 @@ from models.e3.edge_frame import EdgeFrames, EndsIntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
 from models.e3.hidden_irreps import hidden_irreps, with_gates
 from models.e3.irreps import Irreps
-from models.e3.layout import SideBySide, split_and_join
+from models.e3.layout import SideBySide, padding, split_and_join
 from models.e3.nonlinear import Gate
 from models.e3.norm import BatchNorm, InstanceNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
@@ -86,7 +86,7 @@ class Embedding(nn.Cell):
                     of_attributes[ir.l**2 + component, columns] = 1
             copy, start = copy + mul, start + mul * ir.dim
         self.of_copies, self.of_attributes = Tensor(of_copies, dtype), Tensor(of_attributes, dtype)
-        self.pad_bias = Tensor(np.eye(irreps[0].mul, irreps.dim), dtype)
+        self.pad: Any = padding(irreps[0].mul, irreps.dim)
         self.multiply, self.add_bias, self.largest = ops.MatMul(), AddBias(), ops.UnsortedSegmentMax()
 
     def construct(self, numbers: Tensor, attributes: Tensor, node_graph: Tensor, graph_mask: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Embedding(nn.Cell):
             share = (z / ops.maximum(heaviest, ops.ones_like(heaviest))).reshape(-1, 1)  # 0 for ghosts
             features = features + share * (self.tables[1](numbers) + share * self.tables[2](numbers))
         products = self.multiply(features, self.of_copies) * self.multiply(attributes, self.of_attributes)
-        return self.add_bias(products, self.multiply(self.bias.reshape(1, -1), self.pad_bias).reshape(-1))  # (N, dim)
+        return self.add_bias(products, self.bias if self.pad is None else self.pad(self.bias))  # (N, dim)
 
 
 class Message(nn.Cell):

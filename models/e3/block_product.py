@@ -242,7 +242,7 @@ class _Groups:
 
 
 def components(shapes: Sequence[tuple[int, int]], blocks: Sequence[Block]) -> int:
-    """r of one z_k."""
+    """R of one z_k."""
     return shapes[blocks[0].matrix][0] // blocks[0].copies
 
 

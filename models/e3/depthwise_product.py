@@ -65,6 +65,7 @@ class DepthwiseTensorProduct(nn.Cell):
         factors = path_factors(
             (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
         )
+        factors = factors / np.sqrt([output.dim for _, _, output in found])  # the rest is in the coupling
         starts = np.cumsum([0, *(part.mul for part in each)])
         self.numel = int(starts[-1])
         orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]

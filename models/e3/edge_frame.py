@@ -24,6 +24,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.blocks import AddBias
 from models.cpu_kernels import load
 from models.e3.block_product import (
     FIRST,
@@ -70,19 +71,34 @@ class _Rotations(nn.Cell):
             cross[i, j, k], cross[j, i, k] = 1, -1
         self.first = Tensor(np.repeat(np.eye(3), 3, 1), dtype)
         self.second, self.cross = Tensor(np.tile(np.eye(3), 3), dtype), Tensor(cross.reshape(9, 3), dtype)
-        self.multiply, self.add, self.join = ops.MatMul(), ops.AddN(), ops.Concat(-1)
+        self._of_degree_1(dtype)
+        self.multiply, self.add, self.add_row = ops.MatMul(), ops.AddN(), AddBias()
+
+    def _of_degree_1(self, dtype: mstype.Type) -> None:
+        """The constants of R = ((1 - t x x, -x, -t x z), (x, y, z), (-t x z, -z, 1 - t z z)) with t = 1 / (1 + |y|).
+
+        Where y <= 0 the elements 1, 6 and 8 change their signs.
+        """
+        of_vector = np.zeros((3, 3, 9))  # factors of t, their partners, and linear terms
+        for place, left, right in ((0, 0, 0), (2, 0, 2), (6, 0, 2), (8, 2, 2)):
+            of_vector[0, left, place], of_vector[1, right, place] = -1, 1
+        for place, component, sign in ((1, 0, -1), (3, 0, 1), (4, 1, 1), (5, 2, 1), (7, 2, -1)):
+            of_vector[2, component, place] = sign
+        self.lefts, self.rights, self.linear = (Tensor(one, dtype) for one in of_vector)
+        self.axis = Tensor(np.eye(3)[:, 1:2], dtype)
+        places = np.arange(9)
+        self.unity, self.ones = Tensor(np.isin(places, (0, 8)) * 1.0, dtype), Tensor(np.ones(9), dtype)
+        self.turned = Tensor(-2.0 * np.isin(places, (1, 6, 8)).reshape(1, 9), dtype)
 
     def construct(self, vectors: Tensor) -> Tensor:
         """Vectors (E, 3) to (E, K), for each |m| the rows of -m and m, or of 0, of D_l for l >= |m|."""
         unit = directions(vectors)
-        x, y, z = unit[:, 0:1], unit[:, 1:2], unit[:, 2:3]
+        y = self.multiply(unit, self.axis)  # (E, 1)
         down = ops.cast(y <= 0, y.dtype)
-        sign = 1 - down - down
         t = 1 / (1 + ops.abs(y))
-        one = ops.ones_like(x)
-        rotation = self.join(
-            (one - t * x * x, -sign * x, -t * x * z, x, y, z, -sign * t * x * z, -z, sign * (one - t * z * z))
-        )  # (E, 9), R by rows
+        quadratic = self.multiply(unit * t, self.lefts) * self.multiply(unit, self.rights)
+        upright = self.add_row(quadratic + self.multiply(unit, self.linear), self.unity)
+        rotation = upright * self.add_row(self.multiply(down, self.turned), self.ones)  # (E, 9), R by rows
         d = rotation
         parts: tuple = (self.multiply(d, self.place[0]),)
         for k in range(self.lmax - 1):

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
 from models.cpu_kernels import load

@@ -107,7 +107,8 @@ def fan_in(
 class Coupling(nn.Cell):
     """The matrices T of every pair of an input and an output irrep, made of the attributes of each row.
 
-    T has the rows (component of the output, path), and the columns (component of the input).
+    T has the rows (component of the output, path), and the columns (component of the input).  Its numbers are sums of
+    sqrt(2 l3 + 1) C a.
 
     Args:
         irreps: of the attributes.
@@ -160,11 +161,14 @@ class Coupling(nn.Cell):
 
 
 def _coefficients(irreps: Irreps, first: Irrep, output: Irrep) -> np.ndarray:
-    """(dim of attributes, components of the output, paths, components of the input) of one pair; no path, 0 of them."""
+    """(dim of attributes, components of the output, paths, components of the input) of one pair; no path, 0 of them.
+
+    They are C times the root of 2 l3 + 1, which is c_p of the usual normalisation.
+    """
     paths = []
     for part, (mul, second) in zip(irreps.slices(), irreps, strict=True):
         if output in first.products(second):
-            coupling = wigner_3j(first.l, second.l, output.l).transpose(1, 2, 0)
+            coupling = output.dim**0.5 * wigner_3j(first.l, second.l, output.l).transpose(1, 2, 0)
             for copy in range(mul):
                 path = np.zeros((irreps.dim, output.dim, first.dim))
                 path[part.start + copy + mul * np.arange(second.dim)] = coupling
@@ -268,13 +272,12 @@ def _couplings(
                 [p for p, path in enumerate(paths) if (path.first, path.output) == (i + side * len(irreps_in), k)]
                 for side in range(sides)
             ]
-            copies = [
-                (same, copy) for same in zip(*of_sides, strict=True) for copy in range(shapes[same[0]][1])
-            ]
+            copies = [(same, copy) for same in zip(*of_sides, strict=True) for copy in range(shapes[same[0]][1])]
             for same, copy in copies:
                 for p in same:
                     weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
-                    entries.append(Entry(k, inputs[k], 0, weight, stride, mul // sides, output.mul, factors[p]))
+                    factor = factors[p] / output.ir.dim**0.5  # the rest is in the coupling
+                    entries.append(Entry(k, inputs[k], 0, weight, stride, mul // sides, output.mul, factor))
                     inputs[k] += mul // sides
             if copies:
                 blocks[k].append(Block(i, coupling.places[ir, output.ir], len(copies)))

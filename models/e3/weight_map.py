@@ -8,61 +8,74 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from models.e3.layout import split_and_join
 
-
-class _SparseSum(nn.Cell):
-    """y_j = sum_k f_kj w[i_kj] with few terms k; its gradient is another such sum.
-
-    The gradient of a Gather would be a scatter of single numbers, which is slow.
+class _Sums(nn.Cell):
+    """What y_j = sum_k f_kj w[i_kj] with few terms k needs; an own method for it cannot be differentiated twice.
 
     Args:
-        index, factors: (K, n) i and f.
+        index, factors: (K, ...) i and f, of several y.
         axis: of the numbers in w.
-        summed: axes of the terms that are summed, after the Gather; none for one term.
-        keep_dims: whether the summed axes stay.
         dtype: of w.
     """
 
-    def __init__(
-        self,
-        index: np.ndarray,
-        factors: np.ndarray,
-        axis: int,
-        summed: tuple[int, ...],
-        keep_dims: bool,
-        dtype: mstype.Type,
-    ):
+    def __init__(self, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], axis: int, dtype: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.index, self.axis, self.summed = Tensor(index, mstype.int32), axis, summed
-        self.factors = None if np.all(factors == 1) else Tensor(factors, dtype)
-        self.gather, self.sum = ops.Gather(), ops.ReduceSum(keep_dims)
+        self.alone, self.axis = tuple(len(one) == 1 for one in index), axis
+        index, factors = ([one[0] if len(one) == 1 else one for one in arrays] for arrays in (index, factors))
+        self.index = tuple(Tensor(one, mstype.int32) for one in index)
+        self.factors = tuple(None if np.all(one == 1) else Tensor(one, dtype) for one in factors)
+        self.gather, self.sum = ops.Gather(), ops.ReduceSum()
         self.gradient: tuple = ()
 
-    def construct(self, weights: Tensor) -> Tensor:
-        """(M, numel) to (M, n), or one row of either as a vector."""
-        terms = self.gather(weights, self.index, self.axis)  # (M, K, n), or (K, n) of a vector
-        if self.factors is not None:
-            terms = terms * self.factors
-        return self.sum(terms, self.summed) if self.summed else terms
 
-    def bprop(self, weights: Tensor, out: Tensor, dout: Tensor) -> tuple:
+class _Matrices(_Sums):
+    """All matrices of a vector, or of rows; the gradient of a Gather would be a scatter of single numbers, slow.
+
+    This cell and ``_Vector`` are each other's gradient.
+
+    Args: as those of ``_Sums``, with axis 0 for a vector and 1 for rows.
+    """
+
+    def construct(self, weights: Tensor) -> tuple:
+        """(numel,) to matrices (outputs, inputs), or (M, numel) to (M, outputs, inputs)."""
+        matrices: tuple = ()
+        for k in range(len(self.index)):
+            terms = self.gather(weights, self.index[k], self.axis)  # (K, outputs, inputs), or (M, K, outputs, inputs)
+            if self.factors[k] is not None:
+                terms = terms * self.factors[k]
+            matrices = (*matrices, terms if self.alone[k] else self.sum(terms, self.axis))
+        return matrices
+
+    def bprop(self, weights: Tensor, out: tuple, dout: tuple) -> tuple:
         """The transpose."""
         return (self.gradient[0](dout),)
 
 
-def _sparse_sums(index: np.ndarray, factors: np.ndarray, numel: int, dtype: mstype.Type) -> tuple[nn.Cell, nn.Cell]:
-    """The sums of a vector (numel,), as one row (1, n), and those of rows (M, numel), (M, n)."""
-    back = _transposed(index, factors, numel)
-    several = (0,) if len(index) > 1 else ()
-    of_vector, to_vector = (
-        _SparseSum(index, factors, 0, several, True, dtype), _SparseSum(*back, 1, (0, 1), False, dtype)
-    )  # fmt: skip
-    of_rows, to_rows = (_SparseSum(*both, 1, (1,), False, dtype) for both in ((index, factors), back))
-    for one, other in ((of_vector, to_vector), (of_rows, to_rows)):
-        # in tuples, for a cell that owns the other as its part would own itself
-        one.gradient, other.gradient = (other,), (one,)
-    return of_vector, of_rows
+class _Vector(_Sums):
+    """The gradient of the weights from those of all matrices; see ``_Matrices``.
+
+    Args:
+        index, factors: (K, numel) of the transpose, in all matrices flat.
+        axis, dtype: as those of ``_Sums``.
+    """
+
+    def __init__(self, index: np.ndarray, factors: np.ndarray, axis: int, dtype: mstype.Type):
+        super().__init__([index], [factors], axis, dtype)
+        self.concat, self.by_row = ops.Concat(-1), axis == 1
+
+    def construct(self, matrices: tuple) -> Tensor:
+        """Matrices to the weights."""
+        parts: tuple = ()
+        for one in matrices:
+            parts = (*parts, one.reshape(one.shape[0], -1) if self.by_row else one.reshape(-1))
+        terms = self.gather(self.concat(parts) if len(parts) > 1 else parts[0], self.index[0], self.axis)
+        if self.factors[0] is not None:
+            terms = terms * self.factors[0]
+        return terms if self.alone[0] else self.sum(terms, self.axis)
+
+    def bprop(self, matrices: tuple, out: Tensor, dout: Tensor) -> tuple:
+        """The matrices again."""
+        return (self.gradient[0](dout),)
 
 
 def _transposed(index: np.ndarray, factors: np.ndarray, numel: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,19 +106,17 @@ class WeightMap(nn.Cell):
     def __init__(self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
-        which, scale = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
-        self.of_vector, self.of_rows = _sparse_sums(which, scale, numel, dtype)
-        self.shapes = tuple((-1, *one.shape[1:]) for one in index)
-        self.split, _ = split_and_join([one[0].size for one in index])
+        flat = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
+        transpose = _transposed(*flat, numel)
+        self.of_vector, self.of_rows = (_Matrices(index, factors, axis, dtype) for axis in (0, 1))
+        for axis, one in enumerate((self.of_vector, self.of_rows)):
+            back = _Vector(*transpose, axis, dtype)
+            # in tuples, for a cell that owns the other as its part would own itself
+            one.gradient, back.gradient = (back,), (one,)
 
     def construct(self, weights: Tensor) -> tuple:
-        """(M, numel) to matrices (M, outputs, inputs), or (numel,) to matrices (outputs, inputs)."""
-        alone = weights.ndim == 1
-        parts = self.split(self.of_vector(weights) if alone else self.of_rows(weights))
-        matrices: tuple = ()
-        for k in range(len(self.shapes)):
-            matrices = (*matrices, parts[k].reshape(self.shapes[k][1:] if alone else self.shapes[k]))
-        return matrices
+        """(numel,) to matrices (outputs, inputs), or (M, numel) to (M, outputs, inputs)."""
+        return self.of_vector(weights) if weights.ndim == 1 else self.of_rows(weights)
 
 
 def _padded(terms: np.ndarray, count: int) -> np.ndarray:
