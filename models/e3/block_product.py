@@ -234,7 +234,7 @@ class _Groups:
         self.views = _Views(whole, parts, contraction)
         self.split_x, self.join_x = split_and_join([dim * mul for dim, mul in zip(self.dims, self.muls, strict=True)])
         self.split_z, self.join_z = split_and_join(self.widths)
-        starts, place_of = np.cumsum([0, *self.widths]), {}
+        starts, place_of = np.cumsum([0, *self.widths]), dict[int, np.ndarray]()
         for own, mul, start in zip(rows, self.muls, starts[:-1], strict=True):
             place_of |= {int(row): start + k * mul + np.arange(mul) for k, row in enumerate(own)}
         order = np.concatenate([place_of[row] for row in range(len(reads))])

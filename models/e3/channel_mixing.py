@@ -117,7 +117,7 @@ class ChannelMixing(nn.Cell):
             _, self.join = split_and_join(self.widths)
             self.split_bias, _ = split_and_join([part.biased for part in parts if part.biased])
             self.bias_of = tuple(sum(self.biased[:p]) for p in range(len(parts)))
-            self.pad = tuple(padding(part.biased, part.outputs) if part.biased else None for part in parts)
+            self.pad: tuple = tuple(padding(part.biased, part.outputs) if part.biased else None for part in parts)
 
     def construct(self, z: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         """What couples or rotates features to the y_p, in the precision of the weights.

@@ -106,8 +106,8 @@ class WeightMap(nn.Cell):
     def __init__(self, numel: int, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], dtype: mstype.Type):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
-        flat = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
-        transpose = _transposed(*flat, numel)
+        which, scale = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
+        transpose = _transposed(which, scale, numel)
         self.of_vector, self.of_rows = (_Matrices(index, factors, axis, dtype) for axis in (0, 1))
         for axis, one in enumerate((self.of_vector, self.of_rows)):
             back = _Vector(*transpose, axis, dtype)
