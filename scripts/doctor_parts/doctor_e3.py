@@ -9,6 +9,7 @@ if __name__ == "__main__":
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, ops
@@ -28,7 +29,7 @@ def e3(dtype: str) -> list[Operator]:
     """All of them; four nodes (4, 4) have a scalar and a vector."""
     kind, irreps = DTYPES[dtype], Irreps("1x0e+1x1o")
     split, join = split_and_join([1, 3])
-    pad = padding(4, 6)
+    pad: Any = padding(4, 6)
     spread = Spread(runs_of(irreps), 2.0, kind)
 
     def rejoined(x):
