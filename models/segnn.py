@@ -33,7 +33,7 @@ from models.e3.edge_frame import EdgeFrames, EndsIntoFrame, OutOfFrame
 from models.e3.frame_product import FrameGate, FrameTensorProduct
 from models.e3.hidden_irreps import hidden_irreps, with_gates
 from models.e3.irreps import Irreps
-from models.e3.layout import split_and_join
+from models.e3.layout import SideBySide, padding, split_and_join
 from models.e3.nonlinear import Gate
 from models.e3.norm import BatchNorm, InstanceNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
@@ -86,7 +86,7 @@ class Embedding(nn.Cell):
                     of_attributes[ir.l**2 + component, columns] = 1
             copy, start = copy + mul, start + mul * ir.dim
         self.of_copies, self.of_attributes = Tensor(of_copies, dtype), Tensor(of_attributes, dtype)
-        self.pad_bias = Tensor(np.eye(irreps[0].mul, irreps.dim), dtype)
+        self.pad: Any = padding(irreps[0].mul, irreps.dim)
         self.multiply, self.add_bias, self.largest = ops.MatMul(), AddBias(), ops.UnsortedSegmentMax()
 
     def construct(self, numbers: Tensor, attributes: Tensor, node_graph: Tensor, graph_mask: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Embedding(nn.Cell):
             share = (z / ops.maximum(heaviest, ops.ones_like(heaviest))).reshape(-1, 1)  # 0 for ghosts
             features = features + share * (self.tables[1](numbers) + share * self.tables[2](numbers))
         products = self.multiply(features, self.of_copies) * self.multiply(attributes, self.of_attributes)
-        return self.add_bias(products, self.multiply(self.bias.reshape(1, -1), self.pad_bias).reshape(-1))  # (N, dim)
+        return self.add_bias(products, self.bias if self.pad is None else self.pad(self.bias))  # (N, dim)
 
 
 class Message(nn.Cell):
@@ -110,7 +110,9 @@ class Message(nn.Cell):
         degree = max(irreps.lmax, 1)  # of the frames
         self.into = EndsIntoFrame(irreps, degree, contraction)
         self.out = OutOfFrame(irreps, degree, contraction)
-        self.first = FrameTensorProduct(self.into.irreps_out, inner, lmax_attributes, "none", dtype, contraction)
+        self.first = FrameTensorProduct(
+            self.into.irreps_out, inner, lmax_attributes, "none", dtype, contraction, self.into.order
+        )
         self.second = FrameTensorProduct(irreps, inner, lmax_attributes, "none", dtype, contraction)
         for product in (self.first, self.second):
             draw_weights(product, dtype)
@@ -126,11 +128,9 @@ class Message(nn.Cell):
             return self.out.summed(z, frames, receivers, nodes)
         return segment_sum(self.norm(self.out(z, frames), edge_mask), receivers, nodes)
 
-    def activate(self, z: Any) -> Any:
+    def activate(self, z: Tensor) -> Tensor:
         """The gate, or the plain activation of scalars."""
-        if self.gate is not None:
-            return self.gate(z)
-        return (self.swish(z[0]),) if isinstance(z, tuple) else self.swish(z)
+        return self.swish(z) if self.gate is None else self.gate(z)
 
 
 class SteerableLayer(nn.Cell):
@@ -144,11 +144,12 @@ class SteerableLayer(nn.Cell):
         coupling: Coupling,
         contraction: mstype.Type,
         dtype: mstype.Type,
+        sides: int = 1,
     ):
         super().__init__()
         inner = with_gates(irreps_out) if gated and irreps_out.lmax else irreps_out
         self.product = FullyConnectedTensorProduct(
-            irreps_in, inner, coupling, "component", "none", True, True, dtype, contraction
+            irreps_in, inner, coupling, "component", "none", True, True, dtype, contraction, sides
         )
         draw_weights(self.product, dtype)
         self.activation: Any = None
@@ -179,8 +180,8 @@ class Layer(nn.Cell):
     ):
         super().__init__()
         self.message = Message(irreps, lmax_attributes, norm, contraction, dtype)
-        _, self.join = split_and_join((irreps.dim, irreps.dim))
-        self.update_first = SteerableLayer(irreps + irreps, irreps, True, coupling, contraction, dtype)
+        self.side_by_side = SideBySide(irreps)
+        self.update_first = SteerableLayer(irreps + irreps, irreps, True, coupling, contraction, dtype, 2)
         self.update_second = SteerableLayer(irreps, irreps, False, coupling, contraction, dtype)
         self.norm: Any = None
         if norm == "instance":
@@ -202,7 +203,7 @@ class Layer(nn.Cell):
     ) -> Tensor:
         """Features (N, dim), the coupling of the node attributes, and frames and mask of the edges to (N, dim)."""
         messages = self.message(nodes, edges[0], receivers, senders, edges[1])
-        update = self.update_first(self.join((nodes, messages)), matrices)
+        update = self.update_first(self.side_by_side(nodes, messages), matrices)
         nodes = nodes + self.update_second(update, matrices)
         if self.norm is None:
             return nodes

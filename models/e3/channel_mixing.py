@@ -17,6 +17,7 @@ from mindspore import dtype as mstype
 
 from models.blocks import AddBias, Product
 from models.cpu_kernels import load
+from models.e3.layout import padding, split_and_join
 from models.e3.weight_map import WeightMap
 from models.graph_ops import to_type
 
@@ -65,11 +66,10 @@ class Entry(NamedTuple):
 class ChannelMixing(nn.Cell):
     """Equation (1).
 
-    What goes in and what comes out is one matrix with the kernels of a CPU, (M, all components and channels), else one
-    for each part, (M components, channels).
+    What goes in and what comes out is one matrix, (M, all components and channels).
 
     Args:
-        parts: of z, as one matrix has them side by side.
+        parts: of z, in their order.
         entries: all.
         numel: numbers of weights.
         biases: numbers of biases, 0 where there are none.
@@ -96,9 +96,8 @@ class ChannelMixing(nn.Cell):
         self.coupled: Any = kernels.coupled if kernels else None
         self.weights: Any = None
         self.product, self.add_bias, self.multiply = Product(), AddBias(), ops.MatMul()
-        places = [np.eye(biases, part.outputs, -part.bias) * (np.arange(part.outputs) < part.biased) for part in parts]
         self.biased = tuple(part.biased > 0 for part in parts)
-        self.shapes = tuple((-1, part.components, part.inputs) for part in parts)
+        self.inputs = tuple((part.components, part.inputs) for part in parts)
         self.multiply_rows = ops.BatchMatMul(transpose_b=True)
         if kernels:
             table = [
@@ -108,40 +107,45 @@ class ChannelMixing(nn.Cell):
             self.entries = Tensor(np.array([entry[:-1] for entry in entries]), mstype.int32)
             self.factors = Tensor(np.array([entry.factor for entry in entries]), contraction)
             self.like = Tensor(np.zeros((1, sum(self.widths))), contraction)
+            places = [
+                np.eye(biases, part.outputs, -part.bias) * (np.arange(part.outputs) < part.biased) for part in parts
+            ]
             tiled = [np.tile(place, part.components) for place, part in zip(places, parts, strict=True)]
             self.place_bias = Tensor(np.concatenate(tiled, 1), dtype) if biases else None
         else:
             self.weights = WeightMap(numel, *index_of_weights(parts, entries), dtype)
-            self.places = tuple(Tensor(place, dtype) if place.any() else None for place in places)
+            self.split, _ = split_and_join([part.components * part.inputs for part in parts])
+            _, self.join = split_and_join(self.widths)
+            self.split_bias, _ = split_and_join([part.biased for part in parts if part.biased])
+            self.bias_of = tuple(sum(self.biased[:p]) for p in range(len(parts)))
+            self.pad: tuple = tuple(padding(part.biased, part.outputs) if part.biased else None for part in parts)
 
-    def construct(self, z: Any, weights: Tensor, bias: Tensor | None) -> Any:
+    def construct(self, z: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         """What couples or rotates features to the y_p, in the precision of the weights.
 
         Args:
-            z: the z_p.
+            z: the z_p in a row.
             weights: (numel,), or (M, numel), of each row its own.
             bias: (biases,) or None.
         """
         if self.kernel is not None:
             return self.by_kernel(z, weights, bias)
         by_row = weights.ndim == 2
-        matrices = self.weights(weights if by_row else weights.reshape(1, -1))
+        matrices, parts = self.weights(weights), self.split(to_type(z, self.contraction))
+        biases = self.split_bias(bias.reshape(1, -1)) if bias is not None else ()
         results: tuple = ()
         for p in range(len(matrices)):
-            one, w = to_type(z[p], self.contraction), to_type(matrices[p], self.contraction)
+            w, (components, inputs) = to_type(matrices[p], self.contraction), self.inputs[p]
             if by_row:
-                y = self.multiply_rows(one.reshape(self.shapes[p]), w)
+                y = self.multiply_rows(parts[p].reshape(-1, components, inputs), w)
             else:
-                y = self.product(one, w.reshape(w.shape[1:]), None)
+                y = self.product(parts[p].reshape(-1, inputs), w, None)
             y = to_type(y, weights.dtype)
             if bias is not None and self.biased[p]:
-                y = self.add_bias(y.reshape(-1, w.shape[1]), self.placed(bias, p))
-            results = (*results, y)
-        return results
-
-    def placed(self, bias: Tensor, part: int) -> Tensor:
-        """The biases of the outputs of a part."""
-        return self.multiply(bias.reshape(1, -1), self.places[part]).reshape(-1)
+                b = biases[self.bias_of[p]].reshape(-1)
+                y = self.add_bias(y.reshape(-1, w.shape[-2]), b if self.pad[p] is None else self.pad[p](b))
+            results = (*results, y.reshape(-1, self.widths[p]))
+        return self.join(results)
 
     def by_kernel(self, z: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         """All of it in one pass."""

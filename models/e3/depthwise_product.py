@@ -18,8 +18,8 @@ from mindspore import dtype as mstype
 
 from models.cpu_kernels import load
 from models.e3.block_product import Block, BlockProduct
+from models.e3.channels import Spread, runs_of
 from models.e3.irreps import Irrep, Irreps, IrrepsError
-from models.e3.layout import split_and_join
 from models.e3.tensor_product import Coupling, Path, path_factors
 from models.e3.weight_map import WeightMap
 from models.graph_ops import to_type
@@ -65,6 +65,7 @@ class DepthwiseTensorProduct(nn.Cell):
         factors = path_factors(
             (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
         )
+        factors = factors / np.sqrt([output.dim for _, _, output in found])  # the rest is in the coupling
         starts = np.cumsum([0, *(part.mul for part in each)])
         self.numel = int(starts[-1])
         orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]
@@ -72,8 +73,8 @@ class DepthwiseTensorProduct(nn.Cell):
         for output, order in zip(outputs, orders, strict=True):
             copies = Counter(found[p][0] for p in order)
             blocks.append([Block(i, coupling.places[irreps_in[i].ir, output], copies[i]) for i in sorted(copies)])
-        self.contraction = contraction
-        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
+        self.contraction, self.channels = contraction, self.irreps_out.num_irreps
+        self.couple = BlockProduct(irreps_in, coupling.shapes, coupling.whole, blocks, contraction)
         kernels = load(contraction)
         self.kernel: Any = kernels.scaled_columns if kernels else None
         if kernels:
@@ -81,25 +82,18 @@ class DepthwiseTensorProduct(nn.Cell):
             self.runs = Tensor(np.array([run[:3] for run in runs]), mstype.int32)
             self.factors = Tensor(np.array([factors[run[3]] for run in runs]), contraction)
         else:
-            index = [np.concatenate([starts[p] + np.arange(each[p].mul) for p in order]) for order in orders]
-            scales = [np.concatenate([np.full(each[p].mul, factors[p]) for p in order]) for order in orders]
-            rows = ([one[None, None] for one in kind] for kind in (index, scales))
-            self.weights = WeightMap(self.numel, next(rows), next(rows), dtype)
-        self.shapes = tuple((-1, part.ir.dim, part.mul) for part in self.irreps_out)
-        self.widths = tuple(part.dim for part in self.irreps_out)
-        _, self.join = split_and_join(self.widths)
+            index = np.concatenate([starts[p] + np.arange(each[p].mul) for order in orders for p in order])
+            scales = np.concatenate([np.full(each[p].mul, factors[p]) for order in orders for p in order])
+            self.weights = WeightMap(self.numel, [index[None, None]], [scales[None, None]], dtype)
+            self.spread = Spread(runs_of(self.irreps_out), 1.0, contraction)
 
     def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
         """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
         coupled = self.couple(x, matrices)
         if self.kernel is not None:
             return to_type(self.kernel(to_type(weights, self.contraction), coupled, self.runs, self.factors), x.dtype)
-        scales = self.weights(weights)
-        results: tuple = ()
-        for k in range(len(self.widths)):
-            y = coupled[k].reshape(self.shapes[k]) * to_type(scales[k], self.contraction)
-            results = (*results, to_type(y.reshape(-1, self.widths[k]), x.dtype))  # (M, (2 l + 1) mul)
-        return self.join(results)
+        scales = self.weights(weights)[0].reshape(-1, self.channels)
+        return to_type(coupled * self.spread(to_type(scales, self.contraction)), x.dtype)
 
 
 def _paths(irreps_in: Irreps, attributes: Irreps, keep: Irreps) -> list[tuple[int, int, Irrep]]:

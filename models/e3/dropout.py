@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from models.e3.channels import Spread, with_copies
+from models.e3.channels import Spread, runs_of, with_copies
 from models.e3.irreps import Irreps
 from models.graph_ops import gather
 from models.random import Dropout
@@ -28,7 +28,7 @@ class EquivariantDropout(nn.Cell):
         super().__init__()
         irreps = with_copies(irreps)
         self.channels = irreps.num_irreps
-        self.dropout, self.spread = Dropout(rate, dtype), Spread(irreps, dtype)
+        self.dropout, self.spread = Dropout(rate, dtype), Spread(runs_of(irreps), 1.0, dtype)
         self.needless = self.dropout.words is None
 
     def construct(self, x: Tensor) -> Tensor:

@@ -24,10 +24,21 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.blocks import AddBias
 from models.cpu_kernels import load
-from models.e3.block_product import FIRST, NUMBER, SECOND, Block, BlockProduct, BlockSum, Matrices, segments
+from models.e3.block_product import (
+    FIRST,
+    NUMBER,
+    SECOND,
+    Block,
+    BlockProduct,
+    BlockSum,
+    Matrices,
+    segments,
+    whole_matrix,
+)
 from models.e3.irreps import Irreps
-from models.e3.layout import split_and_join
+from models.e3.layout import SideBySide, split_and_join
 from models.e3.spherical_harmonics import directions
 from models.e3.wigner import wigner_3j
 from models.graph_ops import gather, segment_sum, to_type
@@ -60,19 +71,34 @@ class _Rotations(nn.Cell):
             cross[i, j, k], cross[j, i, k] = 1, -1
         self.first = Tensor(np.repeat(np.eye(3), 3, 1), dtype)
         self.second, self.cross = Tensor(np.tile(np.eye(3), 3), dtype), Tensor(cross.reshape(9, 3), dtype)
-        self.multiply, self.add, self.join = ops.MatMul(), ops.AddN(), ops.Concat(-1)
+        self._of_degree_1(dtype)
+        self.multiply, self.add, self.add_row = ops.MatMul(), ops.AddN(), AddBias()
+
+    def _of_degree_1(self, dtype: mstype.Type) -> None:
+        """The constants of R = ((1 - t x x, -x, -t x z), (x, y, z), (-t x z, -z, 1 - t z z)) with t = 1 / (1 + |y|).
+
+        Where y <= 0 the elements 1, 6 and 8 change their signs.
+        """
+        of_vector = np.zeros((3, 3, 9))  # factors of t, their partners, and linear terms
+        for place, left, right in ((0, 0, 0), (2, 0, 2), (6, 0, 2), (8, 2, 2)):
+            of_vector[0, left, place], of_vector[1, right, place] = -1, 1
+        for place, component, sign in ((1, 0, -1), (3, 0, 1), (4, 1, 1), (5, 2, 1), (7, 2, -1)):
+            of_vector[2, component, place] = sign
+        self.lefts, self.rights, self.linear = (Tensor(one, dtype) for one in of_vector)
+        self.axis = Tensor(np.eye(3)[:, 1:2], dtype)
+        places = np.arange(9)
+        self.unity, self.ones = Tensor(np.isin(places, (0, 8)) * 1.0, dtype), Tensor(np.ones(9), dtype)
+        self.turned = Tensor(-2.0 * np.isin(places, (1, 6, 8)).reshape(1, 9), dtype)
 
     def construct(self, vectors: Tensor) -> Tensor:
         """Vectors (E, 3) to (E, K), for each |m| the rows of -m and m, or of 0, of D_l for l >= |m|."""
         unit = directions(vectors)
-        x, y, z = unit[:, 0:1], unit[:, 1:2], unit[:, 2:3]
+        y = self.multiply(unit, self.axis)  # (E, 1)
         down = ops.cast(y <= 0, y.dtype)
-        sign = 1 - down - down
         t = 1 / (1 + ops.abs(y))
-        one = ops.ones_like(x)
-        rotation = self.join(
-            (one - t * x * x, -sign * x, -t * x * z, x, y, z, -sign * t * x * z, -z, sign * (one - t * z * z))
-        )  # (E, 9), R by rows
+        quadratic = self.multiply(unit * t, self.lefts) * self.multiply(unit, self.rights)
+        upright = self.add_row(quadratic + self.multiply(unit, self.linear), self.unity)
+        rotation = upright * self.add_row(self.multiply(down, self.turned), self.ones)  # (E, 9), R by rows
         d = rotation
         parts: tuple = (self.multiply(d, self.place[0]),)
         for k in range(self.lmax - 1):
@@ -102,7 +128,7 @@ class EdgeFrames(nn.Cell):
 
     def __init__(self, lmax: int, dtype: mstype.Type, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.rotations, self.matrices = _Rotations(lmax, dtype), Matrices(_shapes(lmax), contraction)
+        self.rotations, self.matrices = _Rotations(lmax, dtype), Matrices(_whole(lmax), contraction)
         _, self.join = split_and_join((sum(rows * columns for rows, columns in _shapes(lmax)), 1))
         self.together = self.matrices.together
 
@@ -125,10 +151,10 @@ class IntoFrame(nn.Cell):
 
     def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.product = BlockProduct(irreps, _shapes(lmax), _blocks(irreps, lmax), contraction)
+        self.product = BlockProduct(irreps, _shapes(lmax), _whole(lmax), _blocks(irreps, lmax), contraction)
 
     def construct(self, x: Tensor, frames: Any) -> Any:
-        """Features (E, dim) to z_m, (E, channels) for m = 0 and (2 E, channels) for others, or all of them in a row."""
+        """Features (E, dim) to all z_m in a row, those of m = 0, of -1 and 1, of -2 and 2 and so on."""
         return self.product(x, frames if self.product.kernel is not None else frames[0])
 
 
@@ -141,40 +167,38 @@ class EndsIntoFrame(nn.Cell):
         contraction: precision of the products.
 
     Attributes:
-        irreps_out: of what comes out.
+        irreps_out: of what comes out: receiver, sender and squared length.
+        order: in which their channels stand in a z_m: both ends of an irrep beside each other.
     """
 
     def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
         self.irreps_out = irreps + irreps + [(1, "0e")]
-        self.into = IntoFrame(irreps, lmax, contraction)
-        muls = [irreps.mul_from(m) for m in range(irreps.lmax + 1)]
-        self.joins = tuple(split_and_join((mul, mul) if m else (mul, mul, 1))[1] for m, mul in enumerate(muls))
+        count = len(irreps)
+        self.order = [2 * count, *(b + end * count for b in range(count) for end in range(2))]
+        self.side_by_side = SideBySide(irreps)
+        self.into = IntoFrame(Irreps([(2 * mul, ir) for mul, ir in irreps]), lmax, contraction)
+        width = sum((2 if m else 1) * 2 * irreps.mul_from(m) for m in range(irreps.lmax + 1))
+        _, self.join = split_and_join((1, width))
         kernels = load(contraction)
         self.kernel: Any = kernels.block_product if kernels else None
         if kernels:
             shapes = [*_shapes(lmax), (1, 1)]
             blocks = [
-                [block._replace(end=end) for end in (FIRST, SECOND) for block in own] for own in _blocks(irreps, lmax)
+                [block._replace(end=end) for block in own for end in (FIRST, SECOND)] for own in _blocks(irreps, lmax)
             ]
-            blocks[0].append(Block(NUMBER, len(shapes) - 1, 1))
+            blocks[0].insert(0, Block(NUMBER, len(shapes) - 1, 1))
             self.table, self.linear = segments(irreps, shapes, blocks)
-            width = sum((2 if m else 1) * 2 * mul for m, mul in enumerate(muls)) + 1
-            self.like = Tensor(np.zeros((1, width)), contraction)
+            self.like = Tensor(np.zeros((1, 1 + width)), contraction)
         self.contraction = contraction
 
-    def construct(self, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor) -> Any:
-        """Features of the nodes (N, dim) to the z_m of receivers, senders and squared lengths side by side."""
+    def construct(self, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor) -> Tensor:
+        """Features of the nodes (N, dim) to the z_m of squared lengths, receivers and senders, in a row."""
         if self.kernel is not None:
             nodes = to_type(nodes, self.contraction)
             return self.kernel(nodes, frames, receivers, senders, self.table, self.linear, self.like)
-        of_receivers = self.into(gather(nodes, receivers), frames)
-        of_senders = self.into(gather(nodes, senders), frames)
-        squared = to_type(frames[1], of_receivers[0].dtype)
-        z: tuple = (self.joins[0]((of_receivers[0], of_senders[0], squared)),)
-        for m in range(1, len(self.joins)):
-            z = (*z, self.joins[m]((of_receivers[m], of_senders[m])))
-        return z
+        z = self.into(self.side_by_side(gather(nodes, receivers), gather(nodes, senders)), frames)
+        return self.join((to_type(frames[1], z.dtype), z))
 
 
 class OutOfFrame(nn.Cell):
@@ -188,7 +212,7 @@ class OutOfFrame(nn.Cell):
 
     def __init__(self, irreps: Irreps, lmax: int, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.sum = BlockSum(irreps, _shapes(lmax), _blocks(irreps, lmax), contraction)
+        self.sum = BlockSum(irreps, _shapes(lmax), _whole(lmax), _blocks(irreps, lmax), contraction)
 
     def construct(self, z: Any, frames: Any) -> Tensor:
         """The z_m to features (E, dim), in their precision."""
@@ -209,6 +233,12 @@ def _rows(degree: int, m: int) -> list[int]:
 def _shapes(lmax: int) -> list[tuple[int, int]]:
     """(rows, columns) of the matrices."""
     return [(len(_rows(degree, m)), 2 * degree + 1) for m, degree in _pairs(lmax)]
+
+
+def _whole(lmax: int) -> np.ndarray:
+    """How they stand in one matrix, for one irrep of each degree; see ``whole_matrix``."""
+    degrees = Irreps.spherical_harmonics(lmax)
+    return whole_matrix([part.ir.dim for part in degrees], _shapes(lmax), _blocks(degrees, lmax))
 
 
 def _pairs(lmax: int) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ all paths: for irreps of natural parity, p = (-1)^l.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mindspore.common.initializer import Normal, initializer
 
 from models.cpu_kernels import load
 from models.e3.channel_mixing import ChannelMixing, Entry, Part
+from models.e3.channels import Spread
 from models.e3.edge_frame import EndsIntoFrame
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import split_and_join
@@ -42,6 +44,7 @@ class FrameTensorProduct(nn.Cell):
         path_normalization: see ``models.e3.tensor_product``.
         dtype: of the parameters and of what comes out.
         contraction: precision of the products.
+        order: in which the channels of ``irreps_in`` stand in a z_m, if not in their own.
 
     Attributes:
         fan_in, fan_in_of_bias: as those of a fully connected product.
@@ -58,6 +61,7 @@ class FrameTensorProduct(nn.Cell):
         path_normalization: str,
         dtype: mstype.Type,
         contraction: mstype.Type,
+        order: Sequence[int] | None = None,
     ):
         super().__init__()
         harmonics = Irreps.spherical_harmonics(lmax)
@@ -71,7 +75,8 @@ class FrameTensorProduct(nn.Cell):
         products = [rows for rows, _ in shapes]
         factors = path_factors((irreps_in, harmonics, irreps_out), paths, products, "component", path_normalization)
         self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
-        inputs, outputs = (_channels(irreps) for irreps in (irreps_in, irreps_out))
+        inputs = _channels(irreps_in, range(len(irreps_in)) if order is None else order)
+        outputs = _channels(irreps_out, range(len(irreps_out)))
         entries = []
         for p, (i, j, k) in enumerate(paths):
             l1, l2, l3 = irreps_in[i].ir.l, harmonics[j].ir.l, irreps_out[k].ir.l
@@ -90,8 +95,8 @@ class FrameTensorProduct(nn.Cell):
         self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
         self.bias = Parameter(initializer("zeros", (biases,), dtype), name="bias")
 
-    def construct(self, z: Any) -> Any:
-        """The z_m of the features to those of the result."""
+    def construct(self, z: Tensor) -> Tensor:
+        """The z_m of the features, in a row, to those of the result."""
         return self.mixing(z, self.weight, self.bias)
 
     def of_ends(self, into: EndsIntoFrame, nodes: Tensor, frames: Any, receivers: Tensor, senders: Tensor) -> Any:
@@ -118,27 +123,22 @@ class FrameGate(nn.Cell):
         constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
         kernels = load(contraction)
         self.kernel: Any = kernels.Gate(irreps[0].mul, gated, _runs(irreps), constants, dtype) if kernels else None
-        self.split, _ = split_and_join((irreps[0].mul, gated, gated))
-        _, self.join = split_and_join((irreps[0].mul, gated))
-        self.last = tuple(split_and_join((gated - irreps.mul_from(m), irreps.mul_from(m)))[0]
-                          for m in range(2, irreps.lmax + 1))  # fmt: skip
-        self.twice = tuple(split_and_join((irreps.mul_from(m),) * 2)[1] for m in range(1, irreps.lmax + 1))
-        self.muls = tuple(irreps.mul_from(m) for m in range(irreps.lmax + 1))
+        runs = [(gated - irreps.mul_from(degree), irreps.mul_from(degree) - irreps.mul_from(degree + 1))
+                for m in range(irreps.lmax + 1) for _ in range(2 if m else 1)
+                for degree in range(max(m, 1), irreps.lmax + 1)]  # fmt: skip
+        columns = sum(mul for _, mul in runs)
+        self.split, _ = split_and_join((irreps[0].mul, gated, columns))
+        _, self.join = split_and_join((irreps[0].mul, columns))
         self.silu, self.sigmoid = (FUNCTIONS[name].make(dtype) for name in ("silu", "sigmoid"))
-        self.of_scalars, self.of_gates = (Tensor(constant, dtype) for constant in constants)
+        self.of_scalars = Tensor(constants[0], dtype)
+        self.spread = Spread(runs, constants[1], dtype)
 
-    def construct(self, z: Any) -> Any:
-        """The z_m of scalars, gates and what they multiply to those of the result."""
+    def construct(self, z: Tensor) -> Tensor:
+        """The z_m of scalars, gates and what they multiply, in a row, to those of the result."""
         if self.kernel is not None:
             return self.kernel(z)
-        scalars, gates, features = self.split(z[0])
-        gates = self.of_gates * self.sigmoid(gates)  # (E, copies)
-        results: tuple = (self.join((self.of_scalars * self.silu(scalars), features * gates)),)
-        for m in range(1, len(z)):
-            own = gates if m == 1 else self.last[m - 2](gates)[1]  # of degrees >= m
-            both = self.twice[m - 1]((own, own))  # (E, 2 copies): of -m and m
-            results = (*results, (z[m].reshape(both.shape) * both).reshape(-1, self.muls[m]))
-        return results
+        scalars, gates, features = self.split(z)
+        return self.join((self.of_scalars * self.silu(scalars), features * self.spread(self.sigmoid(gates))))
 
 
 def _runs(irreps: Irreps) -> np.ndarray:
@@ -152,12 +152,13 @@ def _runs(irreps: Irreps) -> np.ndarray:
     return np.array(runs)
 
 
-def _channels(irreps: Irreps) -> list[dict[int, slice]]:
-    """For each |m|, where the channels of each irrep stand."""
+def _channels(irreps: Irreps, order: Sequence[int]) -> list[dict[int, slice]]:
+    """For each |m|, where the channels of each irrep stand, which follow each other in an order."""
     result = []
     for m in range(irreps.lmax + 1):
         places, start = {}, 0
-        for b, part in enumerate(irreps):
+        for b in order:
+            part = irreps[b]
             if part.ir.l >= m:
                 places[b] = slice(start, start + part.mul)
                 start += part.mul

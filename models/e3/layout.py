@@ -12,11 +12,18 @@ Both are the same where all irreps are scalars, or have one copy.  ``channels_la
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from models.e3.irreps import Irreps
+
+
+def groups_of(irreps: Irreps) -> list[tuple[int, ...]]:
+    """Runs of neighbouring irreps with the same number of copies."""
+    runs = groupby(range(len(irreps)), lambda k: irreps[k].mul)
+    return [tuple(members) for _, members in runs]
 
 
 def channels_last(irreps: Irreps) -> np.ndarray:
@@ -97,3 +104,112 @@ def split_and_join(widths: Sequence[int]) -> tuple[nn.Cell, nn.Cell]:
     # in tuples, for a cell that owns the other as its part would own itself
     split.gradient, join.gradient = (join,), (split,)
     return split, join
+
+
+class _Padded(nn.Cell):
+    """Zeros after a vector; this cell and ``_Cut`` are each other's gradient, for that of Pad has none of its own."""
+
+    def __init__(self, width: int, padded: int):
+        super().__init__(auto_prefix=False)
+        self.pad = ops.Pad(((0, padded - width),))
+        self.gradient: tuple = ()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(width,) to (padded,)."""
+        return self.pad(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """What is not padding."""
+        return (self.gradient[0](dout),)
+
+
+class _Cut(nn.Cell):
+    """The first numbers of a vector."""
+
+    def __init__(self, width: int):
+        super().__init__(auto_prefix=False)
+        self.width, self.slice = width, ops.Slice()
+        self.gradient: tuple = ()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(padded,) to (width,)."""
+        return self.slice(x, (0,), (self.width,))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Zeros for the others."""
+        return (self.gradient[0](dout),)
+
+
+def padding(width: int, padded: int) -> nn.Cell | None:
+    """The cell that adds zeros to a vector of this width; None where it needs none."""
+    if width == padded:
+        return None
+    there, back = _Padded(width, padded), _Cut(width)
+    # in tuples, for a cell that owns the other as its part would own itself
+    there.gradient, back.gradient = (back,), (there,)
+    return there
+
+
+class Arrange(nn.Cell):
+    """Columns of a matrix in another order; its gradient is the cell of the inverse order.
+
+    Args:
+        columns: (dim,) where each column of the result comes from.
+    """
+
+    def __init__(self, columns: np.ndarray):
+        super().__init__(auto_prefix=False)
+        runs = np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1)
+        self.runs = tuple((int(run[0]), len(run)) for run in runs)
+        self.slice, self.concat = ops.Slice(), ops.Concat(-1)
+        self.gradient: tuple = ()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, dim) to (N, dim)."""
+        parts: tuple = ()
+        for start, width in self.runs:
+            parts = (*parts, self.slice(x, (0, start), (x.shape[0], width)))
+        return self.concat(parts)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Every column where it came from."""
+        return (self.gradient[0](dout),)
+
+
+def arrangement(columns: np.ndarray) -> Arrange | None:
+    """The cell for an order of columns; None where they stay where they are."""
+    if (np.diff(columns) == 1).all():
+        return None
+    there, back = Arrange(columns), Arrange(np.argsort(columns))
+    # in tuples, for a cell that owns the other as its part would own itself
+    there.gradient, back.gradient = (back,), (there,)
+    return there
+
+
+class SideBySide(nn.Cell):
+    """Two features of the same irreps as one with twice the copies, those of each irrep side by side.
+
+    Args:
+        irreps: of each.
+    """
+
+    def __init__(self, irreps: Irreps):
+        super().__init__(auto_prefix=False)
+        groups = groups_of(irreps)
+        dims = [sum(irreps[b].ir.dim for b in group) for group in groups]
+        muls = [irreps[group[0]].mul for group in groups]
+        widths = [dim * mul for dim, mul in zip(dims, muls, strict=True)]
+        self.split, _ = split_and_join(widths)
+        _, self.join = split_and_join([2 * width for width in widths])
+        self.pairs = tuple(split_and_join((mul, mul))[1] for mul in muls)
+        self.muls = tuple(muls)
+
+    def construct(self, first: Tensor, second: Tensor) -> Tensor:
+        """(N, dim) and (N, dim) to (N, 2 dim)."""
+        one, other = self.split(first), self.split(second)
+        parts: tuple = ()
+        for k in range(len(self.muls)):
+            mul = self.muls[k]
+            pair = self.pairs[k]((one[k].reshape(-1, mul), other[k].reshape(-1, mul)))  # (N components, 2 copies)
+            parts = (*parts, pair.reshape(first.shape[0], -1))
+        return self.join(parts)

@@ -16,13 +16,13 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
 from models.cpu_kernels import load
-from models.e3.channels import Spread
+from models.e3.channels import Spread, runs_of, with_copies
 from models.e3.irreps import Irrep, Irreps, IrrepsError
-from models.e3.layout import split_and_join
+from models.e3.layout import arrangement, split_and_join
 from models.e3.scalar_functions import FUNCTIONS
 from models.graph_ops import to_type
 
@@ -103,14 +103,16 @@ class Gate(nn.Cell):
         ]
         copies = [ir for irreps in taken for mul, ir in irreps for _ in range(mul)]
         runs = [part.mul for part in taken[0] + taken[1]] + [mul for mul, _, _ in pairs]
-        self.arrange = _arrangement(_columns(copies, runs))
+        self.arrange = arrangement(_columns(copies, runs))
         widths = [irreps.dim for irreps in taken]
         self.split, _ = split_and_join([width for width in widths if width])
         _, self.join = split_and_join([widths[0], widths[2]])
         self.has_scalars, self.has_gates = widths[0] > 0, widths[1] > 0
         self.act_scalars: Any = Activation(scalars, act_scalars, dtype) if self.has_scalars else None
         self.act_gates: Any = Activation(gates, act_gates, dtype) if self.has_gates else None
-        self.spread = Spread(Irreps([(mul, one) for mul, one, _ in pairs]), dtype)
+        self.spread: Any = None
+        if self.has_gates:
+            self.spread = Spread(runs_of(with_copies(Irreps([(mul, one) for mul, one, _ in pairs]))), 1.0, dtype)
         kernels = load(dtype)
         self.dtype = dtype
         self.kernel: Any = None
@@ -167,42 +169,6 @@ class _Scaled(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """Elementwise, any shape."""
         return x if self.function is None else to_type(self.constant, x.dtype) * self.function(x)
-
-
-class _Arrange(nn.Cell):
-    """Columns of a matrix in another order; its gradient is the cell of the inverse order.
-
-    Args:
-        columns: (dim,) where each column of the result comes from.
-    """
-
-    def __init__(self, columns: np.ndarray):
-        super().__init__(auto_prefix=False)
-        runs = np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1)
-        self.runs = tuple((int(run[0]), len(run)) for run in runs)
-        self.slice, self.concat = ops.Slice(), ops.Concat(-1)
-        self.gradient: tuple = ()
-
-    def construct(self, x: Tensor) -> Tensor:
-        """(N, dim) to (N, dim)."""
-        parts: tuple = ()
-        for start, width in self.runs:
-            parts = (*parts, self.slice(x, (0, start), (x.shape[0], width)))
-        return self.concat(parts)
-
-    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Every column where it came from."""
-        return (self.gradient[0](dout),)
-
-
-def _arrangement(columns: np.ndarray) -> _Arrange | None:
-    """The cell for an order of columns; None where they stay where they are."""
-    if (np.diff(columns) == 1).all():
-        return None
-    there, back = _Arrange(columns), _Arrange(np.argsort(columns))
-    # in tuples, for a cell that owns the other as its part would own itself
-    there.gradient, back.gradient = (back,), (there,)
-    return there
 
 
 def _require_scalars(irreps: Irreps) -> None:

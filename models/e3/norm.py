@@ -28,6 +28,7 @@ from mindspore.common.initializer import initializer
 from models.blocks import AddBias
 from models.e3.channels import channel_numbers, spreading, with_copies
 from models.e3.irreps import Irreps
+from models.e3.layout import padding
 from models.graph_ops import gather, segment_sum
 from models.running import RunningMean
 
@@ -161,6 +162,8 @@ class _Channels(nn.Cell):
         self.spread_scalars = Tensor(spread[scalar], dtype) if self.scalars else None  # (S, dim)
         self.take_scalars = Tensor(spread[scalar].T, dtype) if self.scalars else None  # (dim, S)
         self.multiply, self.add_row, self.eps = ops.MatMul(), AddBias(), Tensor(EPS, dtype)
+        first = 0 < self.scalars < spread.shape[1] and scalar[: self.scalars].all()  # where other irreps follow them
+        self.pad: Any = padding(self.scalars, spread.shape[1]) if first else None
 
     def means(self, squares: Tensor) -> Tensor:
         """Means over what has one s: (M, dim) to (M, groups)."""
@@ -181,7 +184,9 @@ class _Channels(nn.Cell):
 
     def add_bias(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The bias b (S,) added to the scalars of (N, dim), where there are any."""
-        return x if bias is None else self.add_row(x, self.placed(bias).reshape(-1))
+        if bias is None:
+            return x
+        return self.add_row(x, self.placed(bias).reshape(-1) if self.pad is None else self.pad(bias))
 
 
 def _within_graphs(

@@ -20,10 +20,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.e3.block_product import Block, BlockProduct, Matrices
+from models.e3.block_product import Block, BlockProduct, Matrices, whole_matrix
 from models.e3.channel_mixing import ChannelMixing, Entry, Part
 from models.e3.irreps import Irrep, Irreps, IrrepsError
-from models.e3.layout import split_and_join
 from models.e3.wigner import wigner_3j
 from models.graph_ops import to_type
 
@@ -109,7 +108,8 @@ def fan_in(
 class Coupling(nn.Cell):
     """The matrices T of every pair of an input and an output irrep, made of the attributes of each row.
 
-    T has the rows (component of the output, path), and the columns (component of the input).
+    T has the rows (component of the output, path), and the columns (component of the input).  Its numbers are sums of
+    sqrt(2 l3 + 1) C a.
 
     Args:
         irreps: of the attributes.
@@ -120,6 +120,7 @@ class Coupling(nn.Cell):
     Attributes:
         places: number of the matrix of each pair.
         shapes: (rows, columns) of each matrix.
+        whole: where they stand in one matrix, with the rows of each output below those of the one before.
     """
 
     def __init__(
@@ -144,7 +145,16 @@ class Coupling(nn.Cell):
                     columns.append(coefficients.reshape(irreps.dim, -1))
         self.coefficients = Tensor(np.concatenate(columns, 1), dtype)
         self.shapes = tuple(shapes)
-        self.multiply, self.matrices = ops.MatMul(), Matrices(shapes, contraction)
+        results = [
+            [
+                Block(i, self.places[first, output], shapes[self.places[first, output]][0] // output.dim)
+                for i, first in enumerate(inputs)
+                if (first, output) in self.places
+            ]
+            for output in outputs
+        ]
+        self.whole = whole_matrix([ir.dim for ir in inputs], shapes, [blocks for blocks in results if blocks])
+        self.multiply, self.matrices = ops.MatMul(), Matrices(self.whole, contraction)
 
     def construct(self, attributes: Tensor) -> Any:
         """Attributes (M, dim), channels last, to the matrices as ``BlockProduct`` takes them."""
@@ -152,11 +162,14 @@ class Coupling(nn.Cell):
 
 
 def _coefficients(irreps: Irreps, first: Irrep, output: Irrep) -> np.ndarray:
-    """(dim of attributes, components of the output, paths, components of the input) of one pair; no path, 0 of them."""
+    """(dim of attributes, components of the output, paths, components of the input) of one pair; no path, 0 of them.
+
+    They are C times the root of 2 l3 + 1, which is c_p of the usual normalisation.
+    """
     paths = []
     for part, (mul, second) in zip(irreps.slices(), irreps, strict=True):
         if output in first.products(second):
-            coupling = wigner_3j(first.l, second.l, output.l).transpose(1, 2, 0)
+            coupling = output.dim**0.5 * wigner_3j(first.l, second.l, output.l).transpose(1, 2, 0)
             for copy in range(mul):
                 path = np.zeros((irreps.dim, output.dim, first.dim))
                 path[part.start + copy + mul * np.arange(second.dim)] = coupling
@@ -177,6 +190,7 @@ class FullyConnectedTensorProduct(nn.Cell):
         bias: whether each 0e of the result has a bias.
         dtype: of the parameters.
         contraction: precision of the products; what comes out has that of the features.
+        sides: 2 where ``irreps_in`` are the same ones twice and ``layout.SideBySide`` puts features together.
 
     Attributes:
         numel: numbers of weights.
@@ -198,6 +212,7 @@ class FullyConnectedTensorProduct(nn.Cell):
         bias: bool,
         dtype: mstype.Type,
         contraction: mstype.Type,
+        sides: int = 1,
     ):
         super().__init__()
         self.contraction = contraction
@@ -209,7 +224,8 @@ class FullyConnectedTensorProduct(nn.Cell):
         factors = path_factors(
             (irreps_in, attributes, irreps_out), paths, products, irrep_normalization, path_normalization
         )
-        blocks, entries, inputs = _couplings(irreps_in, irreps_out, coupling, paths, shapes, factors)
+        together = Irreps([(sides * mul, ir) for mul, ir in irreps_in[: len(irreps_in) // sides]])
+        blocks, entries, inputs = _couplings(together, sides, irreps_out, coupling, paths, shapes, factors)
         self.fan_in, self.fan_in_of_bias = fan_in(irreps_out, paths, products, shapes)
         self.weight: Any = None
         self.bias: Any = None
@@ -217,15 +233,13 @@ class FullyConnectedTensorProduct(nn.Cell):
             self.bias = Parameter(initializer("zeros", (len(self.fan_in_of_bias),), dtype), name="bias")
         if internal_weights:
             self.weight = Parameter(initializer(Normal(1.0), (self.numel,), dtype), name="weight")
-        self.couple = BlockProduct(irreps_in, coupling.shapes, blocks, contraction)
+        self.couple = BlockProduct(together, coupling.shapes, coupling.whole, blocks, contraction)
         parts, place, biases = [], 0, 0
         for (mul, ir), count in zip(irreps_out, inputs, strict=True):
             biased = mul if bias and ir.is_scalar else 0
             parts.append(Part(place, ir.dim, count, mul, biases, biased))
             place, biases = place + ir.dim * count, biases + biased
         self.mixing = ChannelMixing(parts, entries, self.numel, biases, dtype, contraction)
-        self.widths = tuple(part.dim for part in irreps_out)
-        _, self.join = split_and_join(self.widths)
 
     def construct(self, x: Tensor, matrices: Any, weights: Tensor | None = None) -> Tensor:
         """Features (M, dim) and what ``coupling`` returns to (M, dim of the result), channels last.
@@ -240,17 +254,12 @@ class FullyConnectedTensorProduct(nn.Cell):
             index, table = self.couple.index, self.couple.table
             x = to_type(x, self.contraction)
             return self.mixing.of_blocks(x, matrices, (index, index), (table, table), flat, self.bias)
-        y = self.mixing(self.couple(x, matrices), flat, self.bias)
-        if self.couple.kernel is not None:
-            return y
-        results: tuple = ()
-        for k in range(len(self.widths)):
-            results = (*results, y[k].reshape(-1, self.widths[k]))
-        return self.join(results)
+        return self.mixing(self.couple(x, matrices), flat, self.bias)
 
 
 def _couplings(
     irreps_in: Irreps,
+    sides: int,
     irreps_out: Irreps,
     coupling: Coupling,
     paths: Sequence[Path],
@@ -263,12 +272,18 @@ def _couplings(
     entries, inputs = [], [0] * len(irreps_out)
     for k, output in enumerate(irreps_out):
         for i, (mul, ir) in enumerate(irreps_in):
-            same = [p for p, path in enumerate(paths) if (path.first, path.output) == (i, k)]
-            copies = [(p, copy) for p in same for copy in range(shapes[p][1])]
-            for p, copy in copies:
-                weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
-                entries.append(Entry(k, inputs[k], 0, weight, stride, mul, output.mul, factors[p]))
-                inputs[k] += mul
+            # of each side the same paths, to which other weights belong
+            of_sides = [
+                [p for p, path in enumerate(paths) if (path.first, path.output) == (i + side * len(irreps_in), k)]
+                for side in range(sides)
+            ]
+            copies = [(same, copy) for same in zip(*of_sides, strict=True) for copy in range(shapes[same[0]][1])]
+            for same, copy in copies:
+                for p in same:
+                    weight, stride = int(starts[p]) + copy * output.mul, shapes[p][1] * output.mul
+                    factor = factors[p] / output.ir.dim**0.5  # the rest is in the coupling
+                    entries.append(Entry(k, inputs[k], 0, weight, stride, mul // sides, output.mul, factor))
+                    inputs[k] += mul // sides
             if copies:
                 blocks[k].append(Block(i, coupling.places[ir, output.ir], len(copies)))
     return blocks, entries, inputs

@@ -8,32 +8,73 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from models.e3.layout import split_and_join
 
+class _Sums(nn.Cell):
+    """What y_j = sum_k f_kj w[i_kj] with few terms k needs; an own method for it cannot be differentiated twice.
 
-class _SparseSum(nn.Cell):
-    """y_j = sum_k f_kj w[i_kj] with few terms k; its gradient is another such sum.
-
-    The gradient of a Gather would be a scatter of single numbers, which is slow.
+    Args:
+        index, factors: (K, ...) i and f, of several y.
+        axis: of the numbers in w.
+        dtype: of w.
     """
 
-    def __init__(self, index: np.ndarray, factors: np.ndarray, dtype: mstype.Type):
+    def __init__(self, index: Sequence[np.ndarray], factors: Sequence[np.ndarray], axis: int, dtype: mstype.Type):
         super().__init__(auto_prefix=False)
-        self.index = tuple(Tensor(row, mstype.int32) for row in index)
-        self.factors = tuple(None if np.all(row == 1) else Tensor(row, dtype) for row in factors)
-        self.gather, self.add = ops.Gather(), ops.AddN()
+        self.alone, self.axis = tuple(len(one) == 1 for one in index), axis
+        index, factors = ([one[0] if len(one) == 1 else one for one in arrays] for arrays in (index, factors))
+        self.index = tuple(Tensor(one, mstype.int32) for one in index)
+        self.factors = tuple(None if np.all(one == 1) else Tensor(one, dtype) for one in factors)
+        self.gather, self.sum = ops.Gather(), ops.ReduceSum()
         self.gradient: tuple = ()
 
-    def construct(self, weights: Tensor) -> Tensor:
-        """(M, numel) to (M, n)."""
-        terms: tuple = ()
-        for k in range(len(self.index)):
-            term = self.gather(weights, self.index[k], 1)
-            terms = (*terms, term if self.factors[k] is None else term * self.factors[k])
-        return self.add(terms) if len(terms) > 1 else terms[0]
 
-    def bprop(self, weights: Tensor, out: Tensor, dout: Tensor) -> tuple:
+class _Matrices(_Sums):
+    """All matrices of a vector, or of rows; the gradient of a Gather would be a scatter of single numbers, slow.
+
+    This cell and ``_Vector`` are each other's gradient.
+
+    Args: as those of ``_Sums``, with axis 0 for a vector and 1 for rows.
+    """
+
+    def construct(self, weights: Tensor) -> tuple:
+        """(numel,) to matrices (outputs, inputs), or (M, numel) to (M, outputs, inputs)."""
+        matrices: tuple = ()
+        for k in range(len(self.index)):
+            terms = self.gather(weights, self.index[k], self.axis)  # (K, outputs, inputs), or (M, K, outputs, inputs)
+            if self.factors[k] is not None:
+                terms = terms * self.factors[k]
+            matrices = (*matrices, terms if self.alone[k] else self.sum(terms, self.axis))
+        return matrices
+
+    def bprop(self, weights: Tensor, out: tuple, dout: tuple) -> tuple:
         """The transpose."""
+        return (self.gradient[0](dout),)
+
+
+class _Vector(_Sums):
+    """The gradient of the weights from those of all matrices; see ``_Matrices``.
+
+    Args:
+        index, factors: (K, numel) of the transpose, in all matrices flat.
+        axis, dtype: as those of ``_Sums``.
+    """
+
+    def __init__(self, index: np.ndarray, factors: np.ndarray, axis: int, dtype: mstype.Type):
+        super().__init__([index], [factors], axis, dtype)
+        self.concat, self.by_row = ops.Concat(-1), axis == 1
+
+    def construct(self, matrices: tuple) -> Tensor:
+        """Matrices to the weights."""
+        parts: tuple = ()
+        for one in matrices:
+            parts = (*parts, one.reshape(one.shape[0], -1) if self.by_row else one.reshape(-1))
+        terms = self.gather(self.concat(parts) if len(parts) > 1 else parts[0], self.index[0], self.axis)
+        if self.factors[0] is not None:
+            terms = terms * self.factors[0]
+        return terms if self.alone[0] else self.sum(terms, self.axis)
+
+    def bprop(self, matrices: tuple, out: Tensor, dout: Tensor) -> tuple:
+        """The matrices again."""
         return (self.gradient[0](dout),)
 
 
@@ -66,19 +107,16 @@ class WeightMap(nn.Cell):
         super().__init__(auto_prefix=False)
         terms = max(len(one) for one in index)
         which, scale = (np.concatenate([_padded(one, terms) for one in arrays], 1) for arrays in (index, factors))
-        self.map = _SparseSum(which, scale, dtype)
-        transpose = _SparseSum(*_transposed(which, scale, numel), dtype)
-        self.map.gradient, transpose.gradient = (transpose,), (self.map,)
-        self.shapes = tuple((-1, *one.shape[1:]) for one in index)
-        self.split, _ = split_and_join([one[0].size for one in index])
+        transpose = _transposed(which, scale, numel)
+        self.of_vector, self.of_rows = (_Matrices(index, factors, axis, dtype) for axis in (0, 1))
+        for axis, one in enumerate((self.of_vector, self.of_rows)):
+            back = _Vector(*transpose, axis, dtype)
+            # in tuples, for a cell that owns the other as its part would own itself
+            one.gradient, back.gradient = (back,), (one,)
 
     def construct(self, weights: Tensor) -> tuple:
-        """(M, numel) to matrices (M, outputs, inputs)."""
-        parts = self.split(self.map(weights))
-        matrices: tuple = ()
-        for k in range(len(self.shapes)):
-            matrices = (*matrices, parts[k].reshape(self.shapes[k]))
-        return matrices
+        """(numel,) to matrices (outputs, inputs), or (M, numel) to (M, outputs, inputs)."""
+        return self.of_vector(weights) if weights.ndim == 1 else self.of_rows(weights)
 
 
 def _padded(terms: np.ndarray, count: int) -> np.ndarray:

@@ -9,15 +9,16 @@ if __name__ == "__main__":
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
 from models import DTYPES
-from models.e3.channels import Spread
+from models.e3.channels import Spread, runs_of
 from models.e3.irreps import Irreps
-from models.e3.layout import split_and_join
+from models.e3.layout import padding, split_and_join
 from models.e3.norm import EPS, InstanceNorm
 from models.e3.scalar_functions import SmoothLeakyReLU, Tanh
 from models.graph_ops import gather
@@ -28,11 +29,16 @@ def e3(dtype: str) -> list[Operator]:
     """All of them; four nodes (4, 4) have a scalar and a vector."""
     kind, irreps = DTYPES[dtype], Irreps("1x0e+1x1o")
     split, join = split_and_join([1, 3])
-    spread = Spread(irreps, kind)
+    pad: Any = padding(4, 6)
+    spread = Spread(runs_of(irreps), 2.0, kind)
 
     def rejoined(x):
         first, second = split(x)
         return join((first * first, second * second * second))
+
+    def padded(x):
+        row = pad((x * x).sum(0))
+        return row * row * row
 
     def scaled(x):
         return x * spread(x[:, :2])
@@ -49,7 +55,8 @@ def e3(dtype: str) -> list[Operator]:
     x = signed(4, 4)
     return [
         Operator("Split and Join", rejoined, lambda x: np.concatenate((x[:, :1] ** 2, x[:, 1:] ** 3), 1), x),
-        Operator("Spread", scaled, lambda x: x * x[:, [0, 1, 1, 1]], x),
+        Operator("padding", padded, lambda x: np.append((x * x).sum(0) ** 3, [0, 0]), x),
+        Operator("Spread", scaled, lambda x: 2 * x * x[:, [0, 1, 1, 1]], x),
         Operator("UnsortedSegmentMax", heaviest, lambda x: x * x * np.array([[8.0], [8.0], [8.0], [1.0]]), x),
         Operator("Tanh", Tanh(kind), np.tanh, x),
         Operator("SmoothLeakyReLU", SmoothLeakyReLU(kind), smooth_leaky_relu, x),

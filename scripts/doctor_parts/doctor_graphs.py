@@ -43,6 +43,7 @@ AUDITED: dict[str, tuple[str, dict[str, Any]]] = {
     "segnn": ("segnn", {"features": 128, "blocks": 7}),
 }
 AMP_LEVELS = ("O0", "O2")
+ONE_PRECISION = ("segnn",)  # models that know O0 alone
 TRAIN, FORCES = "train step", "train step on forces"
 STEPS = (TRAIN, FORCES, "evaluation", "evaluation with forces", "Hessian product")
 TERMS = {TRAIN: (Term("energy", 1.0, "mae"),), FORCES: (Term("energy", 0.1, "mae"), Term("forces", 1.0, "mae"))}
@@ -131,7 +132,7 @@ def audited(folder: Path, models: Sequence[str], amp_levels: Sequence[str], step
     ms.set_context(mode=MODES["GRAPH"])
     for model in models:
         name, chosen = AUDITED[model]
-        for amp_level in amp_levels:
+        for amp_level in amp_levels if name not in ONE_PRECISION else amp_levels[:1]:
             for step in steps:
                 cell, arguments = step_of(name, model_of(name, amp_level, **sizes(name) | chosen), step)
                 yield Audited(model, amp_level, step, dict(operators_of(cell, arguments, folder)))

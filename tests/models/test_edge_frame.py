@@ -102,7 +102,7 @@ def test_into_the_frame_and_out_of_it(path):
     assert np.abs(out(into(Tensor(x), d), d).asnumpy() - x).max() < 1e-12
     harmonics = SphericalHarmonics(3, True, "component", ms.float64)(Tensor(vectors()))
     z = IntoFrame(Irreps.spherical_harmonics(3), 3, ms.float64)(harmonics, d)
-    rows = np.concatenate([one.asnumpy().reshape(12, -1) for one in (z if path == "operators" else (z,))], 1)
+    rows = z.asnumpy()
     assert np.abs(rows[:, :4] - np.sqrt([1, 3, 5, 7])).max() < 1e-12  # of m = 0
     assert np.abs(rows[:, 4:]).max() < 1e-12
 
@@ -113,8 +113,7 @@ def test_a_vector_of_length_zero(path):
 
     def value(r):
         z = into(x, frames(r))
-        parts = z if isinstance(z, tuple) else (z,)
-        return sum((part * part * part).sum() for part in parts)
+        return (z * z * z).sum()
 
     assert np.isfinite(ms.jit(ms.grad(value))(Tensor(np.zeros((2, 3)))).asnumpy()).all()
 
