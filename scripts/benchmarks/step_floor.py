@@ -56,8 +56,8 @@ def rates(repeats: int = 7) -> tuple[float, float]:
 
 def of_mixing(mixing: ChannelMixing) -> tuple[int, int]:
     """Multiplications of one row, and numbers in its result."""
-    parts = [(shape[1], shape[2], width // shape[1]) for shape, width in zip(mixing.shapes, mixing.widths, strict=True)]
-    return sum(components * inputs * outputs for components, inputs, outputs in parts), sum(mixing.widths)
+    parts = mixing.parts.asnumpy().astype(int)  # (P, 5) start, components, inputs, outputs, place of the result
+    return int(parts[:, 1:4].prod(1).sum()), int((parts[:, 1] * parts[:, 3]).sum())
 
 
 def of_step(network: SEGNN, nodes: int, edges: int) -> tuple[float, float]:
