@@ -21,7 +21,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 from data_tools.graph import GraphBatch
 from data_tools.graphs.loader import known_of
 from experiment.trainer import terms_of
-from scripts.ncon_parts.ncon_products import Product, products_of, record
+from scripts.ncon_parts.ncon_products import PRE_POOL, Product, products_of, record
 from scripts.ncon_parts.ncon_ranges import NOTHING, Error, Range, error_of, range_of
 from scripts.ncon_parts.ncon_subject import Subject
 from training.objective import Layout, loss_of
@@ -48,38 +48,28 @@ class Backward(NamedTuple):
 
 
 class Tapped(nn.Cell):
-    """A mixing of channels, or a turn out of the frame, with taps at what goes in and at what comes out.
+    """A mixing of channels, or a turn out of the frame, with a tap at what goes in and one at what comes out.
 
     Args:
         cell: the mixing, or the turn.
         name: of the taps.
-        inputs, outputs: shapes of the tensors.
+        given, result: shapes of the two.
         dtype: of the taps.
     """
 
     kernel = None  # its owner asks whether there is one
 
-    def __init__(self, cell: nn.Cell, name: str, inputs: Sequence[tuple], outputs: Sequence[tuple], dtype: ms.Type):
+    def __init__(self, cell: nn.Cell, name: str, given: tuple[int, ...], result: tuple[int, ...], dtype: ms.Type):
         super().__init__(auto_prefix=False)
         self.cell = cell
         self.before, self.after = (
-            ParameterTuple([Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{side}{k}")
-                            for k, shape in enumerate(shapes)])
-            for side, shapes in (("before", inputs), ("after", outputs))
-        )  # fmt: skip
+            Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{side}")
+            for side, shape in (("before", given), ("after", result))
+        )
 
-    def construct(self, z: Any, *others: Any) -> Any:
+    def construct(self, z: Tensor, *others: Any) -> Tensor:
         """As the cell's."""
-        raised: tuple = ()
-        for k in range(len(self.before)):
-            raised = (*raised, z[k] + self.before[k])
-        y = self.cell(raised, *others)
-        if not isinstance(y, tuple):
-            return y + self.after[0]
-        results: tuple = ()
-        for k in range(len(self.after)):
-            results = (*results, y[k] + self.after[k])
-        return results
+        return self.cell(z + self.before, *others) + self.after
 
 
 def measure_gradients(subject: Subject, structures: int) -> Backward:
@@ -94,16 +84,16 @@ def measure_gradients(subject: Subject, structures: int) -> Backward:
     products = products_of(subject, exact.network)
     weights = {product: _cell(exact, product.owner).weight for product in products if product.owner}
     taps = _insert_taps(exact, products, batch)
-    wanted = [*weights.values(), *(tap for tapped in taps.values() for tap in (*tapped.before, *tapped.after))]
+    wanted = [*weights.values(), *(tap for tapped in taps.values() for tap in (tapped.before, tapped.after))]
     found = dict(zip([id(one) for one in wanted], _gradients(exact, layout, wanted)(*arguments[1.0]), strict=True))
     ranges: dict[str, dict[str, Range]] = {}
     for product, tapped in taps.items():
         parts = {"result": tapped.after, "between": tapped.before}
         if product.owner:
-            parts["weights"] = (weights[product],)
+            parts["weights"] = weights[product]
         kind = ranges.setdefault(product.kind, dict.fromkeys(parts, NOTHING))
-        for name, parameters in parts.items():
-            kind[name] = kind[name] + range_of([found[id(one)].asnumpy() for one in parameters])
+        for name, parameter in parts.items():
+            kind[name] = kind[name] + range_of([found[id(parameter)].asnumpy()])
     of_half = _gradients(half, layout, [_cell(half, product.owner).weight for product in weights])
     errors, lost = {}, {}
     true = [found[id(one)].asnumpy() for one in weights.values()]
@@ -119,18 +109,19 @@ def _cell(model: nn.Cell, name: str) -> Any:
 
 
 def _insert_taps(model: nn.Cell, products: Sequence[Product], batch: GraphBatch) -> dict[Product, Tapped]:
-    """Taps around the last cell of every product."""
+    """Taps around the last cell of the products of the first, the middle and the last layer, and behind these."""
+    layers = [layer for layer in dict.fromkeys(product.layer for product in products) if layer != PRE_POOL]
+    tapped = {layers[0], layers[len(layers) // 2], layers[-1], PRE_POOL}
     inputs = record(model, products, batch)
     cells: dict[str, Any] = dict(model.cells_and_names())
     taps = {}
     for k, product in enumerate(products):
+        if product.layer not in tapped:
+            continue
         name = f"{product.owner}.mixing" if product.owner else product.couple
         given, (parent, attribute) = inputs[name], name.rsplit(".", 1)
         result = cells[name](*given)
-        before, after = (
-            [one.shape for one in (some if isinstance(some, tuple) else (some,))] for some in (given[0], result)
-        )
-        taps[product] = Tapped(cells[name], f"tap{k}", before, after, given[0][0].dtype)
+        taps[product] = Tapped(cells[name], f"tap{k}", given[0].shape, result.shape, given[0].dtype)
         setattr(cells[parent], attribute, taps[product])
     return taps
 

@@ -49,7 +49,7 @@ BACKWARD = """### Backwards
 
 Gradients of the loss of the configuration for {structures} training structures, in the float64 model, with respect to
 the results of products, to what goes into their mixing and to their weights; counts of what becomes of them in float16
-without a loss scale.
+without a loss scale, in the first, the middle and the last layer.
 """
 
 
