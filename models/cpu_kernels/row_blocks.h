@@ -111,25 +111,39 @@ inline void backward(const Segment& s, const R* z, const R* t, R* x) {
   });
 }
 
+// The sum of the lanes of a vector, by halves, or the number itself.
+template <class R, class V>
+inline R total(V vector) {
+  if constexpr (sizeof(V) == sizeof(R)) {
+    return vector;
+  } else if constexpr (sizeof(V) == 2 * sizeof(R)) {
+    return vector[0] + vector[1];
+  } else {
+    typedef R Half __attribute__((vector_size(sizeof(V) / 2), aligned(alignof(R)), may_alias));
+    const R* lanes = reinterpret_cast<const R*>(&vector);
+    return total<R>(value_at<Half>(lanes) + value_at<Half>(lanes + sizeof(Half) / sizeof(R)));
+  }
+}
+
 // T += z x^T of one segment.
 template <int known, class R>
 inline void products(const Segment& s, const R* z, const R* x, R* t) {
   using V = typename Wide<R>::type;
   constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
+  const int whole = s.width / lanes * lanes;
   for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride)
     for (int j = 0; j < s.columns; j += most) {
       V sums[most] = {};
-      int c = 0;
-      for (; c + lanes <= s.width; c += lanes) {
-        const V row = *reinterpret_cast<const V*>(z + c);
-        for (int k = 0; k < most; ++k) sums[k] += row * *reinterpret_cast<const V*>(x + (j + k) * s.width + c);
+      for (int c = 0; c < whole; c += lanes) {
+        const V row = value_at<V>(z + c);
+        for (int k = 0; k < most; ++k) sums[k] += row * value_at<V>(x + (j + k) * s.width + c);
       }
-      for (int k = 0; k < most; ++k) {
-        R total = 0;
-        for (int lane = 0; lane < lanes; ++lane) total += sums[k][lane];
-        for (int rest = c; rest < s.width; ++rest) total += z[rest] * x[(j + k) * s.width + rest];
-        t[j + k] += total;
-      }
+      for (int k = 0; k < most; ++k) t[j + k] += total<R>(sums[k]);
+      over_channels<R, vector_bytes / 2>(s.width, [&](auto zero, int c) {
+        using Few = decltype(zero);
+        for (int k = 0; k < most; ++k)
+          t[j + k] += total<R>(value_at<Few>(z + c) * value_at<Few>(x + (j + k) * s.width + c));
+      }, whole);
     }
 }
 

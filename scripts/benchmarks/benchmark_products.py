@@ -34,6 +34,7 @@ from models.cpu_kernels.build import SWITCH
 from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.irreps import Irreps
 from models.e3.tensor_product import Coupling, FullyConnectedTensorProduct
+from physics.derivatives import Compiled
 from scripts.benchmarks.timed_steps import Side, answer
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
@@ -84,7 +85,7 @@ def our_steps(product: str, weights: str, edges: int) -> Callable[[int], list[fl
         of_weights = (value.product.numel,)
     shapes = [(edges, FEATURES.dim), (edges, ATTRIBUTES.dim), of_weights]
     inputs = [Tensor(random.normal(size=shape), mstype.float32) for shape in shapes]
-    gradient = ms.grad(value, (0, 1, 2))
+    gradient = Compiled(value, ms.grad(value, (0, 1, 2)))
 
     def run(steps: int) -> list[float]:
         seconds = []
