@@ -1,4 +1,4 @@
-// Products of row_blocks.h and then of mixtures.h in one pass: what lies between them, z, never leaves the nearest caches.
+// Products of row_blocks.h and then of mixtures.h in one pass: what lies between them, z, stays in the nearest caches.
 
 #pragma once
 
@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t nearest_bytes = 1 << 17;  // of z, the largest part of some rows
 
-// y (M, width of y) = z (M, ...) times the matrices, z from x (N, width of x) and T (M, width of t); see row_blocks.h and
-// mixtures.h for the tables.  Widths::z is that of y.
+// y (M, width of y) = z (M, ...) times the matrices, z from x (N, width of x) and T (M, width of t).  Widths::z is that
+// of y; row_blocks.h and mixtures.h describe the tables.
 template <class R>
 struct Coupled {
   Widths widths;
@@ -52,7 +52,7 @@ struct Coupled {
     return block_rows * most;
   }
 
-  // f(segment, row, place in z) for all segments of a part; z (components, rows, inner), its row i that of number i + begin.
+  // f(segment, row, place in z) for all segments of a part; z (components, rows, inner), its first row is ``begin``.
   template <class F>
   void for_each_segment(int64_t p, int64_t begin, int64_t rows, F f) const {
     const int64_t inner = mixture.parts[p].inner;

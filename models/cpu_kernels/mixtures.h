@@ -210,7 +210,7 @@ struct OuterSums {
       starts.push_back(starts[p] + part.inner * padded<R>(panels[p]));
       operations += int64_t(part.rows) * part.inner * part.outer;
     }
-    sums.resize(parts_of(m * operations, 2, std::max<int64_t>(1, m / rows_of_a_sum)));
+    sums.resize(parts_of(m * operations, 2, std::max<int64_t>(1, m / block)));
   }
 
   // The total of the sums, given to the weights (numel).
