@@ -52,20 +52,16 @@ class Tapped(nn.Cell):
 
     Args:
         cell: the mixing, or the turn.
-        name: of the taps.
         given, result: shapes of the two.
         dtype: of the taps.
     """
 
     kernel = None  # its owner asks whether there is one
 
-    def __init__(self, cell: nn.Cell, name: str, given: tuple[int, ...], result: tuple[int, ...], dtype: ms.Type):
+    def __init__(self, cell: nn.Cell, given: tuple[int, ...], result: tuple[int, ...], dtype: ms.Type):
         super().__init__(auto_prefix=False)
         self.cell = cell
-        self.before, self.after = (
-            Parameter(Tensor(np.zeros(shape), dtype), name=f"{name}.{side}")
-            for side, shape in (("before", given), ("after", result))
-        )
+        self.before, self.after = (Parameter(Tensor(np.zeros(shape), dtype)) for shape in (given, result))
 
     def construct(self, z: Tensor, *others: Any) -> Tensor:
         """As the cell's."""
@@ -121,8 +117,9 @@ def _insert_taps(model: nn.Cell, products: Sequence[Product], batch: GraphBatch)
         name = f"{product.owner}.mixing" if product.owner else product.couple
         given, (parent, attribute) = inputs[name], name.rsplit(".", 1)
         result = cells[name](*given)
-        taps[product] = Tapped(cells[name], f"tap{k}", given[0].shape, result.shape, given[0].dtype)
+        taps[product] = Tapped(cells[name], given[0].shape, result.shape, given[0].dtype)
         setattr(cells[parent], attribute, taps[product])
+        taps[product].before.name, taps[product].after.name = f"before.{k}", f"after.{k}"  # the cells name all alike
     return taps
 
 
