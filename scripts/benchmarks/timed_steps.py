@@ -40,7 +40,11 @@ class Side:
     """The process that a command starts, driven line by line."""
 
     def __init__(self, command: list[str]):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        except OSError as error:
+            print(f"error: {command[0]}: expected an interpreter, {error.strerror}; see --help", file=sys.stderr)
+            raise SystemExit(2) from None
         answer = self._read()
         if answer != "ready":
             raise SystemExit(f"error: {' '.join(command[:2])} did not start; were the requirements files installed?")
