@@ -56,8 +56,9 @@ class Matrices(nn.Cell):
     def __init__(self, whole: np.ndarray, contraction: mstype.Type):
         super().__init__(auto_prefix=False)
         self.together, self.contraction = load(contraction) is not None, contraction
-        self.shape = (-1, *whole.shape)
-        self.place, self.multiply = Tensor(_selection(whole), contraction), ops.MatMul()
+        if not self.together:
+            self.shape = (-1, *whole.shape)
+            self.place, self.multiply = Tensor(_selection(whole), contraction), ops.MatMul()
 
     def construct(self, flat: Tensor) -> Any:
         """(M, sum of rows times columns) to one matrix of each row, in a tuple, or to itself for a kernel."""
@@ -127,10 +128,10 @@ class BlockProduct(nn.Cell):
         if kernels:
             self.table, _ = segments(irreps, shapes, results)
             self.index = Tensor(np.zeros(1), mstype.int32)  # no segment reads it
-            rows = [shapes[blocks[0].matrix][0] // blocks[0].copies for blocks in results]
             channels = [sum(irreps[block.irrep].mul * block.copies for block in blocks) for blocks in results]
-            width = sum(r * count for r, count in zip(rows, channels, strict=True))
+            width = sum(components(shapes, blocks) * count for blocks, count in zip(results, channels, strict=True))
             self.like = Tensor(np.zeros((1, width)), contraction)
+            return
         groups = _Groups(irreps, shapes, whole, results, contraction)
         self.views, self.split, self.join, self.arrange = groups.views, groups.split_x, groups.join_z, groups.into_order
         self.muls, self.dims, self.widths = groups.muls, groups.dims, groups.widths
@@ -173,6 +174,7 @@ class BlockSum(nn.Cell):
             (_, self.of_rows), (_, self.of_sums) = (segments(irreps, shapes, each) for each in (results, indexed))
             self.index = Tensor(np.zeros(1), mstype.int32)
             self.like = Tensor(np.zeros((1, irreps.dim)), contraction)
+            return
         groups = _Groups(irreps, shapes, whole, results, contraction)
         self.views, self.split, self.join, self.arrange = groups.views, groups.split_z, groups.join_x, groups.from_order
         self.muls, self.dims, self.rows = groups.muls, groups.dims, groups.rows
