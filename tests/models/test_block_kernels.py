@@ -29,7 +29,7 @@ ENTRIES = [(0, 0, 0, 0, 7, 5, 7), (0, 1, 2, 35, 3, 2, 3), (1, 0, 0, 35, 6, 3, 4)
 FACTORS, WEIGHTS, IN_WIDTH, OUT_WIDTH = [0.7, -1.3, 0.4, 2.0], 51, 13, 15
 # the same behind the segments, which write 5 of 7 columns of the first part
 COUPLED_PARTS, COUPLED_WIDTH = [(0, 2, 7, 5, 0), (14, 1, 5, 4, 10)], 14
-COUPLED_ENTRIES = [(0, 0, 0, 0, 5, 7, 5), (0, 1, 2, 35, 3, 2, 3), (1, 0, 0, 35, 6, 3, 4), (1, 1, 1, 4, 2, 2, 2)]
+COUPLED_ENTRIES = [(0, 0, 0, 0, 5, 7, 5), (0, 1, 2, 35, 3, 2, 3), (1, 0, 0, 35, 6, 3, 4), (1, 3, 1, 4, 2, 2, 2)]
 RUNS, SCALARS, GATES = [(0, 3, 0), (3, 2, 1), (5, 2, 1)], 2, 3  # 7 columns
 CONSTANTS = (1.7, 1.8)
 multiply, join, sigmoid = ops.MatMul(), ops.Concat(-1), ops.Sigmoid()
