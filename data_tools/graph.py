@@ -45,7 +45,17 @@ structure has n of the atoms, and p of them in its primitive cell; B is the sum 
 |                | n_primitive             | (M,) int64           | p; 0: a structure without force constants          |
 |                | p2s                     | (sum of p,) int64    | which atom, counted in its structure, stands for   |
 |                |                         |                      | each primitive atom                                |
+|                | s2p                     | (A,) int64           | which of these atoms, counted in its structure,    |
+|                |                         |                      | each atom is a translation of; -1 where p = 0      |
 |                | masses                  | (A,) float64         | atomic mass units; may be NaN where p = 0          |
+|                | primitive_cells         | (M, 3, 3) float64    | lattice vectors as rows, Angstrom; 0 where p = 0   |
+|                | born                    | (sum of p, 3, 3) f64 | Born effective charges, e; NaN: not available      |
+|                | dielectric              | (M, 3, 3) float64    | relative permittivity, static, clamped ions; NaN:  |
+|                |                         |                      | not available                                      |
+|                | space_groups            | (M,) int64           | international number; 0: not determined            |
+|                | lowest_frequencies      | (M, 2) float64       | THz, imaginary ones negative, of the force         |
+|                |                         |                      | constants as they are: at Gamma without the three  |
+|                |                         |                      | acoustic modes, and on a mesh away from Gamma; NaN |
 | label of       | energy, U0, U, H, G     | (M,) float64         | eV, total                                          |
 | structures     | homo, lumo, gap, zpve   | (M,) float64         | eV                                                 |
 |                | stress                  | (M, 3, 3) float64    | eV/Angstrom^3, symmetric; tension positive (ASE)   |
@@ -164,7 +174,13 @@ class ForceConstants:
     blocks: np.ndarray
     n_primitive: np.ndarray
     p2s: np.ndarray
+    s2p: np.ndarray
     masses: np.ndarray
+    primitive_cells: np.ndarray
+    born: np.ndarray
+    dielectric: np.ndarray
+    space_groups: np.ndarray
+    lowest_frequencies: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,9 @@ def _of_force_constants(table: StructureTable) -> str:
     if shapes != ((int((cells * sizes).sum()), 3, 3), (int(cells.sum()),), (len(table.numbers),)):
         return "force constants of other structures"
     inside = (constants.p2s >= 0) & (constants.p2s < np.repeat(sizes, cells))
-    return "" if inside.all() and np.isfinite(constants.blocks).all() else "force constants are not sound"
+    mapped = ((constants.s2p >= 0) & (constants.s2p < np.repeat(sizes, sizes)))[np.repeat(cells > 0, sizes)]
+    sound = inside.all() and mapped.all() and np.isfinite(constants.blocks).all()
+    return "" if sound else "force constants are not sound"
 
 
 def kilobytes(name: str) -> int:

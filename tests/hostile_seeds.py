@@ -103,11 +103,20 @@ def with_everything(table: StructureTable) -> StructureTable:
     atoms, sizes = len(table.numbers), table.n_atoms.tolist()
     random, primitive = np.random.default_rng(3), np.zeros(len(table), np.int64)
     primitive[[0, 5]] = 2, 1
+    s2p = np.full(atoms, -1)
+    s2p[: sizes[0]] = np.arange(sizes[0]) % 2
+    s2p[sum(sizes[:5]) : sum(sizes[:6])] = 0
     constants = ForceConstants(
         blocks=random.normal(size=(2 * sizes[0] + sizes[5], 3, 3)),
         n_primitive=primitive,
         p2s=np.array([0, 1, 0]),
+        s2p=s2p,
         masses=random.uniform(1, 20, atoms),
+        primitive_cells=np.tile(9 * np.eye(3), (len(table), 1, 1)),
+        born=random.normal(size=(3, 3, 3)),
+        dielectric=random.normal(size=(len(table), 3, 3)),
+        space_groups=np.ones(len(table), np.int64),
+        lowest_frequencies=random.normal(size=(len(table), 2)),
     )
     cells = np.zeros((len(table), 3, 3))
     cells[0] = 9 * np.eye(3)

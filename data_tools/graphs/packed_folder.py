@@ -7,7 +7,7 @@ its owner, shape and unit.  The owner says what its rows are: structures, atoms,
 |------------------------------------|-----------------------------------|--------------------------------------------|
 | ``structure_<label>``              | structures                        | of the label; empty where the project has  |
 | ``atom_<label>``                   | atoms                             | none for it                                |
-| ``force_constants_<field>``        | see ``ForceConstants``            | eV/Angstrom^2, u                           |
+| ``force_constants_<field>``        | see ``ForceConstants``            | eV/Angstrom^2, u, Angstrom, e, THz         |
 | the others                         | see ``StructureTable``, ``PackedGraphs`` | Angstrom                            |
 """
 
@@ -59,7 +59,13 @@ KINDS = {
     "force_constants_blocks": Kind("f", "blocks", (3, 3), "eV/Angstrom^2"),
     "force_constants_n_primitive": Kind("iu", "structures"),
     "force_constants_p2s": Kind("iu", "primitive_atoms"),
+    "force_constants_s2p": Kind("iu", "atoms"),
     "force_constants_masses": Kind("f", "atoms", (), "u"),
+    "force_constants_primitive_cells": Kind("f", "structures", (3, 3), "Angstrom"),
+    "force_constants_born": Kind("f", "primitive_atoms", (3, 3), "e"),
+    "force_constants_dielectric": Kind("f", "structures", (3, 3)),
+    "force_constants_space_groups": Kind("iu", "structures"),
+    "force_constants_lowest_frequencies": Kind("f", "structures", (2,), "THz"),
 }
 REQUIRED = ("numbers", "positions", "n_atoms", "ids", "n_pairs", "pair_receivers", "pair_senders")
 OF_FORCE_CONSTANTS = tuple(name for name in KINDS if name.startswith("force_constants_"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_tools.crystals import crystal_of, table_of_crystals
 from data_tools.graph import DataError, ForceConstants, Structure, StructureTable
 from data_tools.graphs.packed import pack
 from data_tools.graphs.packed_folder import MANIFEST, OF_FORCE_CONSTANTS, load, save
@@ -23,26 +24,37 @@ def supercells(seed: int = 0, sizes: tuple[int, ...] = SIZES, primitive: tuple[i
         Structure(np.full(n, 29, np.int32), np.arange(n)[:, None] * np.array([2.5, 0, 0]), np.diag([2.5 * n, 6, 6]))
         for n in sizes
     ]
-    random = np.random.default_rng(seed)
+    random, both = np.random.default_rng(seed), list(zip(sizes, primitive, strict=True))
+    p2s = [np.sort(random.permutation(n)[:p]) for n, p in both]
     constants = ForceConstants(
-        blocks=random.normal(size=(sum(n * p for n, p in zip(sizes, primitive, strict=True)), 3, 3)),
+        blocks=random.normal(size=(sum(n * p for n, p in both), 3, 3)),
         n_primitive=np.array(primitive),
-        p2s=np.concatenate([np.sort(random.permutation(n)[:p]) for n, p in zip(sizes, primitive, strict=True)]),
+        p2s=np.concatenate(p2s),
+        s2p=np.concatenate(
+            [random.choice(one, n) if p else np.full(n, -1) for one, (n, p) in zip(p2s, both, strict=True)]
+        ),
         masses=random.uniform(1, 200, sum(sizes)),
+        primitive_cells=np.stack([np.diag([2.5 * p, 6.0, 6.0]) for p in primitive]),
+        born=random.normal(size=(sum(primitive), 3, 3)),
+        dielectric=random.normal(size=(len(sizes), 3, 3)),
+        space_groups=random.integers(1, 230, len(sizes)),
+        lowest_frequencies=random.normal(size=(len(sizes), 2)),
     )
     table = table_of_structures(Path("made"), structures, "made", {"energy": random.normal(size=len(sizes))})
     return check_table(Path("made"), dataclasses.replace(table, force_constants=constants))
 
 
-def of_row(table: StructureTable, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Blocks (p, n, 3, 3), p2s and masses of one structure, cut out by hand."""
+def of_row(table: StructureTable, row: int) -> tuple[np.ndarray, ...]:
+    """Blocks (p, n, 3, 3), p2s, masses and all other fields of one structure, cut out by hand."""
     constants, sizes = table.force_constants, table.n_atoms.tolist()
     cells = constants.n_primitive.tolist()
     first = sum(p * n for p, n in zip(cells[:row], sizes[:row], strict=True))
     p, n = cells[row], sizes[row]
-    atoms = slice(sum(sizes[:row]), sum(sizes[: row + 1]))
+    atoms, primitive = slice(sum(sizes[:row]), sum(sizes[: row + 1])), slice(sum(cells[:row]), sum(cells[: row + 1]))
     blocks = constants.blocks[first : first + p * n].reshape(p, n, 3, 3)
-    return blocks, constants.p2s[sum(cells[:row]) : sum(cells[: row + 1])], constants.masses[atoms]
+    of_atoms = constants.masses[atoms], constants.s2p[atoms]
+    of_structures = constants.primitive_cells[row], constants.dielectric[row], constants.lowest_frequencies[row]
+    return blocks, constants.p2s[primitive], *of_atoms, constants.born[primitive], *of_structures
 
 
 def assert_same(one: StructureTable, row: int, other: StructureTable, place: int) -> None:
@@ -103,6 +115,11 @@ WRONG = {
     "a mass of zero": {"masses": np.zeros(15)},
     "a mass without bound": {"masses": np.full(15, np.inf)},
     "a mass that is unknown": {"masses": np.full(15, np.nan)},
+    "atoms of no primitive atom": {"s2p": np.full(15, 3)},
+    "a map to another structure": {"s2p": np.full(15, 9)},
+    "Born charges missing": {"born": np.zeros((6, 3, 3))},
+    "a primitive cell without volume": {"primitive_cells": np.zeros((4, 3, 3))},
+    "an infinite permittivity": {"dielectric": np.full((4, 3, 3), np.inf)},
 }
 
 
@@ -127,3 +144,22 @@ def test_a_folder_that_lacks_a_part_of_the_force_constants(name, tmp_path):
     manifest.write_text(json.dumps(content))
     with pytest.raises(DataError, match=f"the arrays {name} are missing"):
         load(tmp_path / "packed")
+
+
+def test_a_crystal_of_a_table_and_a_table_of_crystals():
+    before = supercells()
+    crystals = [crystal_of(before, row) for row in (0, 1, 3)]
+    after = table_of_crystals(Path("made"), crystals, "made")
+    for place, row in enumerate((0, 1, 3)):
+        assert_same(after, place, before, row)
+        assert crystals[place].blocks.shape == (PRIMITIVE[row], SIZES[row], 3, 3)
+        assert crystals[place].space_group == before.force_constants.space_groups[row]
+    with pytest.raises(DataError, match="expected a crystal with force constants"):
+        crystal_of(before, 2)
+
+
+def test_missing_charges_are_none_and_missing_again():
+    crystal = dataclasses.replace(crystal_of(supercells(), 0), born=None, dielectric=None)
+    table = table_of_crystals(Path("made"), [crystal], "made")
+    assert np.isnan(table.force_constants.born).all() and np.isnan(table.force_constants.dielectric).all()
+    assert crystal_of(table, 0).born is None and crystal_of(table, 0).dielectric is None
