@@ -65,15 +65,15 @@ def check_force_constants(path: Path, constants: ForceConstants, n_atoms: np.nda
 def _check_maps(path: Path, constants: ForceConstants, n_atoms: np.ndarray) -> None:
     """Primitive atoms are atoms of their supercell, and every atom of it belongs to one of them."""
     cells, p2s, s2p = constants.n_primitive, constants.p2s, constants.s2p
-    outside = ((p2s < 0) | (p2s >= np.repeat(n_atoms, cells))).any()
+    outside = bool(((p2s < 0) | (p2s >= np.repeat(n_atoms, cells))).any())
     has = np.repeat(cells > 0, n_atoms)
-    outside = outside or ((s2p < 0) | (s2p >= np.repeat(n_atoms, n_atoms)))[has].any()
+    outside = outside or bool(((s2p < 0) | (s2p >= np.repeat(n_atoms, n_atoms)))[has].any())
     if not outside:
         starts = np.cumsum(n_atoms) - n_atoms
         primitive = np.zeros(len(s2p), bool)
         primitive[p2s + np.repeat(starts, cells)] = True
         of_atoms = s2p + np.repeat(starts, n_atoms)
-        outside = not primitive[of_atoms[has]].all()
+        outside = not bool(primitive[of_atoms[has]].all())
     if outside:
         raise DataError(
             f"{path}: expected p2s to name atoms of the supercell and s2p atoms of p2s, found others; the file is "
