@@ -67,7 +67,7 @@ def page(judged: Judged, potentials: Sequence[Potential], about: Mapping[str, An
         "```bash", about["command"], "```", "",
         f"Commit {about['commit'] or 'unknown'}, started {about['started']}; {programs}.",
         f"{len(judged.materials)} materials of {about['source']}: of those with at most {about['max_atoms']} atoms in",
-        f"the supercell, sorted by their number, every {about['every']}th from the first; the means are those of the",
+        f"the supercell, sorted by their number, one in {about['every']} from the first on; the means are those of the",
         f"{about['training_materials']} others. Errors of every material stand in the JSON file beside this page.", "",
         *markdown(judged), "",
         DEFINITIONS,
