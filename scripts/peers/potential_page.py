@@ -27,7 +27,7 @@ its traditional solver, and sum rule and exchange symmetry enforced once (level 
 materials. The reference is PBEsol without spin polarisation: part of every error is the difference between the two
 functionals, PBE being softer.**
 """
-DEFINITIONS = """Each cell is mean / median over materials. Two columns need no model: `zero`, and `mean of pair and shell`, the mean
+DEFINITIONS = """Each cell is mean / median over materials. Two columns need no model: `zero`, and `mean of pair and shell`, the
 longitudinal and transverse force constant of the other materials for the ordered pair of species and the shell (the
 first shell; beyond it, every half Angstrom of distance), a third of the mean trace on-site; of a pair of species that
 they do not have in that shell, the mean of all pairs of the shell.
