@@ -7,6 +7,7 @@ cell.  Nothing is symmetrised: sum rule and exchange symmetry are as the force c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from phonopy import Phonopy
@@ -14,6 +15,7 @@ from phonopy import Phonopy
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
 from physics.phonopy_bridge import phonopy_of
+from physics.space_group import irreducible_mesh, symmetry_of
 
 MESH = (6, 6, 6)
 UNSTABLE = -0.05  # THz: a lower frequency away from Gamma says that the structure is no minimum
@@ -66,14 +68,7 @@ def mesh_frequencies(
     Raises:
         DataError: see ``phonopy_of``; a mesh without points.
     """
-    _check_mesh(mesh)
-    found = phonopy_of(crystal, nac, symmetry)
-    found.run_mesh(mesh, is_gamma_center=centred)
-    return Mesh(
-        qpoints=np.array(found.mesh.qpoints),
-        weights=np.array(found.mesh.weights, np.int64),
-        frequencies=np.array(found.mesh.frequencies),
-    )
+    return _on_mesh(phonopy_of(crystal, nac), crystal, mesh, symmetry, centred)
 
 
 @dataclass(frozen=True)
@@ -110,19 +105,17 @@ def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: boo
     Raises:
         DataError: as ``mesh_frequencies``, and for a mesh of nothing but Gamma.
     """
-    _check_mesh(mesh)
     if max(mesh) < 2:
         raise DataError(f"{crystal.name}: expected a mesh with points away from Gamma, got {mesh}; give more points")
-    found = phonopy_of(crystal, symmetry=symmetry)
-    found.run_mesh(mesh, is_gamma_center=True)
-    on_mesh = Mesh(found.mesh.qpoints, found.mesh.weights, found.mesh.frequencies)
+    found = phonopy_of(crystal)
+    on_mesh = _on_mesh(found, crystal, mesh, symmetry, centred=True)
     away = on_mesh.away_from_gamma
     lowest = on_mesh.frequencies[away].min(axis=1)
     optical, acoustic = at_gamma(found)
     return Stability(
         lowest_at_gamma=float(optical.min(initial=np.inf)) if len(optical) else np.nan,
         lowest_on_mesh=float(lowest.min()),
-        q=np.array(on_mesh.qpoints[away][lowest.argmin()]),
+        q=on_mesh.qpoints[away][lowest.argmin()],
         acoustic=acoustic,
     )
 
@@ -145,6 +138,20 @@ def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(frequencies[~acoustic]), np.sort(frequencies[acoustic])
 
 
-def _check_mesh(mesh: tuple[int, int, int]) -> None:
+def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symmetry: bool, centred: bool) -> Mesh:
+    check_mesh(mesh)
+    rotations = symmetry_of(crystal).symmetry_operations["rotations"] if symmetry else None
+    qpoints, weights = irreducible_mesh(mesh, centred, rotations)
+    found.run_qpoints(qpoints)
+    result: Any = found.qpoints
+    return Mesh(qpoints, weights, np.array(result.frequencies))
+
+
+def check_mesh(mesh: tuple[int, int, int]) -> None:
+    """Refuse what is no mesh.
+
+    Raises:
+        DataError: not three positive whole numbers.
+    """
     if len(mesh) != 3 or not all(isinstance(points, int | np.integer) and points > 0 for points in mesh):
         raise DataError(f"expected a mesh of three positive numbers of points, got {mesh}; for example 6 6 6")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import lzma
 import warnings
 from pathlib import Path
 
@@ -50,4 +52,38 @@ def crystal_of_phonopy(found: Phonopy, name: str) -> Crystal:
         blocks=blocks if len(blocks) == len(primitive) else blocks[primitive.p2s_map],
         born=nac["born"],
         dielectric=nac["dielectric"],
+    )
+
+
+def file_of_dfpt() -> str:
+    """A full FORCE_CONSTANTS of NaCl (64 atoms) as VASP's perturbation theory gives it."""
+    return lzma.decompress((FOLDER / "FORCE_CONSTANTS_NaCl-VASPdfpt.xz").read_bytes()).decode()
+
+
+@functools.cache
+def dfpt_example() -> Crystal:
+    """The crystal of that file."""
+    numbers = [line.split() for line in file_of_dfpt().splitlines()[1:]]
+    blocks = np.array([row for row in numbers if len(row) == 3], float).reshape(64, 64, 3, 3)
+    cell = FOLDER / "POSCAR-unitcell_NaCl"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = phonopy.load(
+            unitcell_filename=cell, supercell_matrix=[2, 2, 2], primitive_matrix="F", produce_fc=False, log_level=0
+        )
+    found.force_constants = blocks
+    return crystal_of_phonopy(found, "NaCl-VASPdfpt")
+
+
+def reordered(crystal: Crystal, order: np.ndarray) -> Crystal:
+    """The same crystal with its atoms in another order."""
+    place = np.argsort(order)
+    cell = crystal.supercell
+    return dataclasses.replace(
+        crystal,
+        supercell=Structure(cell.numbers[order], cell.positions[order], cell.cell, cell.name),
+        p2s=place[crystal.p2s],
+        s2p=place[crystal.s2p][order],
+        masses=crystal.masses[order],
+        blocks=crystal.blocks[:, order],
     )
