@@ -9,8 +9,6 @@ import pytest
 from crystal_examples import NAMES, example, reordered
 
 from data_tools.graph import DataError
-from physics.phonons import mesh_frequencies
-from physics.phonopy_bridge import phonopy_of
 from physics.phonon_spectra import (
     band_path,
     band_structure,
@@ -18,6 +16,8 @@ from physics.phonon_spectra import (
     group_velocities,
     mean_squared_displacements,
 )
+from physics.phonons import mesh_frequencies
+from physics.phonopy_bridge import phonopy_of
 
 SMALL = (5, 5, 5)
 
