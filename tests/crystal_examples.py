@@ -33,7 +33,8 @@ def loaded(name: str, symmetrised: bool = True) -> Phonopy:
             found = phonopy.load(FOLDER / "phonopy_params_Si.yaml", **options)
         else:
             forces = FOLDER / f"FORCE_SETS_{name}"
-            found = phonopy.load(FOLDER / f"phonopy_disp_{name}.yaml", force_sets_filename=forces, **options)
+            cells = FOLDER / f"phonopy_disp_{name}.yaml"
+            found = phonopy.load(cells, primitive_matrix="auto", force_sets_filename=forces, **options)
     if symmetrised:
         found.symmetrize_force_constants(level=1, show_drift=False)
     return found
