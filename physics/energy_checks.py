@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 
 from data_tools.graph import Structure
-from physics.calculator import UndeterminedEnergy
 from physics.checks import STIFFNESS, Check
 
 DISPLACED = 0.05  # Angstrom, standard deviation of the random displacements
@@ -105,5 +105,5 @@ def _evaluate(structure: Structure, calculator: Any) -> tuple[float, np.ndarray]
     forces = np.array(atoms.get_forces(), np.float64)
     try:
         return float(atoms.get_potential_energy()), forces
-    except UndeterminedEnergy:
+    except PropertyNotImplementedError:
         return np.nan, forces

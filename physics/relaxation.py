@@ -56,6 +56,8 @@ def relax(structure: Structure, calculator: Any, fmax: float = FMAX, steps: int 
     try:
         before, volume = atoms.get_potential_energy(), atoms.get_volume()
         atoms.get_stress()
+    except DataError:  # of this project's own calculator, which says what is missing
+        raise
     except (PropertyNotImplementedError, NotImplementedError):
         raise DataError(
             f"{name}: expected a calculator with energy and stress to relax the cell, {type(calculator).__name__} "
