@@ -25,10 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 import spglib
-from phonopy.structure.cells import get_reduced_bases, get_smallest_vectors
+from phonopy.structure.cells import get_reduced_bases
 
 from data_tools.crystals import Crystal
 from physics.force_constants import full_of
+from physics.minimum_image import MinimumImages, minimum_images
 
 STIFFNESS = "eV/A^2"
 TERAHERTZ = 15.633302  # sqrt(eV/Angstrom^2 over atomic mass units) / 2 pi, in THz
@@ -52,18 +53,6 @@ class Check(NamedTuple):
     relative: float
 
 
-class Images(NamedTuple):
-    """Where the nearest images of all atoms are, seen from the atoms ``p2s``.
-
-    Attributes:
-        vectors: (p, n, 3) to the nearest image, Angstrom; the mean of equally near ones.
-        distances: (p, n) to the nearest image, Angstrom; more than the length of a mean.
-    """
-
-    vectors: np.ndarray
-    distances: np.ndarray
-
-
 class Distances(NamedTuple):
     """The pairs of atoms of one range of distances.
 
@@ -80,14 +69,14 @@ class Distances(NamedTuple):
     mean: float
 
 
-def check_blocks(crystal: Crystal, images: Images | None = None) -> list[Check]:
+def check_blocks(crystal: Crystal, images: MinimumImages | None = None) -> list[Check]:
     """Laws (1) to (6) for the force constants as they are.
 
     Args:
         crystal: with its force constants.
         images: of the crystal; None: computed here.
     """
-    images = nearest_images(crystal) if images is None else images
+    images = minimum_images(crystal) if images is None else images
     full = full_of(crystal)
     return [
         _exchange(full),
@@ -99,32 +88,18 @@ def check_blocks(crystal: Crystal, images: Images | None = None) -> list[Check]:
     ]
 
 
-def nearest_images(crystal: Crystal) -> Images:
-    """Of all atoms of the supercell, seen from those that stand for the primitive cell."""
-    cell = _cell(crystal)
-    fractions = crystal.supercell.positions @ np.linalg.inv(cell)
-    vectors, places = get_smallest_vectors(cell, fractions, fractions[crystal.p2s], store_dense_svecs=True)
-    counts, starts = places[..., 0], places[..., 1]  # (n, p)
-    order = np.argsort(starts, axis=None)
-    sums = np.add.reduceat(vectors @ cell, starts.reshape(-1)[order])
-    means = np.empty((counts.size, 3))
-    means[order] = sums / counts.reshape(-1)[order, None]
-    lengths = np.linalg.norm(vectors[starts] @ cell, axis=2)  # (n, p)
-    return Images(means.reshape(*counts.shape, 3).transpose(1, 0, 2), lengths.T)
-
-
 def rotational_sums(blocks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """(p, 3, 3) what (3) leaves: axis a of the force by the axis of rotation that b and c span, eV/Angstrom.
 
     Args:
         blocks: (p, n, 3, 3) eV/Angstrom^2.
-        vectors: (p, n, 3) of ``Images``.
+        vectors: (p, n, 3) of ``MinimumImages``.
     """
     moments = np.einsum("ijab,ijc->iabc", blocks, vectors)
     return np.stack([moments[:, :, b, c] - moments[:, :, c, b] for b, c in ((1, 2), (2, 0), (0, 1))], axis=2)
 
 
-def decay(crystal: Crystal, images: Images, width: float = BIN) -> list[Distances]:
+def decay(crystal: Crystal, images: MinimumImages, width: float = BIN) -> list[Distances]:
     """The norms of off-site blocks by distance; ranges without a pair are left out.
 
     Args:
@@ -142,7 +117,7 @@ def decay(crystal: Crystal, images: Images, width: float = BIN) -> list[Distance
     return rows
 
 
-def pair_norms(crystal: Crystal, images: Images) -> tuple[np.ndarray, np.ndarray]:
+def pair_norms(crystal: Crystal, images: MinimumImages) -> tuple[np.ndarray, np.ndarray]:
     """Distances, Angstrom, and norms of the blocks, eV/Angstrom^2, of all pairs of two atoms: (p (n - 1),) each."""
     two = np.ones((crystal.n_primitive, crystal.n_atoms), bool)
     two[np.arange(crystal.n_primitive), crystal.p2s] = False
@@ -172,7 +147,7 @@ def _acoustic(crystal: Crystal) -> Check:
     return Check("acoustic", _largest(sums), STIFFNESS, _ratio(sums, on_site))
 
 
-def _rotational(crystal: Crystal, images: Images) -> Check:
+def _rotational(crystal: Crystal, images: MinimumImages) -> Check:
     """(3); relative: norm of the sums over that of all their terms."""
     sums = rotational_sums(crystal.blocks, images.vectors)
     terms = crystal.blocks * np.linalg.norm(images.vectors, axis=2)[:, :, None, None]
@@ -225,7 +200,7 @@ def _frequencies(crystal: Crystal, full: np.ndarray) -> list[Check]:
     ]
 
 
-def _edge(crystal: Crystal, images: Images) -> Check:
+def _edge(crystal: Crystal, images: MinimumImages) -> Check:
     """(6): the largest block beyond ``radius_within``; relative: over the largest block of two atoms."""
     lengths, norms = pair_norms(crystal, images)
     beyond = norms[lengths >= radius_within(_cell(crystal)) - TOLERANCE]

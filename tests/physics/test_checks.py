@@ -12,8 +12,9 @@ from ase.calculators.lj import LennardJones
 from spring_crystals import REACH, along, joined, rock_salt, skewed
 
 from data_tools.graph import Structure
-from physics.checks import TERAHERTZ, check_blocks, decay, nearest_images, pair_norms, radius_within
+from physics.checks import TERAHERTZ, check_blocks, decay, pair_norms, radius_within
 from physics.energy_checks import atoms_of, check_differences, check_energy, difference_blocks
+from physics.minimum_image import minimum_images
 
 LAWS = ("exchange", "acoustic", "rotational", "space_group")
 EXACT, BROKEN = 1e-12, 1e-3  # relative
@@ -36,7 +37,7 @@ def broken(crystal):
 
 def pair(crystal):
     """Two atoms of the primitive cell that a spring joins, as rows and as atoms of the supercell."""
-    images = nearest_images(crystal)
+    images = minimum_images(crystal)
     rows = np.argwhere((images.distances[:, crystal.p2s] < REACH) & ~np.eye(crystal.n_primitive, dtype=bool))
     one, other = rows[0]
     return one, other, crystal.p2s[one], crystal.p2s[other]
@@ -96,7 +97,7 @@ def test_the_rotational_sum_is_that_of_a_rotation(crystals):
     """-sum_j Phi_ij (w x r_ij) is the force that a rotation by w makes."""
     crystal = joined(skewed(), 2, lambda vector: along(vector) + np.diag([0.5, 0.1, 0.0]))
     (check,) = (one for one in check_blocks(crystal) if one.name == "rotational")
-    vectors = nearest_images(crystal).vectors
+    vectors = minimum_images(crystal).vectors
     expected = [
         np.abs(np.einsum("ijab,ijb->ia", crystal.blocks, np.cross(axis, vectors))).max() for axis in np.eye(3)
     ]  # fmt: skip
@@ -156,13 +157,13 @@ def test_the_lowest_frequency_is_not_a_translation():
 def test_decay(crystals):
     """Six neighbours at 2.1 Angstrom, twelve at 2.97; blocks further away are 0."""
     crystal = crystals["MgO"]
-    rows = decay(crystal, nearest_images(crystal))
+    rows = decay(crystal, minimum_images(crystal))
     assert [row.pairs for row in rows][:1] == [2 * 18] and sum(row.pairs for row in rows) == 2 * 63
     assert rows[0].largest == pytest.approx(6 - 2.1) and all(row.largest == 0 for row in rows[1:])
     mean = (6 * (6 - 2.1) + 12 * (6 - 2.1 * np.sqrt(2))) / 18
     assert rows[0].mean == pytest.approx(mean)
     blocks = crystal.blocks.copy()
-    lengths = nearest_images(crystal).distances[0]
+    lengths = minimum_images(crystal).distances[0]
     blocks[0, lengths.argmax(), 0, 0] = 0.7
     (check,) = (one for one in check_blocks(dataclasses.replace(crystal, blocks=blocks)) if one.name == "edge")
     assert check.value == pytest.approx(0.7) and check.relative == pytest.approx(0.7 / (6 - 2.1))
@@ -171,7 +172,7 @@ def test_decay(crystals):
 def test_nearest_images_share_ties(crystals):
     """In a cubic supercell of 8.4 Angstrom an atom half an edge away is equally near on both sides."""
     crystal = crystals["MgO"]
-    images = nearest_images(crystal)
+    images = minimum_images(crystal)
     lengths, _ = pair_norms(crystal, images)
     assert len(lengths) == 2 * 63 and lengths.min() == pytest.approx(2.1)
     half = np.isclose(images.distances, 4.2)
