@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from data_tools.crystals import Crystal
@@ -39,8 +41,8 @@ class LatticeTranslations:
         primitive = crystal.n_primitive
         if size != primitive * volume or len(np.unique(keys)) != size:
             raise DataError(
-                f"{crystal.name}: expected {volume} translations of {primitive} primitive atoms in the supercell, found "
-                f"{size} atoms, {len(np.unique(keys))} of them different; check p2s, s2p and the primitive cell"
+                f"{crystal.name}: expected {volume} translations of {primitive} primitive atoms in the supercell, "
+                f"found {size} atoms, {len(np.unique(keys))} of them different; check p2s, s2p and the primitive cell"
             )
 
     def back(self, atoms: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -70,6 +72,26 @@ def primitive_atoms(crystal: Crystal) -> np.ndarray:
     place = np.full(crystal.n_atoms, -1)
     place[crystal.p2s] = np.arange(crystal.n_primitive)
     return place[crystal.s2p]
+
+
+def with_first_atoms(crystal: Crystal) -> Crystal:
+    """The same crystal where the first atom of all that are translations of each other stands for them.
+
+    This is how phonopy chooses and orders the atoms of a primitive cell.  The order of the supercell stays.
+
+    Raises:
+        DataError: the supercell is no repetition of the primitive cell.
+    """
+    first = np.sort(np.unique(crystal.s2p, return_index=True)[1])
+    if np.array_equal(first, crystal.p2s):
+        return crystal
+    translations = LatticeTranslations(crystal)
+    kinds = translations.of_primitive[first]
+    blocks = crystal.blocks[kinds[:, None], translations.back(first[:, None], np.arange(crystal.n_atoms))]
+    born = None if crystal.born is None else crystal.born[kinds]
+    return dataclasses.replace(
+        crystal, p2s=first, s2p=first[np.argsort(kinds)][translations.of_primitive], blocks=blocks, born=born
+    )
 
 
 def _lattice_vectors(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
