@@ -1,10 +1,10 @@
 """What the force constants of a crystal must obey, and by how much they do not.
 
-Phi_ij^ab = d^2 E / dr_i^a dr_j^b, for all atoms i, j of the supercell; r_ij is the shortest vector from i to an image of
-j, the mean of all that are equally short.
+Phi_ij^ab = d^2 E / dr_i^a dr_j^b, for all atoms i, j of the supercell; r_ij is the shortest vector from i to an image
+of j, the mean of all that are equally short.
 
     (1)  exchange           Phi_ij^ab = Phi_ji^ba
-    (2)  acoustic sums      sum_j Phi_ij^ab = 0                                      translation of the crystal
+    (2)  acoustic sums      sum_j Phi_ij^ab = 0 = sum_j Phi_ji^ab                     translation of the crystal
     (3)  rotational sums    sum_j Phi_ij^ab r_ij^c = sum_j Phi_ij^ac r_ij^b          rotation of the crystal
     (4)  space group        Phi_P(i)P(j) = R Phi_ij R^T                              (R, t) takes atom i to atom P(i)
     (5)  semi-definiteness  x^T D x >= 0, D_ij = Phi_ij / sqrt(m_i m_j)              a minimum of the energy
@@ -80,12 +80,22 @@ def check_blocks(crystal: Crystal, images: MinimumImages | None = None) -> list[
     full = full_of(crystal)
     return [
         _exchange(full),
-        _acoustic(crystal),
+        _acoustic(crystal, full),
         _rotational(crystal, images),
         _space_group(crystal, full),
         *_frequencies(crystal, full),
         _edge(crystal, images),
     ]
+
+
+def acoustic_sums(crystal: Crystal, full: np.ndarray) -> np.ndarray:
+    """(2, p, 3, 3) what (2) leaves, over the second index and over the first, eV/Angstrom^2.
+
+    Args:
+        crystal: with its force constants.
+        full: (n, n, 3, 3) of it.
+    """
+    return np.stack([full[crystal.p2s].sum(1), full[:, crystal.p2s].sum(0)])
 
 
 def rotational_sums(blocks: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -140,11 +150,11 @@ def _exchange(full: np.ndarray) -> Check:
     return Check("exchange", _largest(deviation), STIFFNESS, _ratio(deviation, full))
 
 
-def _acoustic(crystal: Crystal) -> Check:
-    """(2); relative: norm of the sums over that of the on-site blocks."""
-    sums = crystal.blocks.sum(1)
+def _acoustic(crystal: Crystal, full: np.ndarray) -> Check:
+    """(2), of both indices; relative: norm of the sums over that of the on-site blocks."""
+    sums = acoustic_sums(crystal, full)
     on_site = crystal.blocks[np.arange(crystal.n_primitive), crystal.p2s]
-    return Check("acoustic", _largest(sums), STIFFNESS, _ratio(sums, on_site))
+    return Check("acoustic", _largest(sums), STIFFNESS, _ratio(sums, np.stack([on_site, on_site])))
 
 
 def _rotational(crystal: Crystal, images: MinimumImages) -> Check:

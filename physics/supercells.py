@@ -1,66 +1,19 @@
-"""A unit cell repeated to the supercell of its force constants, which are not there yet."""
+"""What is worth saying about a cell and its supercell before anything is computed."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import spglib
-from ase.data import chemical_symbols
-from phonopy import Phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
-from data_tools.graph import DataError, Structure
+from data_tools.graph import Structure
+from physics.checks import radius_within
 
 EXACT, ROUNDED = 1e-5, 1e-2  # Angstrom: phonopy's tolerance of symmetry, and one for coordinates that a file rounds
+ANIONS = {1, 7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53}  # H N O F P S Cl As Se Br Te I
 
 
-def supercell_of(structure: Structure, matrix: np.ndarray, primitive: np.ndarray | None = None) -> Crystal:
-    """The supercell in phonopy's order of atoms, with force constants of zero.
-
-    Args:
-        structure: the atoms of a unit cell.
-        matrix: (3, 3) whole numbers: lattice vectors of the supercell as columns, in those of the unit cell.
-        primitive: (3, 3) the primitive cell likewise; None: the one that symmetry gives.
-
-    Raises:
-        DataError: a supercell without volume, a primitive cell that does not fit, or atoms in which phonopy or spglib
-            cannot tell the symmetry.
-    """
-    if round(np.linalg.det(matrix)) < 1:
-        raise DataError(f"{structure.name}: expected a right-handed supercell with a volume, got {matrix.tolist()}")
-    atoms = PhonopyAtoms(
-        symbols=[chemical_symbols[number] for number in structure.numbers],
-        positions=structure.positions,
-        cell=structure.cell,
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = Phonopy(
-                atoms, matrix, primitive_matrix="auto" if primitive is None else primitive, symprec=EXACT, log_level=0
-            )
-    except Exception as error:  # of phonopy and spglib: which one depends on the version
-        raise DataError(
-            f"{structure.name}: expected a crystal whose symmetry phonopy finds, it says "
-            f"{' '.join(str(error).split()) or type(error).__name__!r}; check the atoms and the primitive cell"
-        ) from None
-    cell, p2s = found.supercell, np.array(found.primitive.p2s_map, np.int64)
-    if cell.masses is None:
-        raise DataError(f"{structure.name}: expected elements with a mass, found others; correct the elements")
-    return Crystal(
-        supercell=Structure(cell.numbers.astype(np.int32), np.array(cell.positions), np.array(cell.cell), structure.name),
-        primitive_cell=np.array(found.primitive.cell),
-        p2s=p2s,
-        s2p=np.array(found.primitive.s2p_map, np.int64),
-        masses=np.array(cell.masses, np.float64),
-        blocks=np.zeros((len(p2s), len(cell.numbers), 3, 3)),
-        space_group=space_group(structure, EXACT)[1],
-    )
-
-
-def space_group(structure: Structure, tolerance: float) -> tuple[str, int]:
+def space_group(structure: Structure, tolerance: float = EXACT) -> tuple[str, int]:
     """International symbol and number; empty and 0 where spglib finds none.
 
     Args:
@@ -75,11 +28,43 @@ def space_group(structure: Structure, tolerance: float) -> tuple[str, int]:
 
 
 def rounded_symmetry(structure: Structure) -> str:
-    """A warning where a file has rounded coordinates so that symmetry is lost; empty where it has not."""
-    exact, loose = space_group(structure, EXACT), space_group(structure, ROUNDED)
+    """A warning where coordinates are rounded so that symmetry is lost; empty where they are not."""
+    exact, loose = space_group(structure), space_group(structure, ROUNDED)
     if exact == loose or not loose[1]:
         return ""
     return (
         f"{structure.name}: the atoms have space group {exact[0] or 'none'} within {EXACT:g} Angstrom and {loose[0]} "
-        f"within {ROUNDED:g}: coordinates are rounded or distorted; more digits, or --relax, restore the symmetry"
+        f"within {ROUNDED:g}: coordinates are rounded, or atoms are displaced; give more digits to keep the symmetry"
+    )
+
+
+def small_supercell(crystal: Crystal, cutoff: float | None) -> str:
+    """A warning where a potential reaches beyond what a supercell can tell apart; empty where it does not.
+
+    Args:
+        crystal: its supercell.
+        cutoff: of the potential, Angstrom; None: unknown.
+    """
+    assert crystal.supercell.cell is not None
+    radius = radius_within(crystal.supercell.cell)
+    if cutoff is None or cutoff <= radius:
+        return ""
+    return (
+        f"{crystal.name}: the supercell tells images of an atom apart up to {radius:.2f} Angstrom, the cutoff of the "
+        f"potential is {cutoff:g}: force constants of several images are added up, and frequencies between the wave "
+        "vectors that fit the supercell are interpolated wrongly; use a larger --supercell"
+    )
+
+
+def polar_without_charges(crystal: Crystal) -> str:
+    """A warning where long-range forces of dipoles may be missing; empty with Born charges, or for one element.
+
+    Whether a crystal conducts cannot be seen here: an anion beside another element is taken for a polar insulator.
+    """
+    elements = set(crystal.supercell.numbers.tolist())
+    if crystal.born is not None or len(elements) < 2 or not elements & ANIONS:
+        return ""
+    return (
+        f"{crystal.name}: the material may be polar and there are no Born charges: longitudinal and transverse optical "
+        "modes are not split near Gamma; give --born BORN, or ignore this for a metal"
     )

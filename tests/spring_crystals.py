@@ -11,10 +11,12 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
+from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
+from data_tools.formats.cell_files import crystal_of_setting
+from data_tools.formats.phonopy_cells import AUTO, Setting
 from data_tools.graph import Structure
-from physics.supercells import supercell_of
 
 REACH = 3.2  # Angstrom
 
@@ -27,7 +29,8 @@ def along(vector: np.ndarray) -> np.ndarray:
 
 def joined(structure: Structure, times: int, spring: Callable[[np.ndarray], np.ndarray] = along) -> Crystal:
     """A supercell of ``times`` cells along each axis with a spring between all atoms within reach."""
-    crystal = supercell_of(structure, times * np.eye(3, dtype=int))
+    atoms = PhonopyAtoms(numbers=structure.numbers, cell=structure.cell, positions=structure.positions)
+    crystal = crystal_of_setting(Setting("springs", atoms, times * np.eye(3, dtype=int), AUTO))
     cell, positions = crystal.supercell.cell, crystal.supercell.positions
     images = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ cell
     blocks = np.zeros_like(crystal.blocks)

@@ -1,136 +1,130 @@
-"""The unit cell of one crystal from a file: POSCAR, cif, extended xyz and what else ASE reads, or a yaml of phonopy."""
+"""A crystal whose force constants are still to be computed: its cells from a file, and force constants beside them.
+
+Whatever ASE reads gives a unit cell (POSCAR, cif, extended xyz, ...); a yaml of phonopy also the supercell.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from phonopy.interface.phonopy_yaml import PhonopyYaml
+from phonopy.structure.atoms import PhonopyAtoms
 
+from data_tools.crystals import Crystal
+from data_tools.formats.crystal_source import open_source, role_of
+from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell, read_setting
+from data_tools.formats.phonopy_forces import read_force_constants, read_hdf5
+from data_tools.formats.phonopy_solver import given_blocks, phonopy_of_setting, space_group_of
 from data_tools.graph import DataError, Structure
 from data_tools.source_files import one_line, require_file
-from data_tools.units import BOHR
 
-CLOSEST = 0.3  # Angstrom: nearer atoms are a mistake; hydrogen molecules have 0.74
-FLATTEST = 1e-3  # volume over the product of the lengths of the lattice vectors
-#: Angstrom, by the name that phonopy's files have for it
-LENGTHS = {"angstrom": 1.0, "au": BOHR}
-YAML = (".yaml", ".yml", ".yaml.xz", ".yaml.gz")
+EXPECTED = "a POSCAR, cif, extended xyz or phonopy.yaml"
+WHOLE = 1e-6  # deviation from 1 of the occupation of a site
 
 
-class UnitCell(NamedTuple):
-    """A unit cell, and what a file of phonopy says about its supercell.
-
-    Attributes:
-        structure: the atoms of the cell.
-        supercell: (3, 3) lattice vectors of the supercell as columns, in those of the cell; None: the file has none.
-        primitive: (3, 3) the primitive cell likewise; None: the file has none.
-    """
-
-    structure: Structure
-    supercell: np.ndarray | None = None
-    primitive: np.ndarray | None = None
-
-
-def read_unit_cell(path: str | Path) -> UnitCell:
-    """Read the one crystal of a file.
+def read_cell(path: str | Path) -> Setting:
+    """The unit cell of a file; of a yaml of phonopy also its supercell, which is 1 x 1 x 1 otherwise.
 
     Args:
-        path: POSCAR, .cif, .xyz with a lattice, ... or phonopy.yaml.
+        path: POSCAR, .cif, .xyz with a lattice, phonopy.yaml, ...
 
     Raises:
-        DataError: one line: no such file, unreadable, no crystal or several, a left-handed or flat cell, coinciding
-            atoms, sites that are occupied in part.
+        DataError: one line: no such file, unreadable, no crystal or several, a left-handed or flat cell, sites that are
+            occupied in part.
     """
     path = Path(path)
-    require_file(path, "a POSCAR, cif, extended xyz or phonopy.yaml")
-    if path.name.endswith(YAML):
-        return _read_yaml(path)
+    require_file(path, EXPECTED)
+    if role_of(path.name.removesuffix(".xz")) == "yaml":
+        return dataclasses.replace(read_setting(open_source(path), None), supercell=None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frames = ase.io.read(path, index=":")
     except Exception as error:  # of ASE's many readers
         raise DataError(
-            f"{path}: expected a POSCAR, cif, extended xyz or phonopy.yaml, cannot read it "
-            f"({type(error).__name__}: {one_line(error)[:200]}); check the file and its name"
+            f"{path}: expected {EXPECTED}, cannot read it ({type(error).__name__}: {one_line(error)[:200]}); check the "
+            "file and its name"
         ) from None
-    assert isinstance(frames, list)
-    if len(frames) != 1:
-        raise DataError(f"{path}: expected one crystal, found {len(frames)} structures; write the one that is meant")
-    return UnitCell(checked(path, _structure(path, frames[0])))
+    if not isinstance(frames, list) or len(frames) != 1:
+        count = len(frames) if isinstance(frames, list) else 0
+        raise DataError(f"{path}: expected one crystal, found {count} structures; write the one that is meant")
+    return Setting(str(path), _atoms_of(path, frames[0]), np.eye(3, dtype=np.int64), AUTO)
 
 
-def checked(path: Path, structure: Structure) -> Structure:
-    """A crystal whose cell and distances make sense; ``path`` names the file in errors.
+def structure_of(setting: Setting) -> Structure:
+    """The atoms of the unit cell, with their formula as the name."""
+    cell = setting.unitcell
+    name = Atoms(numbers=cell.numbers).get_chemical_formula("metal", empirical=True)
+    return Structure(np.array(cell.numbers, np.int32), np.array(cell.positions), np.array(cell.cell), name)
+
+
+def with_structure(setting: Setting, structure: Structure) -> Setting:
+    """The same supercell of other positions and lattice vectors, as after a relaxation."""
+    cell = PhonopyAtoms(
+        numbers=structure.numbers, cell=structure.cell, positions=structure.positions, masses=setting.unitcell.masses
+    )
+    return dataclasses.replace(setting, unitcell=checked_cell(setting.where, cell))
+
+
+def crystal_of_setting(setting: Setting) -> Crystal:
+    """The supercell in phonopy's order of atoms, with force constants of zero.
 
     Raises:
-        DataError: a left-handed or flat cell, values that are not finite, or coinciding atoms.
+        DataError: cells with which phonopy cannot work, or coinciding atoms.
     """
-    cell = structure.cell
-    if cell is None or not len(structure.numbers):
-        raise DataError(f"{path}: expected a crystal, found no atoms or no lattice vectors; add them")
-    if not (np.isfinite(cell).all() and np.isfinite(structure.positions).all()):
-        raise DataError(f"{path}: expected finite positions and lattice vectors, found others; correct the file")
-    lengths, volume = np.linalg.norm(cell, axis=1), float(np.linalg.det(cell))
-    if abs(volume) <= FLATTEST * lengths.prod():
-        raise DataError(f"{path}: expected three lattice vectors that span a volume, found {volume:.3g} A^3; correct them")
-    if volume < 0:
-        raise DataError(
-            f"{path}: expected right-handed lattice vectors, found left-handed ones; exchange two of them (and the "
-            "coordinates that belong to them)"
-        )
-    atoms = Atoms(numbers=structure.numbers, positions=structure.positions, cell=cell, pbc=True)
-    apart = atoms.get_all_distances(mic=True)
-    np.fill_diagonal(apart, np.inf)
-    if apart.min() < CLOSEST:
-        first, second = np.unravel_index(apart.argmin(), apart.shape)
-        raise DataError(
-            f"{path}: expected atoms at least {CLOSEST} Angstrom apart, found {apart.min():.3f} between atoms {first} and "
-            f"{second}; remove the atom that is there twice, or correct the unit of length"
-        )
-    return structure
+    found = phonopy_of_setting(setting)
+    cell, p2s = found.supercell, np.array(found.primitive.p2s_map, np.int64)
+    name = structure_of(setting).name
+    return Crystal(
+        supercell=Structure(np.array(cell.numbers, np.int32), np.array(cell.positions), np.array(cell.cell), name),
+        primitive_cell=np.array(found.primitive.cell, np.float64),
+        p2s=p2s,
+        s2p=np.array(found.primitive.s2p_map, np.int64),
+        masses=np.array(cell.masses, np.float64),
+        blocks=np.zeros((len(p2s), len(cell), 3, 3)),
+        space_group=space_group_of(found),
+    )
 
 
-def _structure(path: Path, atoms: Atoms) -> Structure:
-    if not atoms.cell.rank or not atoms.pbc.all():
+def read_blocks(path: str | Path, setting: Setting) -> np.ndarray:
+    """(p, n, 3, 3) eV/Angstrom^2 of FORCE_CONSTANTS or force_constants.hdf5 for a supercell, as they are.
+
+    Args:
+        path: of the file.
+        setting: the cells; its units are those of a file that names none.
+
+    Raises:
+        DataError: no such file, a damaged one, another number or order of atoms, or an unknown unit.
+    """
+    files = open_source(Path(path))
+    role = role_of(files.chosen) if files.chosen else None
+    if role not in ("force constants", "hdf5"):
+        raise DataError(f"{path}: expected FORCE_CONSTANTS or force_constants.hdf5, found another name; give it that")
+    found = read_force_constants(files, files.chosen) if role == "force constants" else read_hdf5(files, files.chosen)
+    assert found.blocks is not None
+    factor = setting.units.force_constants if found.factor is None else found.factor
+    return given_blocks(found.where, phonopy_of_setting(setting), found.blocks * factor, found.rows)
+
+
+def _atoms_of(path: Path, atoms: Atoms) -> PhonopyAtoms:
+    """What ASE has read, checked.
+
+    Raises:
+        DataError: no crystal, unknown elements, sites occupied in part, or a wrong cell.
+    """
+    if not len(atoms) or atoms.cell.rank < 3 or not atoms.pbc.all():
         raise DataError(
-            f"{path}: expected a crystal that is periodic in three directions, found {atoms.symbols} with pbc "
-            f"{atoms.pbc.tolist()}; give it a cell (a slab: with vacuum) and pbc T T T"
+            f"{path}: expected a crystal that is periodic in three directions, found {atoms.symbols or 'no atoms'} "
+            f"with {atoms.cell.rank} lattice vectors and pbc {atoms.pbc.tolist()}; add a cell (with vacuum, for a slab)"
         )
     occupied = atoms.info.get("occupancy") or {}
-    if any(abs(share - 1) > 1e-6 for site in occupied.values() for share in site.values()):
+    if any(abs(share - 1) > WHOLE for site in occupied.values() for share in site.values()):
         raise DataError(f"{path}: expected sites with one whole atom each, found sites occupied in part; order them")
     if (atoms.numbers < 1).any():
         raise DataError(f"{path}: expected known elements, found others; correct the symbols")
-    name = atoms.get_chemical_formula("metal", empirical=True)
-    return Structure(atoms.numbers.astype(np.int32), atoms.get_positions(), np.array(atoms.cell), name)
-
-
-def _read_yaml(path: Path) -> UnitCell:
-    """phonopy.yaml, phonopy_disp.yaml or phonopy_params.yaml.
-
-    Raises:
-        DataError: it is none of them, or its unit of length is unknown.
-    """
-    try:
-        found = PhonopyYaml().read(path)
-        cell = found.unitcell
-        numbers, positions = np.array(cell.numbers, np.int32), np.array(cell.positions, np.float64)
-        lattice = np.array(cell.cell, np.float64)
-    except Exception as error:  # of phonopy and PyYAML
-        raise DataError(
-            f"{path}: expected a yaml of phonopy with a unit cell, cannot read it ({type(error).__name__}: "
-            f"{one_line(error)[:200]}); write it again with phonopy"
-        ) from None
-    units = found.physical_units  # an object of phonopy 4, a dictionary before
-    unit = str(units.get("length_unit") if isinstance(units, dict) else getattr(units, "length_unit", None) or "angstrom")
-    if unit.lower() not in LENGTHS:
-        raise DataError(f"{path}: expected lengths in {' or '.join(LENGTHS)}, found {unit}; convert the file")
-    scale = LENGTHS[unit.lower()]
-    name = Atoms(numbers=numbers).get_chemical_formula("metal", empirical=True)
-    return UnitCell(checked(path, Structure(numbers, positions * scale, lattice * scale, name)), found.supercell_matrix, found.primitive_matrix)
+    cell = PhonopyAtoms(numbers=atoms.numbers, cell=np.array(atoms.cell), positions=atoms.get_positions())
+    return checked_cell(str(path), cell)
