@@ -16,8 +16,9 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
 from data_tools.formats.crystal_source import open_source, role_of
-from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell, read_setting
+from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell
 from data_tools.formats.phonopy_forces import read_force_constants, read_hdf5
+from data_tools.formats.phonopy_settings import read_setting
 from data_tools.formats.phonopy_solver import given_blocks, phonopy_of_setting, space_group_of
 from data_tools.graph import DataError, Structure
 from data_tools.source_files import one_line, require_file

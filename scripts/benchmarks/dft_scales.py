@@ -31,9 +31,9 @@ import numpy as np
 from data_tools.crystals import Crystal
 from data_tools.formats.cell_files import crystal_of_setting
 from data_tools.formats.crystal_source import open_source
-from data_tools.formats.phonopy_cells import read_setting
 from data_tools.formats.phonopy_forces import dataset_of, read_forces
 from data_tools.formats.phonopy_guard import guarded
+from data_tools.formats.phonopy_settings import read_setting
 from data_tools.formats.phonopy_solver import order_of_supercell, phonopy_of_setting, reordered
 from data_tools.graph import DataError
 from data_tools.progress_bar import track
