@@ -16,8 +16,10 @@ import numpy as np
 
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
-from physics.lattice_translations import LatticeTranslations, with_first_atoms
-from physics.phonopy_bridge import phonopy_of
+from physics.lattice_translations import LatticeTranslations
+from physics.space_group import space_group_of
+
+KEPT = 1e-6  # in lattice vectors of the supercell: a rotation that maps them to whole numbers
 
 
 def full_of(crystal: Crystal) -> np.ndarray:
@@ -92,28 +94,28 @@ def translation_invariant(crystal: Crystal) -> Crystal:
 def symmetrized(crystal: Crystal) -> Crystal:
     """The nearest force constants with the space group of the supercell: the mean over its operations.
 
-    The operations are those that phonopy (spglib, 1e-5 Angstrom) finds for the atoms.  Those of a supercell that is
-    shorter in one direction are fewer than those of the crystal.
+    The operations are those that spglib finds for the primitive cell (1e-5 Angstrom) and that leave the lattice of the
+    supercell as it is; of a supercell that is longer in one direction there may be fewer than of the crystal.
 
     Raises:
-        DataError: the supercell is no repetition of the primitive cell, or see ``phonopy_of``.
+        DataError: the supercell is no repetition of the primitive cell, or see ``space_group_of``.
     """
-    ordered = with_first_atoms(crystal)
-    translations, symmetry = LatticeTranslations(ordered), phonopy_of(ordered).symmetry
-    _, one_each = np.unique(symmetry.symmetry_operations["rotations"], axis=0, return_index=True)
-    cell = ordered.supercell.cell
-    assert cell is not None
-    inverse = np.linalg.inv(cell)
-    total = np.zeros_like(ordered.blocks)
-    for operation in one_each:
-        moved = symmetry.atomic_permutations[operation]
-        rotation = cell.T @ symmetry.symmetry_operations["rotations"][operation] @ inverse.T
-        firsts = moved[ordered.p2s][:, None]
-        total += (
-            rotation.T @ ordered.blocks[translations.of_primitive[firsts], translations.back(firsts, moved)] @ rotation
-        )
-    mean = dataclasses.replace(ordered, blocks=total / len(one_each))
-    return mean if ordered is crystal else dataclasses.replace(crystal, blocks=compact_of(full_of(mean), crystal.p2s))
+    translations, group = LatticeTranslations(crystal), space_group_of(crystal)
+    lattice = crystal.primitive_cell
+    steps = np.rint(crystal.supercell.cell @ np.linalg.inv(lattice))
+    total, count = np.zeros_like(crystal.blocks), 0
+    for rotation, moved, offsets in zip(group.rotations, group.permutations, group.offsets, strict=True):
+        image = steps @ rotation.T @ np.linalg.inv(steps)
+        if np.abs(image - np.rint(image)).max() > KEPT:
+            continue
+        kinds = translations.of_primitive
+        atoms = translations.at(moved[kinds], translations.cells @ rotation.T + offsets[kinds])
+        firsts = atoms[crystal.p2s][:, None]
+        blocks = crystal.blocks[translations.of_primitive[firsts], translations.back(firsts, atoms)]
+        cartesian = lattice.T @ rotation @ np.linalg.inv(lattice.T)
+        total += cartesian.T @ blocks @ cartesian
+        count += 1
+    return dataclasses.replace(crystal, blocks=total / count)
 
 
 def projected(crystal: Crystal) -> Crystal:

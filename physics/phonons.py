@@ -15,6 +15,7 @@ from phonopy import Phonopy
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
 from physics.phonopy_bridge import phonopy_of
+from physics.space_group import irreducible_mesh, symmetry_of
 
 MESH = (6, 6, 6)
 UNSTABLE = -0.05  # THz: a lower frequency away from Gamma says that the structure is no minimum
@@ -67,8 +68,7 @@ def mesh_frequencies(
     Raises:
         DataError: see ``phonopy_of``; a mesh without points.
     """
-    _check_mesh(mesh)
-    return _on_mesh(phonopy_of(crystal, nac, symmetry), mesh, centred)
+    return _on_mesh(phonopy_of(crystal, nac), crystal, mesh, symmetry, centred)
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,10 @@ def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: boo
     Raises:
         DataError: as ``mesh_frequencies``, and for a mesh of nothing but Gamma.
     """
-    _check_mesh(mesh)
     if max(mesh) < 2:
         raise DataError(f"{crystal.name}: expected a mesh with points away from Gamma, got {mesh}; give more points")
-    found = phonopy_of(crystal, symmetry=symmetry)
-    on_mesh = _on_mesh(found, mesh, centred=True)
+    found = phonopy_of(crystal)
+    on_mesh = _on_mesh(found, crystal, mesh, symmetry, centred=True)
     away = on_mesh.away_from_gamma
     lowest = on_mesh.frequencies[away].min(axis=1)
     optical, acoustic = at_gamma(found)
@@ -139,10 +138,13 @@ def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(frequencies[~acoustic]), np.sort(frequencies[acoustic])
 
 
-def _on_mesh(found: Phonopy, mesh: tuple[int, int, int], centred: bool) -> Mesh:
-    found.run_mesh(mesh, is_gamma_center=centred)
-    result: Any = found.mesh
-    return Mesh(np.array(result.qpoints), np.array(result.weights, np.int64), np.array(result.frequencies))
+def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symmetry: bool, centred: bool) -> Mesh:
+    _check_mesh(mesh)
+    rotations = symmetry_of(crystal).symmetry_operations["rotations"] if symmetry else None
+    qpoints, weights = irreducible_mesh(mesh, centred, rotations)
+    found.run_qpoints(qpoints)
+    result: Any = found.qpoints
+    return Mesh(qpoints, weights, np.array(result.frequencies))
 
 
 def _check_mesh(mesh: tuple[int, int, int]) -> None:
