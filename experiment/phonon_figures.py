@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from experiment.plot_style import BLUE, DASHES, GREEN, GREY, ORANGE, new_figure, style, write
-from physics.bands import Bands, DensityOfStates
 from physics.checks import Distances
 from physics.thermal import Thermal
+from physics.vibrations import Bands, DensityOfStates
 
 PREDICTED: dict[str, Any] = {"color": BLUE, "linewidth": 1.4}
 REFERENCE: dict[str, Any] = {"color": ORANGE, "linewidth": 1.2, "linestyle": DASHES[0]}
@@ -29,20 +28,25 @@ def plot_bands(path: Path, bands: Bands, reference: Bands | None, about: Sequenc
     Args:
         path: PNG to write.
         bands: to be drawn.
-        reference: along the same path, dashed; None: there is none.
+        reference: dashed, each segment as wide as that of ``bands``, where its path has the same points; None: there
+            is none.
         about: parts of the footer.
     """
     with style():
         figure = new_figure(8.4, 5.0, about)
         axes = figure.subplots()
         for whose, drawn, look in (("these", bands, PREDICTED), ("reference", reference, REFERENCE)):
-            if drawn is None:
+            if drawn is None or drawn.labels != bands.labels:
                 continue
             for number, (distances, frequencies) in enumerate(zip(bands.distances, drawn.frequencies, strict=True)):
-                lines = axes.plot(distances, frequencies, **look)
+                lines = axes.plot(np.linspace(distances[0], distances[-1], len(frequencies)), frequencies, **look)
                 if number == 0:
                     lines[0].set_label(f"{whose} force constants")
-        _put_labels(axes, bands)
+        ticks = [(place, point_name(label)) for place, label in bands.ticks]
+        for place, _ in ticks:
+            axes.axvline(place, color=GREY, linewidth=0.6)
+        axes.set_xticks(*zip(*ticks, strict=True))
+        axes.set_xlim(ticks[0][0], ticks[-1][0])
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         axes.set_ylabel("frequency (THz), imaginary below 0")
         if reference is not None:
@@ -72,9 +76,9 @@ def plot_densities(
         axes.plot(density.frequencies, density.total, label="total", **PREDICTED)
         if reference is not None:
             axes.plot(reference.frequencies, reference.total, label="total of the reference", **REFERENCE)
-        if len(elements) > 1:
+        if density.of_atoms is not None:
             for number, (symbol, atoms) in enumerate(elements.items()):
-                of_element = density.projected[list(atoms)].sum(0)
+                of_element = density.of_atoms[list(atoms)].sum(0)
                 colour = ELEMENT_COLOURS[number % len(ELEMENT_COLOURS)]
                 axes.fill_between(density.frequencies, of_element, color=colour, alpha=0.25, linewidth=0)
                 axes.plot(density.frequencies, of_element, color=colour, linewidth=1.0, label=symbol)
@@ -132,10 +136,12 @@ def plot_decay(
     with style():
         figure = new_figure(7.2, 4.6, about)
         axes = figure.subplots()
-        for label, drawn, colour in (("reference", reference, ORANGE), ("pairs of atoms", pairs, BLUE)):
-            if drawn is not None:
-                shown = drawn[1] > NOTHING
-                axes.scatter(drawn[0][shown], drawn[1][shown], s=14, color=colour, alpha=0.5, linewidths=0, label=label)
+        for label, points, colour in (("reference", reference, ORANGE), ("pairs of atoms", pairs, BLUE)):
+            if points is not None:
+                shown = points[1] > NOTHING
+                axes.scatter(
+                    points[0][shown], points[1][shown], s=14, color=colour, alpha=0.5, linewidths=0, label=label
+                )
         drawn = [row for row in rows if row.mean > NOTHING]
         starts, ends, means = ([getattr(row, name) for row in drawn] for name in ("start", "end", "mean"))
         axes.hlines(means, starts, ends, color=GREY, label="mean of each range")
@@ -145,16 +151,9 @@ def plot_decay(
         write(figure, path)
 
 
-def _put_labels(axes: Axes, bands: Bands) -> None:
-    """Vertical lines and names where pieces of the path meet; two names where it jumps."""
-    places: dict[float, list[str]] = {}
-    for distances, (start, end) in zip(bands.distances, bands.labels, strict=True):
-        for place, name in ((float(distances[0]), start), (float(distances[-1]), end)):
-            near = next((one for one in places if abs(one - place) < 1e-9), place)
-            names = places.setdefault(near, [])
-            if name not in names:
-                names.append(name)
-    for place in places:
-        axes.axvline(place, color=GREY, linewidth=0.6)
-    axes.set_xticks(list(places), ["|".join(names) for names in places.values()])
-    axes.set_xlim(min(places), max(places))
+def point_name(label: str) -> str:
+    """A point of the path as seekpath has it (``GAMMA``, ``SIGMA_0``, ``U|K``), as text."""
+    names = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
+    digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+    parts = (part.partition("_") for part in label.split("|"))
+    return "|".join(names.get(name, name) + number.translate(digits) for name, _, number in parts)

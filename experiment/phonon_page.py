@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiment.phonon_figures import point_name
+from experiment.plot_style import how_many
+
 Record = Mapping[str, Any]
+ROUNDED = 0.0005  # THz: nearer to 0 a frequency is printed as 0
 LAWS = {
     "exchange": "exchange of the two atoms",
     "acoustic": "acoustic sum rule, all 9 components",
@@ -35,7 +39,6 @@ ERRORS = {
     "entropy": ("entropy at 300 K, error per atom", "J/K/mol"),
     "heat_capacity": ("heat capacity at 300 K, error per atom", "J/K/mol"),
 }
-GREEK = {"GAMMA": "Γ", r"$\Gamma$": "Γ"}
 
 
 def page(record: Record) -> str:
@@ -61,8 +64,9 @@ def _verdict(found: Record) -> str:
     """Stable or not, where, by how much."""
     q = "(" + ", ".join(f"{value:.3g}" for value in found["q"]) + ")"
     lowest, limit = found["lowest_on_mesh_THz"], found["unstable_below_THz"]
-    ends = " and ".join(_point(name) for name in found["lowest_between"])
-    path = f"On the path of the bands the lowest frequency is {_thz(found['lowest_on_path_THz'])}, between {ends}."
+    ends = " and ".join(point_name(name) for name in found["lowest_between"])
+    on_path = found["lowest_on_path_THz"]
+    path = f" On the path of the bands the lowest is {_thz(on_path)}, between {ends}." if on_path < limit else ""
     gamma = found["lowest_at_gamma_THz"]
     optical = "" if gamma is None else f" The lowest optical frequency at Γ is {_thz(gamma)}."
     if found["stable"]:
@@ -72,7 +76,7 @@ def _verdict(found: Record) -> str:
             f"**Not stable**: at q = {q} the lowest frequency is {_thz(lowest)}, below the limit of {limit:g} THz: the "
             "crystal lowers its energy by that displacement of its atoms."
         )
-    return f"{first} {path}{optical}"
+    return f"{first}{path}{optical}"
 
 
 def _warnings(lines: Sequence[str]) -> list[str]:
@@ -83,9 +87,9 @@ def _made(record: Record) -> list[str]:
     crystal, source, relaxed = record["crystal"], record["force_constants"], record["relaxation"]
     by = f" of `{source['potential']}`" if source["potential"] else ""
     words = (
-        f"{crystal['name']} of `{crystal['file']}`, space group {crystal['space_group']}: {crystal['primitive_atoms']} "
-        f"atoms in the primitive cell, {crystal['supercell_atoms']} in the supercell, which tells images of an atom apart "
-        f"up to {crystal['radius_A']:.2f} A. Force constants{by}: {source['method']}."
+        f"{crystal['name']} of `{crystal['file']}`, space group {crystal['space_group']}: "
+        f"{how_many(crystal['primitive_atoms'], 'atoms')} in the primitive cell, {crystal['supercell_atoms']} in the "
+        f"supercell, which tells images of an atom apart up to {crystal['radius_A']:.2f} A. Force constants{by}: {source['method']}."
     )
     if source["largest_force_eV_per_A"] is not None:
         words += f" The largest force on an atom at this geometry is {_short(source['largest_force_eV_per_A'])} eV/A."
@@ -105,13 +109,13 @@ def _sum_rule(record: Record) -> str:
     """Before and after the projection."""
     law, phonons = record["checks"]["laws"]["acoustic"], record["phonons"]
     median, high = law["dft"]["raw"]["value"]
-    acoustic = ", ".join(f"{value:.3g}" for value in phonons["acoustic_at_gamma_THz"])
+    acoustic = ", ".join(f"{value:.3f}" for value in phonons["acoustic_at_gamma_THz"])
     term = "with" if phonons["non_analytical_term"] else "without"
     return (
         f"Sum rule: the largest component is {_short(law['raw']['value'])} eV/A^2 before and "
         f"{_short(law['projected']['value'])} after the projection (DFT before it: median {_short(median)}, 90th "
-        f"percentile {_short(high)}). All phonons here are those of the {record['force_constants']['phonons_of']} force "
-        f"constants, {term} the non-analytical term; the acoustic modes at Γ have {acoustic} THz."
+        f"percentile {_short(high)}). All phonons here are those of the {record['force_constants']['phonons_of']} "
+        f"force constants, {term} the non-analytical term; the acoustic modes at Γ have {acoustic} THz."
     )
 
 
@@ -161,9 +165,9 @@ def _laws(record: Record) -> list[str]:
         scales = [_pair(*law["dft"][kind]["value"]) for kind in ("raw", "projected")]
         rows.append((LAWS[name], law["unit"], *cells, *scales))
     return [
-        f"Largest deviation and, in brackets, all of them relative to the force constants. DFT: median and, in brackets, "
-        f"90th percentile of the largest deviations of {checks['dft_materials']} materials ({checks['dft_source']}); of "
-        "the lowest frequency those of its imaginary part.", "",
+        "Largest deviation and, in brackets, all of them relative to the force constants. DFT: median and, in "
+        f"brackets, 90th percentile of the largest deviations of {checks['dft_materials']} materials ({checks['dft_source']}); "
+        "of the lowest frequency those of its imaginary part.", "",
         *_table(("law", "unit", *sets, "DFT, raw", "DFT, projected"), rows),
     ]  # fmt: skip
 
@@ -171,9 +175,7 @@ def _laws(record: Record) -> list[str]:
 def _energy(checks: Record) -> list[str]:
     if not checks:
         return []
-    rows = [
-        (ENERGY[name], one["unit"], _short(one["value"]), _short(one["relative"])) for name, one in checks.items()
-    ]
+    rows = [(ENERGY[name], one["unit"], _short(one["value"]), _short(one["relative"])) for name, one in checks.items()]
     return [
         "## Laws of the energy", "",
         "Change of the energy of a randomly displaced supercell, and of its forces relative to them. In exact "
@@ -194,14 +196,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def _point(name: str) -> str:
-    """A point of the path as text."""
-    plain = GREEK.get(name, name)
-    return plain.removeprefix(r"$\mathrm{").removesuffix("}$")
-
-
 def _thz(value: float) -> str:
-    return f"{value:.3g} THz" + (" (imaginary)" if value < 0 else "")
+    return f"{value:.3f} THz" + (" (imaginary)" if value <= -ROUNDED else "")
 
 
 def _pair(first: float | None, second: float | None) -> str:

@@ -15,7 +15,7 @@ from data_tools.tables import ELEMENTS
 from experiment import phonon_figures as figures
 from experiment.page_folder import REPORT
 from experiment.phonon_page import page
-from experiment.phonon_run import Phonons, PhononRun
+from experiment.phonon_run import PhononRun, Phonons
 from experiment.provenance import Command
 from physics.checks import Check, decay, pair_norms, radius_within
 from physics.phonons import UNSTABLE

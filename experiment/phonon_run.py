@@ -1,6 +1,6 @@
 """Everything that a phonon report tells of one crystal, computed.
 
-    cells -> (relaxation) -> force constants -> checks, raw and projected -> frequencies, with a reference beside them
+cells -> (relaxation) -> force constants -> checks, raw and projected -> frequencies, with a reference beside them
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from data_tools.formats.cell_files import crystal_of_setting, read_blocks, read_
 from data_tools.formats.phonopy_cells import AUTO, Setting
 from data_tools.formats.phonopy_files import read_born
 from experiment.phonon_source import Potential, blocks_of, largest_force
-from physics.bands import Bands, DensityOfStates, band_structure, density_of_states
 from physics.checks import Check, check_blocks
 from physics.energy_checks import check_differences, check_energy
 from physics.force_constants import projected
@@ -30,6 +29,7 @@ from physics.phonons import Mesh, Stability, mesh_frequencies, stability
 from physics.relaxation import FMAX, STEPS, Relaxed, relax
 from physics.supercells import polar_without_charges, rounded_symmetry, small_supercell, space_group
 from physics.thermal import Thermal, thermal
+from physics.vibrations import Bands, DensityOfStates, band_structure, density_of_states
 
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)  # K
 MESH_LENGTH = 40.0  # Angstrom: points of the mesh along a reciprocal lattice vector times the length of a cell
@@ -170,25 +170,26 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
             checks["reference"] = check_blocks(reference)
         force, of_energy = _of_potential(request, raw)
     with clock("phonons"):
-        phonons = phonons_of(after if request.project else raw, checks["raw"], None)
+        phonons = phonons_of(after if request.project else raw, checks["raw"])
         compared = None
         if reference is not None:
             if raw.born is not None:
                 reference = dataclasses.replace(reference, born=raw.born, dielectric=raw.dielectric)
-            compared = phonons_of(reference, checks["reference"], phonons.bands)
+            compared = phonons_of(reference, checks["reference"])
+            if compared.bands.labels != phonons.bands.labels:
+                warnings(f"{raw.name}: the reference has another path in the Brillouin zone; its bands are not drawn")
     return PhononRun(
         request, setting, raw, after, method, images, phonons, compared, checks, of_energy, relaxed, force,
         warnings.lines, clock.seconds,
     )  # fmt: skip
 
 
-def phonons_of(crystal: Crystal, checks: list[Check], path: Bands | None) -> Phonons:
+def phonons_of(crystal: Crystal, checks: list[Check]) -> Phonons:
     """Frequencies and what follows from them.
 
     Args:
         crystal: with force constants; with Born charges the non-analytical term is added.
         checks: of the force constants: a mesh is reduced by the space group only where they have it.
-        path: along whose points bands are computed; None: the path of the lattice.
     """
     nac = crystal.born is not None and crystal.dielectric is not None
     symmetric = next(one for one in checks if one.name == "space_group").relative <= SYMMETRIC
@@ -197,8 +198,8 @@ def phonons_of(crystal: Crystal, checks: list[Check], path: Bands | None) -> Pho
     return Phonons(
         crystal,
         stability(crystal, symmetry=symmetric),
-        band_structure(crystal, nac=nac, path=path),
-        density_of_states(crystal, points, nac=nac),
+        band_structure(crystal, nac=nac),
+        density_of_states(crystal, points, len(set(crystal.supercell.numbers.tolist())) > 1, nac),
         mesh,
         thermal(mesh, TEMPERATURES),
     )

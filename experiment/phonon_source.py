@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,7 +109,8 @@ def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) ->
     for place in track(places, "force constants", "displacements", len(places), progress):
         atoms.positions[:] = displaced.positions[place]
         forces[place] = _forces(potential, atoms)
-    words = f"differences of forces for {len(places)} displacements of {DISTANCE:g} Angstrom"
+    count = f"{len(places)} displacement{'s' if len(places) > 1 else ''}"
+    words = f"differences of forces for {count} of {DISTANCE:g} Angstrom"
     return blocks_of_forces(crystal, displaced, forces, symmetrisations=0), words
 
 
@@ -146,8 +146,3 @@ def _forces(potential: Potential, atoms: Any) -> np.ndarray:
             "and its range"
         )
     return forces
-
-
-def source_line(path: str | Path) -> str:
-    """What the page calls force constants that a file gives."""
-    return f"given in {Path(path).name}"

@@ -21,13 +21,14 @@ Nothing here changes force constants: a caller that wants to know what a project
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import spglib
 from phonopy.structure.cells import get_reduced_bases
 
 from data_tools.crystals import Crystal
+from data_tools.graph import DataError
 from physics.force_constants import full_of
 from physics.minimum_image import MinimumImages, minimum_images
 
@@ -75,6 +76,9 @@ def check_blocks(crystal: Crystal, images: MinimumImages | None = None) -> list[
     Args:
         crystal: with its force constants.
         images: of the crystal; None: computed here.
+
+    Raises:
+        DataError: atoms without a symmetry, as of coinciding ones, or no repetition of the primitive cell.
     """
     images = minimum_images(crystal) if images is None else images
     full = full_of(crystal)
@@ -180,7 +184,10 @@ def _operations(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     """
     cell = _cell(crystal)
     fractions = crystal.supercell.positions @ np.linalg.inv(cell)
-    operations = spglib.get_symmetry((cell, fractions, crystal.supercell.numbers), symprec=TOLERANCE)
+    atoms: Any = (cell, fractions, crystal.supercell.numbers)
+    operations: Any = spglib.get_symmetry(atoms, symprec=TOLERANCE)
+    if operations is None:
+        raise DataError(f"{crystal.name}: expected atoms in which spglib finds a symmetry, found none; check them")
     rotations, first = np.unique(operations["rotations"], axis=0, return_index=True)
     to = []
     for rotation, translation in zip(rotations, operations["translations"][first], strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import spglib
 
@@ -22,7 +24,8 @@ def space_group(structure: Structure, tolerance: float = EXACT) -> tuple[str, in
     """
     assert structure.cell is not None
     fractions = structure.positions @ np.linalg.inv(structure.cell)
-    found = spglib.get_spacegroup((structure.cell, fractions, structure.numbers), symprec=tolerance)
+    atoms: Any = (structure.cell, fractions, structure.numbers)
+    found = spglib.get_spacegroup(atoms, symprec=tolerance)
     symbol, _, number = (found or " (0)").rpartition(" ")
     return symbol.strip(), int(number.strip("()"))
 

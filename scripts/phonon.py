@@ -1,7 +1,7 @@
-"""Phonons of a crystal from a trained model, a calculator of ASE, or given force constants, and how far to trust them.
+r"""Phonons of a crystal from a trained model, a calculator of ASE, or given force constants, and how far to trust them.
 
     python scripts/phonon.py --structure POSCAR --supercell 2 2 2 --ckpt runs/RUN --output runs/phonons
-    python scripts/phonon.py --structure Al.cif --supercell 3 3 3 --calculator ase.calculators.emt:EMT --relax \\
+    python scripts/phonon.py --structure Al.cif --supercell 3 3 3 --calculator ase.calculators.emt:EMT --relax \
         --output runs/Al
     python scripts/phonon.py --structure phonopy.yaml --force_constants FORCE_CONSTANTS --born BORN --output runs/NaCl
 
@@ -104,7 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
             write_report(run, folder, command)
         stability = run.phonons.stability
         verdict = "stable" if stability.stable else "not stable"
-        print(f"{run.raw.name}: {verdict}, lowest frequency {stability.lowest_on_mesh:.3g} THz; {options.output / PAGE}")
+        print(
+            f"{run.raw.name}: {verdict}, lowest frequency {stability.lowest_on_mesh:.3g} THz; {options.output / PAGE}"
+        )
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

@@ -59,7 +59,8 @@ def raw_crystal(path: Path) -> Crystal:
     setting = read_setting(files, forces.atoms)
     found = phonopy_of_setting(setting)
     with guarded(str(path), "forces from which phonopy can make force constants"):
-        found.dataset = reordered(dataset_of(forces, setting), order_of_supercell(setting, found))
+        dataset: Any = reordered(dataset_of(forces, setting), order_of_supercell(setting, found))
+        found.dataset = dataset
         found.produce_force_constants(
             calculate_full_force_constants=False, fc_calculator="traditional", show_drift=False
         )
