@@ -89,7 +89,8 @@ def _made(record: Record) -> list[str]:
     words = (
         f"{crystal['name']} of `{crystal['file']}`, space group {crystal['space_group']}: "
         f"{how_many(crystal['primitive_atoms'], 'atoms')} in the primitive cell, {crystal['supercell_atoms']} in the "
-        f"supercell, which tells images of an atom apart up to {crystal['radius_A']:.2f} A. Force constants{by}: {source['method']}."
+        f"supercell, which tells images of an atom apart up to {crystal['radius_A']:.2f} A. Force "
+        f"constants{by}: {source['method']}."
     )
     if source["largest_force_eV_per_A"] is not None:
         words += f" The largest force on an atom at this geometry is {_short(source['largest_force_eV_per_A'])} eV/A."
@@ -166,8 +167,8 @@ def _laws(record: Record) -> list[str]:
         rows.append((LAWS[name], law["unit"], *cells, *scales))
     return [
         "Largest deviation and, in brackets, all of them relative to the force constants. DFT: median and, in "
-        f"brackets, 90th percentile of the largest deviations of {checks['dft_materials']} materials ({checks['dft_source']}); "
-        "of the lowest frequency those of its imaginary part.", "",
+        f"brackets, 90th percentile of the largest deviations of {checks['dft_materials']} materials "
+        f"({checks['dft_source']}); of the lowest frequency those of its imaginary part.", "",
         *_table(("law", "unit", *sets, "DFT, raw", "DFT, projected"), rows),
     ]  # fmt: skip
 

@@ -139,7 +139,7 @@ def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symmetry: bool, centred: bool) -> Mesh:
-    _check_mesh(mesh)
+    check_mesh(mesh)
     rotations = symmetry_of(crystal).symmetry_operations["rotations"] if symmetry else None
     qpoints, weights = irreducible_mesh(mesh, centred, rotations)
     found.run_qpoints(qpoints)
@@ -147,6 +147,11 @@ def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symme
     return Mesh(qpoints, weights, np.array(result.frequencies))
 
 
-def _check_mesh(mesh: tuple[int, int, int]) -> None:
+def check_mesh(mesh: tuple[int, int, int]) -> None:
+    """Refuse what is no mesh.
+
+    Raises:
+        DataError: not three positive whole numbers.
+    """
     if len(mesh) != 3 or not all(isinstance(points, int | np.integer) and points > 0 for points in mesh):
         raise DataError(f"expected a mesh of three positive numbers of points, got {mesh}; for example 6 6 6")
