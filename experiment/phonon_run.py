@@ -17,8 +17,16 @@ import numpy as np
 
 from configs.loading import ConfigError
 from data_tools.crystals import Crystal
-from data_tools.formats.cell_files import crystal_of_setting, read_blocks, read_cell, structure_of, with_structure
-from data_tools.formats.phonopy_cells import AUTO, Setting
+from data_tools.formats.cell_files import (
+    brings_supercell,
+    crystal_of_setting,
+    read_blocks,
+    read_cell,
+    structure_of,
+    with_structure,
+    with_supercell,
+)
+from data_tools.formats.phonopy_cells import Setting
 from data_tools.formats.phonopy_files import read_born
 from experiment.phonon_source import Potential, blocks_of, largest_force
 from physics.checks import Check, check_blocks
@@ -155,6 +163,8 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         warnings(polar_without_charges(start))
     else:
         read_born(request.born, start)  # a mistake in it comes first
+    if request.potential is not None:
+        largest_force(start, request.potential)  # so does an element that it does not know
     with clock("relaxation"):
         setting, relaxed = _relaxed(request, original, warnings)
     crystal = crystal_of_setting(setting)
@@ -232,10 +242,8 @@ def _setting(request: Request) -> Setting:
     """The cells, with the supercell that was asked for."""
     found = read_cell(request.structure)
     if request.supercell is not None:
-        return dataclasses.replace(found, supercell_matrix=np.diag(request.supercell))
-    if isinstance(found.primitive_matrix, str) and found.primitive_matrix == AUTO and request.structure.suffix not in (
-        ".yaml", ".yml", ".xz",
-    ):  # fmt: skip
+        return with_supercell(found, request.supercell)
+    if not brings_supercell(request.structure):
         raise ConfigError("--supercell: expected three numbers, for example --supercell 2 2 2, got none")
     return found
 

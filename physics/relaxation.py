@@ -63,11 +63,18 @@ def relax(structure: Structure, calculator: Any, fmax: float = FMAX, steps: int 
             f"{name}: expected a calculator with energy and stress to relax the cell, {type(calculator).__name__} "
             "lacks one; relax the structure with another program and leave --relax out"
         ) from None
-    atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
-    filtered = FrechetCellFilter(atoms)
-    optimiser = FIRE(filtered, logfile=None)
-    converged = bool(optimiser.run(fmax=fmax, steps=steps))
-    forces = np.linalg.norm(filtered.get_forces(), axis=1)
+    try:
+        atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
+        filtered = FrechetCellFilter(atoms)
+        optimiser = FIRE(filtered, logfile=None)
+        converged = bool(optimiser.run(fmax=fmax, steps=steps))
+        forces = np.linalg.norm(filtered.get_forces(), axis=1)
+    except Exception as error:  # of whatever calculator, or of a cell that it has torn apart
+        said = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{name}: expected a structure near a minimum of the energy, its relaxation fails ({type(error).__name__}: "
+            f"{said}); relax it with another program and leave --relax out"
+        ) from None
     if not np.isfinite(forces).all() or not np.isfinite(atoms.positions).all():
         raise DataError(f"{name}: the relaxation has led to positions or forces that are not finite; leave --relax out")
     return Relaxed(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
@@ -16,7 +17,7 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
 from data_tools.formats.crystal_source import open_source, role_of
-from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell
+from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell, checked_supercell_matrix
 from data_tools.formats.phonopy_forces import read_force_constants, read_hdf5
 from data_tools.formats.phonopy_settings import read_setting
 from data_tools.formats.phonopy_solver import given_blocks, phonopy_of_setting, space_group_of
@@ -39,7 +40,7 @@ def read_cell(path: str | Path) -> Setting:
     """
     path = Path(path)
     require_file(path, EXPECTED)
-    if role_of(path.name.removesuffix(".xz")) == "yaml":
+    if brings_supercell(path):
         return dataclasses.replace(read_setting(open_source(path), None), supercell=None)
     try:
         with warnings.catch_warnings():
@@ -54,6 +55,25 @@ def read_cell(path: str | Path) -> Setting:
         count = len(frames) if isinstance(frames, list) else 0
         raise DataError(f"{path}: expected one crystal, found {count} structures; write the one that is meant")
     return Setting(str(path), _atoms_of(path, frames[0]), np.eye(3, dtype=np.int64), AUTO)
+
+
+def brings_supercell(path: str | Path) -> bool:
+    """Whether a file says what its supercell is: a yaml of phonopy does."""
+    return role_of(Path(path).name.removesuffix(".xz")) == "yaml"
+
+
+def with_supercell(setting: Setting, times: Sequence[int]) -> Setting:
+    """The same unit cell with another supercell.
+
+    Args:
+        setting: the cells.
+        times: three whole numbers, of cells along the lattice vectors.
+
+    Raises:
+        DataError: it has too many atoms.
+    """
+    matrix = checked_supercell_matrix(setting.where, np.diag(np.asarray(times, np.int64)), len(setting.unitcell))
+    return dataclasses.replace(setting, supercell_matrix=matrix)
 
 
 def structure_of(setting: Setting) -> Structure:
