@@ -167,9 +167,8 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         largest_force(start, request.potential)  # so does an element that it does not know
     with clock("relaxation"):
         setting, relaxed = _relaxed(request, original, warnings)
-    crystal = crystal_of_setting(setting)
     with clock("force constants"):
-        raw, method = _raw(request, setting, crystal)
+        raw, method = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
     if request.born is not None:
         born, dielectric = read_born(request.born, raw)
         raw = dataclasses.replace(raw, born=born, dielectric=dielectric)
