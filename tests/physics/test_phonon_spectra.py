@@ -9,15 +9,15 @@ import pytest
 from crystal_examples import NAMES, example, reordered
 
 from data_tools.graph import DataError
-from physics.phonons import mesh_frequencies
-from physics.phonopy_bridge import phonopy_of
-from physics.vibrations import (
+from physics.phonon_spectra import (
     band_path,
     band_structure,
     density_of_states,
     group_velocities,
     mean_squared_displacements,
 )
+from physics.phonons import mesh_frequencies
+from physics.phonopy_bridge import phonopy_of
 
 SMALL = (5, 5, 5)
 
