@@ -13,8 +13,8 @@ import numpy as np
 
 from experiment.plot_style import BLUE, DASHES, GREEN, GREY, ORANGE, new_figure, style, write
 from physics.checks import Distances
+from physics.phonon_spectra import Bands, DensityOfStates
 from physics.thermal import Thermal
-from physics.vibrations import Bands, DensityOfStates
 
 PREDICTED: dict[str, Any] = {"color": BLUE, "linewidth": 1.4}
 REFERENCE: dict[str, Any] = {"color": ORANGE, "linewidth": 1.2, "linestyle": DASHES[0]}

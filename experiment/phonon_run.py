@@ -33,11 +33,11 @@ from physics.checks import Check, check_blocks
 from physics.energy_checks import check_differences, check_energy
 from physics.force_constants import projected
 from physics.minimum_image import MinimumImages, minimum_images
+from physics.phonon_spectra import Bands, DensityOfStates, band_structure, density_of_states
 from physics.phonons import Mesh, Stability, mesh_frequencies, stability
 from physics.relaxation import FMAX, STEPS, Relaxed, relax
 from physics.supercells import polar_without_charges, rounded_symmetry, small_supercell, space_group
 from physics.thermal import Thermal, thermal
-from physics.vibrations import Bands, DensityOfStates, band_structure, density_of_states
 
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)  # K
 MESH_LENGTH = 40.0  # Angstrom: points of the mesh along a reciprocal lattice vector times the length of a cell

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import csv
-import functools
-import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import phonopy
 import pytest
-from ase import Atoms, units
+from aluminium import by_phonopy, record, words, write_cells
+from ase import units
 from ase.build import bulk
-from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
-from ase.calculators.lj import LennardJones
 from ase.phonons import Phonons
 from phonopy import Phonopy
 from phonopy.file_IO import write_FORCE_CONSTANTS
@@ -29,27 +25,10 @@ from experiment.phonon_figures import point_name
 from experiment.phonon_run import mesh_points
 from scripts.phonon import main
 
-EMT_CLASS = "ase.calculators.emt:EMT"
 FILES = {
     "FORCE_CONSTANTS", "SPOSCAR", "bands.png", "decay.png", "dos.png", "phonopy_params.yaml", "report.json",
     "report.md", "thermal.csv", "thermal.png",
 }  # fmt: skip
-
-
-class ForcesOnly(Calculator):
-    """Springs to nothing: forces of 0, and neither energy nor stress."""
-
-    implemented_properties = ("forces",)
-
-    def calculate(self, atoms=None, properties=("forces",), system_changes=()):
-        super().calculate(atoms, properties, system_changes)
-        self.results = {"forces": np.zeros((len(atoms), 3))}
-
-
-class NoNumbers(ForcesOnly):
-    def calculate(self, atoms=None, properties=("forces",), system_changes=()):
-        super().calculate(atoms, properties, system_changes)
-        self.results["forces"][0] = np.nan
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,26 +41,7 @@ def coarse():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Cells of aluminium and others."""
-    folder = tmp_path_factory.mktemp("cells")
-    aluminium = bulk("Al", cubic=True)
-    aluminium.write(folder / "POSCAR", format="vasp")
-    aluminium.write(folder / "Al.cif")
-    aluminium.write(folder / "Al.xyz", format="extxyz")
-    bulk("Cu", "bcc", a=2.9, cubic=True).write(folder / "bcc.vasp", format="vasp")
-    bulk("NiAl", "cesiumchloride", a=2.9).write(folder / "NiAl.vasp", format="vasp")
-    bulk("Si").write(folder / "Si.vasp", format="vasp")
-    bulk("C").write(folder / "C.vasp", format="vasp")
-    bulk("MgO", "rocksalt", a=4.2).write(folder / "MgO.vasp", format="vasp")
-    left = aluminium.copy()
-    left.set_cell(aluminium.cell[[1, 0, 2]], scale_atoms=False)
-    left.write(folder / "left.xyz", format="extxyz")
-    Atoms("Al2", positions=[[0, 0, 0], [0, 0, 2.7]]).write(folder / "molecule.xyz", format="extxyz")
-    twice = aluminium + Atoms("Al", positions=[[0.01, 0, 0]])
-    twice.write(folder / "twice.xyz", format="extxyz")
-    (folder / "two.xyz").write_text(2 * (folder / "Al.xyz").read_text())
-    (folder / "POSCAR_cut").write_text((folder / "POSCAR").read_text()[:60])
-    return folder
+    return write_cells(tmp_path_factory.mktemp("cells"))
 
 
 @pytest.fixture(scope="module")
@@ -101,35 +61,6 @@ def no_pictures(report, monkeypatch):
             (folder / f"{name}.png").touch()
 
     monkeypatch.setattr(phonon_report, "_draw", draw)
-
-
-def words(files: Path, output: Path, *more: str, structure: str = "POSCAR", source: str = "", times: str = "2 2 2"):
-    """A command line; ``source`` replaces the calculator."""
-    chosen = source.split() if source else ["--calculator", EMT_CLASS]
-    supercell = ["--supercell", *times.split()] if times else []
-    return ["--structure", str(files / structure), *chosen, *supercell, "--output", str(output), *more]
-
-
-def record(folder: Path) -> dict:
-    return json.loads((folder / "report.json").read_text())
-
-
-@functools.cache
-def by_phonopy() -> Phonopy:
-    """Aluminium as phonopy does it."""
-    cell = bulk("Al", cubic=True)
-    atoms = PhonopyAtoms(numbers=cell.numbers, positions=cell.positions, cell=cell.cell[:])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = Phonopy(atoms, 2 * np.eye(3, dtype=int), primitive_matrix="auto")
-    found.generate_displacements(distance=0.01)
-    forces = []
-    for one in found.supercells_with_displacements:
-        displaced = Atoms(numbers=one.numbers, positions=one.positions, cell=one.cell, pbc=True, calculator=EMT())
-        forces.append(displaced.get_forces())
-    found.forces = forces
-    found.produce_force_constants()
-    return found
 
 
 def test_the_folder(report):
@@ -270,17 +201,10 @@ def test_polar_materials_are_told(files, tmp_path, capsys):
     """Without Born charges; a metal of two elements is none."""
     assert main(words(files, tmp_path / "one", structure="NiAl.vasp")) == 0
     assert "polar" not in capsys.readouterr().err and not record(tmp_path / "one")["warnings"]
-    source = "--calculator test_phonon:Springs"
+    source = "--calculator aluminium:Springs"
     assert main(words(files, tmp_path / "two", structure="MgO.vasp", source=source, times="1 1 1")) == 0
     assert "may be polar" in capsys.readouterr().err
     assert "may be polar" in (tmp_path / "two" / "report.md").read_text()
-
-
-class Springs(LennardJones):
-    """A Lennard-Jones potential for rock salt of 4.2 Angstrom."""
-
-    def __init__(self):
-        super().__init__(sigma=1.9, epsilon=0.5, rc=6.0)
 
 
 @pytest.mark.parametrize(
@@ -301,8 +225,8 @@ class Springs(LennardJones):
         ("POSCAR", "--calculator ase.calculators.emt:Nothing", "", "AttributeError"),
         ("POSCAR", "--calculator builtins:dict", "", "expected a calculator of ASE"),
         ("Si.vasp", "", "", "No EMT-potential for Si"),
-        ("POSCAR", "--calculator test_phonon:NoNumbers", "", "expected finite forces"),
-        ("POSCAR", "--calculator test_phonon:ForcesOnly", "--relax", "energy and stress"),
+        ("POSCAR", "--calculator aluminium:NoNumbers", "", "expected finite forces"),
+        ("POSCAR", "--calculator aluminium:ForcesOnly", "--relax", "energy and stress"),
         ("POSCAR", "--ckpt nowhere", "", "nowhere"),
         ("POSCAR", "--force_constants nowhere", "", "nowhere"),
         ("POSCAR", "--force_constants POSCAR", "", "FORCE_CONSTANTS or force_constants.hdf5"),
