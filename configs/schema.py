@@ -176,7 +176,8 @@ class TargetConfig:
     """The property to predict and how labels become what the network learns; see ``data_tools.labels.targets``."""
 
     name: str = "gap"
-    """One of the 12 QM9 targets, or ``energy``, whose gradient is learned where the data have forces."""
+    """One of the 12 QM9 targets, ``energy``, whose gradient is learned where the data have forces, or
+    ``force_constants``, the second derivatives of the energy of crystals."""
     readout: str = field(
         default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
     )
@@ -263,10 +264,13 @@ class TrainingConfig:
     energy_weight: float = bounded(1.0, least=0)
     """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)
-    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns no forces."""
+    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns no forces.  For the
+    target ``force_constants`` these are the forces at the structure of the data, which should be 0."""
     stress_weight: float = bounded(0.0, least=0)
     """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
     learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces."""
+    probes: str = field(default="columns", metadata={"choices": ("columns", "directions")})
+    """What of a structure's force constants a step learns: a random column, or the product with a random direction."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

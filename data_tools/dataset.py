@@ -18,6 +18,7 @@ from data_tools.formats.spelling import advice
 from data_tools.graph import DataError, Provider
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import PackedGraphs, pack
+from data_tools.labels.force_constant_probes import PROBES, ForceConstantProbes
 from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
@@ -142,16 +143,25 @@ class Dataset:
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
 
-    def standardised(self, quantities: Collection[str] = ("energy",)) -> Provider:
-        """What the network learns, in every epoch the same; energies are NaN outside the training rows.
+    def standardised(
+        self, quantities: Collection[str] = ("energy",), seed: int = 0, probes: str = PROBES[0]
+    ) -> Provider:
+        """What the network learns; energies are NaN outside the training rows.
 
         Args:
             quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``, which brings the
-                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.
+                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.  With ``hessian_product``, of
+                nodes, there are probes, others in every epoch, and the forces are 0.
+            seed: of the probes.
+            probes: kind of them, one of ``PROBES``.
 
         Raises:
             DataError: no training row has one of them, or no validation row.
         """
+        if "hessian_product" in quantities:
+            constants = self.packed.table.force_constants
+            assert constants is not None  # their labels are there
+            return ForceConstantProbes(self.packed, constants, seed, self.normalizer.scale, probes, tuple(quantities))
         rows = self.split.train
         of_structures: dict[str, np.ndarray] = {}
         if "energy" in quantities:

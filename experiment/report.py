@@ -90,11 +90,12 @@ def measure_best(
     """Metrics of the best model, the last one and the baselines, logged, and what the best predicts for ``rows``."""
     best, ranks, started = trainer.evaluation_parameters(), trainer.ranks, time.perf_counter()
     assign(trainer.model, best)
-    last = evaluation.predict(rows)
-    if ranks.is_main:
-        best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
-    assign(trainer.model, ranks.share(best))
-    found = evaluation.predict(rows)
+    last = found = evaluation.predict(rows)
+    if trainer.progress.best_epoch < trainer.progress.epoch:
+        if ranks.is_main:
+            best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
+        assign(trainer.model, ranks.share(best))
+        found = evaluation.predict(rows)
     tables = evaluation.metrics(rows, {"best model": found, "last model": last})
     title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"
     for line in evaluation.lines(title, tables):

@@ -60,12 +60,15 @@ class Predictions(NamedTuple):
         forces: (A, 3) float64 in the target's unit per Angstrom; without rows where they were not asked for.
         stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; without
             rows where it was not asked for.
+        blocks: (p, n, 3, 3) float64 force constants of each structure, eV/Angstrom^2; empty where they were not asked
+            for.
     """
 
     values: np.ndarray
     embeddings: np.ndarray
     forces: np.ndarray = np.zeros((0, 3))
     stress: np.ndarray = np.zeros((0, 3, 3))
+    blocks: tuple[np.ndarray, ...] = ()
 
 
 class Evaluator:
