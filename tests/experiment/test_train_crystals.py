@@ -1,0 +1,161 @@
+"""train.py and eval.py on force constants: what a run learns, leaves behind, repeats and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import ase
+import numpy as np
+import pytest
+from tiny_crystals import alloys
+from tiny_runs import REPOSITORY, column, read_rows
+
+import eval as evaluation
+import train
+from data_tools.crystals import crystal_of
+from data_tools.graphs import packed_folder
+from data_tools.graphs.packed import pack
+from experiment.trained import load_calculator
+from scripts.benchmarks.soak_resume import differences
+from training import loop
+from training.checkpoint import LAST
+
+pytestmark = pytest.mark.usefixtures("same_mode")
+
+CONFIG = ("--config", str(REPOSITORY / "configs" / "schnet" / "crystals.yaml"))
+CUTOFF = 3.6
+SETTINGS = {
+    "model.features": 12, "model.filters": 12, "model.blocks": 1, "model.gaussians": 10, "model.cutoff": CUTOFF,
+    "data.train_size": 13, "data.valid_size": 4, "data.test_size": 4, "data.shapes": 1,
+    "training.epochs": 16, "training.batch_size": 2, "training.eval_batch_size": 4,
+    "optimizer.lr": 0.01, "optimizer.ema_decay": 0.9, "schedule.warmup_steps": 0,
+    "run.plots": "false", "run.log_every": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "alloys"
+    packed_folder.save(pack(alloys(), CUTOFF), path)
+    return path
+
+
+def start(file, folder, *more, **settings):
+    """Exit code of a small run."""
+    pairs = SETTINGS | {key.replace("__", "."): value for key, value in settings.items()}
+    changes = [word for key, value in pairs.items() for word in ("--set", f"{key}={value}")]
+    return train.main([*CONFIG, "--set", f"data.file={file}", "--output", str(folder), *changes, *more])
+
+
+@pytest.fixture(scope="module")
+def finished(file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "alloys"
+    assert start(file, folder, run__plots="true") == 0
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_force_constants_are_learned(finished):
+    content, rows = metrics(finished), read_rows(finished / "metrics.csv")
+    assert list(rows[0]) == [
+        "epoch", "step", "train_loss", "train_mae", "train_force_mae", "lr", "valid_mae", "valid_force_mae",
+    ]  # fmt: skip
+    test = content["test"]
+    assert test["best model"]["mae"] < 0.5 * test["zero"]["mae"] and test["best model"]["count"] == 4 * 2 * 16 * 9
+    assert content["task"]["unit"] == "eV/A^2" and content["compilations"] == {"training": 1, "evaluation": 1}
+    scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae")
+    assert content["best_epoch"] == int(np.argmin(scores)) + 1
+    assert column(rows, "train_mae")[-1] < 0.5 * column(rows, "train_mae")[0]
+    assert {"predictions.png", "loss_curve.png", "predictions.csv"} <= {path.name for path in finished.iterdir()}
+
+
+def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, tmp_path):
+    """Forces of a displaced atom are minus a column; predictions.csv has their root mean square."""
+    assert evaluation.main(["--ckpt", str(finished), "--data", str(file), "--output", str(tmp_path)]) == 0
+    crystal = crystal_of(packed_folder.load(file).table, 0)
+    atoms = ase.Atoms(crystal.supercell.numbers, crystal.supercell.positions, cell=crystal.supercell.cell, pbc=True)
+    atoms.calc = load_calculator(finished, dtype="float64")
+    rows = np.zeros_like(crystal.blocks)
+    for place, atom in enumerate(crystal.p2s):
+        for axis in range(3):
+            forces = []
+            for sign in (1, -1):
+                atoms.positions = crystal.supercell.positions
+                atoms.positions[atom, axis] += sign * 1e-3
+                forces.append(atoms.get_forces())
+            rows[place, :, axis] = (forces[1] - forces[0]) / 2e-3
+    first = read_rows(tmp_path / "predictions.csv")[0]
+    assert first["name"] == crystal.name
+    assert float(first["label force_constants [eV/A^2]"]) == pytest.approx(np.sqrt((crystal.blocks**2).mean()))
+    assert float(first["predicted force_constants [eV/A^2]"]) == pytest.approx(np.sqrt((rows**2).mean()), rel=1e-3)
+
+
+def test_evaluation_repeats_the_metrics_of_the_run(finished, tmp_path, capsys):
+    assert evaluation.main(["--ckpt", str(finished), "--output", str(tmp_path)]) == 0
+    assert metrics(tmp_path)["metrics"]["model"] == metrics(finished)["test"]["best model"]
+    assert "zero " in capsys.readouterr().out
+
+
+def test_a_resumed_run_is_the_same_bit_for_bit(finished, file, tmp_path, monkeypatch):
+    """Interrupted within an epoch, whose probes must come again."""
+    folder, saved = tmp_path / "cut", loop.save
+
+    def interrupt(path, checkpoint, **named):
+        saved(path, checkpoint, **named)
+        if checkpoint.information["progress"]["step"] == 40 and path.name == LAST:  # of 7 an epoch
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save", interrupt)
+        assert start(file, folder, run__save_minutes=0) == 130
+    assert not (folder / "metrics.json").exists()
+    assert train.main(["--resume", str(folder), "--set", "run.plots=true"]) == 0
+    assert not differences(finished, folder)
+
+
+def test_modes_agree(finished, file, tmp_path):
+    assert start(file, tmp_path / "eager", "--mode", "PYNATIVE", run__plots="true") == 0
+    expected, found = (read_rows(folder / "metrics.csv")[1] for folder in (finished, tmp_path / "eager"))
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-3)
+
+
+def test_directions_and_columns_alone(file, tmp_path):
+    assert (
+        start(file, tmp_path / "run", training__force_weight=0, training__probes="directions", training__epochs=6) == 0
+    )
+    rows = read_rows(tmp_path / "run" / "metrics.csv")
+    assert "train_force_mae" not in rows[0]
+    assert column(rows, "valid_mae")[-1] < column(rows, "valid_mae")[0]
+
+
+MISTAKES = {
+    "no force constants": ({"data__file": "sample"}, ("no label 'force_constants'",)),
+    "float16": ({"run__amp_level": "O2"}, ("run.amp_level O2", "expected O0")),
+    "a curvature that jumps": ({"model__envelope": "cosine"}, ("model.envelope cosine", "expected polynomial")),
+    "a weight of energies": ({"training__energy_weight": 0.5}, ("training.energy_weight 0.5", "expected 1")),
+    "stress": ({"training__stress_weight": 1}, ("training.stress_weight 1", "expected target.name=energy")),
+    "probes of another target": (
+        {"target__name": "gap", "training__probes": "directions", "training__force_weight": 0},
+        ("training.probes directions", "target.name=force_constants"),
+    ),
+    "another standardisation": ({"target__standardisation": "per_atom"}, ("allowed are scale, none",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings, parts", MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(settings, parts, file, tmp_path, capsys):
+    settings = {"data__file": file} | settings
+    assert start(settings.pop("data__file"), tmp_path / "run", **settings) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and all(part in line for part in parts), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_they_are_no_number_of_a_structure(finished, tmp_path, capsys):
+    (tmp_path / "atoms.xyz").write_text("2\n\nCu 0 0 0\nAl 0 0 2.5\n")
+    assert evaluation.main(["--ckpt", str(finished), "--input", str(tmp_path / "atoms.xyz")]) == 2
+    assert "measure it with --data FILE" in capsys.readouterr().err
