@@ -34,7 +34,10 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "models/e3/irreps.py": (set(), {"numpy"}),
     "models/e3/wigner.py": (set(), {"numpy"}),
     "physics": (
-        {"physics", "models.graph_ops", "data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"},
+        {
+            *("physics", "models.graph_ops", "data_tools.crystals"),
+            *("data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"),
+        },
         {"mindspore", "numpy", "phonopy", "ase"},
     ),
     "physics/calculator.py": (

@@ -1,0 +1,80 @@
+"""Force constants from forces in displaced supercells, by phonopy's displacements and its traditional solver.
+
+Phi_ij = -dF_j / dr_i for the atoms i that symmetry does not relate; the others follow by the space group.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from phonopy import Phonopy
+from phonopy.structure.atoms import PhonopyAtoms
+
+from data_tools.crystals import Crystal
+
+DISTANCE = 0.01  # Angstrom; that of the DFT calculations of phonondb
+SYMMETRISATIONS = 1  # how often sum rule and exchange symmetry are enforced; phonopy's `level`
+
+
+class Displaced(NamedTuple):
+    """Supercells with one displaced atom each.
+
+    Attributes:
+        atoms: (D,) int64 the displaced atom.
+        vectors: (D, 3) its displacement, Angstrom.
+        positions: (D, n, 3) of all atoms, Angstrom.
+    """
+
+    atoms: np.ndarray
+    vectors: np.ndarray
+    positions: np.ndarray
+
+
+def displaced_cells(crystal: Crystal, distance: float = DISTANCE) -> Displaced:
+    """The fewest displacements from which all force constants of a crystal follow; its ``blocks`` are not read.
+
+    Args:
+        crystal: supercell and primitive cell.
+        distance: of the displaced atom, Angstrom.
+    """
+    phonon = _phonopy(crystal)
+    phonon.generate_displacements(distance=distance)
+    found = phonon.dataset["first_atoms"]
+    atoms = np.array([one["number"] for one in found], np.int64)
+    vectors = np.array([one["displacement"] for one in found], np.float64)
+    positions = np.tile(np.asarray(crystal.supercell.positions, np.float64), (len(atoms), 1, 1))
+    positions[np.arange(len(atoms)), atoms] += vectors
+    return Displaced(atoms, vectors, positions)
+
+
+def blocks_of_forces(crystal: Crystal, displaced: Displaced, forces: np.ndarray) -> np.ndarray:
+    """Compact force constants (p, n, 3, 3) in eV/Angstrom^2, sum rule and exchange symmetry enforced once.
+
+    Args:
+        crystal: whose ``p2s`` says which rows are returned; its ``blocks`` are not read.
+        displaced: what ``displaced_cells`` returned for it.
+        forces: (D, n, 3) in eV/Angstrom.
+    """
+    phonon = _phonopy(crystal)
+    phonon.dataset = {
+        "natom": crystal.n_atoms,
+        "first_atoms": [
+            {"number": int(atom), "displacement": vector.tolist(), "forces": np.array(force, np.float64)}
+            for atom, vector, force in zip(displaced.atoms, displaced.vectors, forces, strict=True)
+        ],
+    }
+    phonon.produce_force_constants(fc_calculator="traditional", calculate_full_force_constants=True)
+    phonon.symmetrize_force_constants(level=SYMMETRISATIONS)
+    return np.ascontiguousarray(phonon.force_constants[crystal.p2s])
+
+
+def _phonopy(crystal: Crystal) -> Phonopy:
+    """The supercell as the unit cell of phonopy, so that its atoms keep their order."""
+    cell = crystal.supercell.cell
+    assert cell is not None
+    atoms = PhonopyAtoms(
+        numbers=crystal.supercell.numbers, positions=crystal.supercell.positions, cell=cell, masses=crystal.masses
+    )
+    primitive = (crystal.primitive_cell @ np.linalg.inv(cell)).T
+    return Phonopy(atoms, np.eye(3, dtype=int), primitive_matrix=primitive)

@@ -1,0 +1,150 @@
+"""Phonons of a crystal from its force constants, through phonopy.
+
+Frequencies are in THz; an imaginary one is negative.  q points count in reciprocal lattice vectors of the primitive
+cell.  Nothing is symmetrised: sum rule and exchange symmetry are as the force constants have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from phonopy import Phonopy
+
+from data_tools.crystals import Crystal
+from data_tools.graph import DataError
+from physics.phonopy_bridge import phonopy_of
+
+MESH = (6, 6, 6)
+UNSTABLE = -0.05  # THz: a lower frequency away from Gamma says that the structure is no minimum
+AT_GAMMA = 1e-8  # of a reciprocal lattice vector
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Frequencies on a regular mesh of q points.
+
+    Attributes:
+        qpoints: (Q, 3) reduced coordinates.
+        weights: (Q,) int64 points of the whole mesh that each one stands for.
+        frequencies: (Q, 3p) THz, ascending, imaginary ones negative.
+    """
+
+    qpoints: np.ndarray
+    weights: np.ndarray
+    frequencies: np.ndarray
+
+    @property
+    def away_from_gamma(self) -> np.ndarray:
+        """(Q,) bool; Gamma is one point of a mesh that contains it."""
+        return np.abs(self.qpoints - np.rint(self.qpoints)).max(axis=1) > AT_GAMMA
+
+    @property
+    def highest(self) -> float:
+        """THz."""
+        return float(self.frequencies.max())
+
+
+def mesh_frequencies(
+    crystal: Crystal,
+    mesh: tuple[int, int, int] = MESH,
+    nac: bool = False,
+    symmetry: bool = True,
+    centred: bool = True,
+) -> Mesh:
+    """Frequencies on a mesh.
+
+    Args:
+        crystal: with force constants.
+        mesh: points along the three reciprocal lattice vectors.
+        nac: add the non-analytical term; at Gamma itself it is not there, because no direction is given.
+        symmetry: one point stands for those that are equivalent by the symmetry of the atoms.  False, for force
+            constants that lack it: by time reversal alone.
+        centred: the mesh contains Gamma, and with an even mesh the points that a doubled supercell describes exactly.
+            False: even meshes are shifted by half a step (Monkhorst and Pack).
+
+    Raises:
+        DataError: see ``phonopy_of``; a mesh without points.
+    """
+    _check_mesh(mesh)
+    found = phonopy_of(crystal, nac, symmetry)
+    found.run_mesh(mesh, is_gamma_center=centred)
+    return Mesh(
+        qpoints=np.array(found.mesh.qpoints),
+        weights=np.array(found.mesh.weights, np.int64),
+        frequencies=np.array(found.mesh.frequencies),
+    )
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Whether a structure is a minimum of its energy, as far as its frequencies tell.
+
+    Attributes:
+        lowest_at_gamma: THz, without the three acoustic modes.
+        lowest_on_mesh: THz, lowest of a mesh away from Gamma.
+        q: (3,) where that is, reduced coordinates.
+        acoustic: (3,) THz, ascending: what the acoustic modes have at Gamma, 0 where the sum rule holds.
+        stable: ``lowest_on_mesh`` is at least -0.05 THz.
+    """
+
+    lowest_at_gamma: float
+    lowest_on_mesh: float
+    q: np.ndarray
+    acoustic: np.ndarray
+
+    @property
+    def stable(self) -> bool:
+        """Away from Gamma no frequency is below -0.05 THz."""
+        return self.lowest_on_mesh >= UNSTABLE
+
+
+def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: bool = True) -> Stability:
+    """The lowest frequencies, without the non-analytical term.
+
+    Args:
+        crystal: with force constants.
+        mesh: points along the three reciprocal lattice vectors; it contains Gamma.
+        symmetry: as in ``mesh_frequencies``.
+
+    Raises:
+        DataError: as ``mesh_frequencies``, and for a mesh of nothing but Gamma.
+    """
+    _check_mesh(mesh)
+    if max(mesh) < 2:
+        raise DataError(f"{crystal.name}: expected a mesh with points away from Gamma, got {mesh}; give more points")
+    found = phonopy_of(crystal, symmetry=symmetry)
+    found.run_mesh(mesh, is_gamma_center=True)
+    on_mesh = Mesh(found.mesh.qpoints, found.mesh.weights, found.mesh.frequencies)
+    away = on_mesh.away_from_gamma
+    lowest = on_mesh.frequencies[away].min(axis=1)
+    optical, acoustic = at_gamma(found)
+    return Stability(
+        lowest_at_gamma=float(optical.min(initial=np.inf)) if len(optical) else np.nan,
+        lowest_on_mesh=float(lowest.min()),
+        q=np.array(on_mesh.qpoints[away][lowest.argmin()]),
+        acoustic=acoustic,
+    )
+
+
+def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies at Gamma.
+
+    The acoustic modes are the three that are most like a translation of all atoms: where the sum rule is broken, or
+    optical modes are soft, their frequencies alone do not tell.
+
+    Returns:
+        (3p - 3,) optical ones and (3,) acoustic ones, THz, each ascending.
+    """
+    frequencies, vectors = found.get_frequencies_with_eigenvectors([0.0, 0.0, 0.0])
+    masses = np.sqrt(found.primitive.masses / found.primitive.masses.sum())
+    translations = np.kron(masses[:, None], np.eye(3))
+    overlaps = (np.abs(translations.T @ vectors) ** 2).sum(axis=0)
+    acoustic = np.zeros(len(frequencies), bool)
+    acoustic[np.argsort(-overlaps, kind="stable")[:3]] = True
+    return np.sort(frequencies[~acoustic]), np.sort(frequencies[acoustic])
+
+
+def _check_mesh(mesh: tuple[int, int, int]) -> None:
+    if len(mesh) != 3 or not all(isinstance(points, int | np.integer) and points > 0 for points in mesh):
+        raise DataError(f"expected a mesh of three positive numbers of points, got {mesh}; for example 6 6 6")

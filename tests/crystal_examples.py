@@ -1,0 +1,53 @@
+"""Crystals of phonopy's own examples, as phonopy reads them, and the frequencies that phonopy gives them itself."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from pathlib import Path
+
+import numpy as np
+import phonopy
+from phonopy import Phonopy
+from phonopy.file_IO import parse_BORN
+
+from data_tools.crystals import Crystal
+from data_tools.graph import Structure
+
+FOLDER = Path(__file__).parent / "crystal_files"
+NAMES = ("Si", "MgO", "NaCl", "TiO2")
+
+
+@functools.cache
+def loaded(name: str, symmetrised: bool = True) -> Phonopy:
+    """phonopy's object made in phonopy's own way, from displacements and forces, with compact force constants."""
+    options = {"is_nac": False, "symmetrize_fc": symmetrised, "log_level": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if name == "Si":
+            return phonopy.load(FOLDER / "phonopy_params_Si.yaml", **options)
+        forces = FOLDER / f"FORCE_SETS_{name}"
+        return phonopy.load(FOLDER / f"phonopy_disp_{name}.yaml", force_sets_filename=forces, **options)
+
+
+@functools.cache
+def example(name: str, symmetrised: bool = True) -> Crystal:
+    """The same as a crystal; NaCl, MgO and TiO2 have Born charges."""
+    return crystal_of_phonopy(loaded(name, symmetrised), name)
+
+
+def crystal_of_phonopy(found: Phonopy, name: str) -> Crystal:
+    supercell, primitive = found.supercell, found.primitive
+    born = FOLDER / f"BORN_{name}"
+    nac = parse_BORN(primitive, filename=str(born)) if born.exists() else {"born": None, "dielectric": None}
+    blocks = np.array(found.force_constants)
+    return Crystal(
+        supercell=Structure(supercell.numbers.astype(np.int32), supercell.positions, supercell.cell, name),
+        primitive_cell=np.array(primitive.cell),
+        p2s=np.array(primitive.p2s_map, np.int64),
+        s2p=np.array(primitive.s2p_map, np.int64),
+        masses=np.array(supercell.masses),
+        blocks=blocks if len(blocks) == len(primitive) else blocks[primitive.p2s_map],
+        born=nac["born"],
+        dielectric=nac["dielectric"],
+    )
