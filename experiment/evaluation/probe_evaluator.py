@@ -31,12 +31,12 @@ class ColumnErrors(NamedTuple):
     Attributes:
         columns: (K,) float64 absolute errors of the columns.
         forces: (K,) float64 absolute values of the forces.
-        count: (K,) components that the sums are taken over.
+        components: (K,) how many the sums are taken over.
     """
 
     columns: np.ndarray
     forces: np.ndarray
-    count: np.ndarray
+    components: np.ndarray
 
 
 class ProbeEvaluator:
@@ -107,9 +107,9 @@ class ProbeEvaluator:
     def __call__(self, rows: np.ndarray) -> Predictions:
         """The force constants of the structures ``rows``, whose ``values`` are their root mean squares."""
         own = rows[self.ranks.rank :: self.ranks.size]
-        atoms = [np.zeros(0, np.int64)] * len(self.packed)
+        atoms: list[list[int]] = [[]] * len(self.packed)
         for row in own.tolist():
-            atoms[row] = self.p2s[row]
+            atoms[row] = self.p2s[row].tolist()
         stream = exact_rows(
             self.product, self.packed, self.packed.cutoff, self.dtype, atoms, progress=self.ranks.is_main
         )

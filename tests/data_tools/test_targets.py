@@ -82,7 +82,9 @@ def test_legal_combinations_obey_the_laws_of_their_quantities():
 
 
 def test_defaults_fit_and_are_those_of_the_field():
-    expected = dict.fromkeys((*NAMES, "energy", "force_constants"), "sum") | dict.fromkeys(("homo", "lumo", "gap"), "mean")
+    expected = dict.fromkeys((*NAMES, "energy", "force_constants"), "sum") | dict.fromkeys(
+        ("homo", "lumo", "gap"), "mean"
+    )
     expected |= {"mu": "dipole", "r2": "electronic_spatial_extent"}
     for name, target in TARGETS.items():
         assert target.readouts[0] == expected[name]
