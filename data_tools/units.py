@@ -19,6 +19,9 @@ KJ_PER_MOL = KCAL_PER_MOL / 4.184
 BOHR = 0.529177210903
 """Angstrom per Bohr: CODATA 2018."""
 
+RYDBERG = HARTREE / 2
+"""eV per Rydberg."""
+
 LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR, "a0": BOHR, "nm": 10.0, "pm": 0.01}
 """Angstrom per unit of length, by the names in small letters that files give them."""
 
@@ -43,6 +46,36 @@ OTHER_UNITS = {
     "cal/(mol K)": {"cal/(mol k)": 1.0, "cal/mol/k": 1.0, "cal/mol k": 1.0},
 }
 """Per unit of the project that is no energy, its names in small letters in files of other programs."""
+
+PHONOPY_LENGTHS = {"angstrom": 1.0, "au": BOHR}
+"""Angstrom per unit of length, by phonopy's names."""
+
+PHONOPY_FORCES = {
+    "ev/angstrom": 1.0,
+    "ry/au": RYDBERG / BOHR,
+    "mry/au": 1e-3 * RYDBERG / BOHR,
+    "hartree/au": HARTREE / BOHR,
+}
+"""eV/Angstrom per unit of force, by phonopy's names in small letters."""
+
+PHONOPY_FORCE_CONSTANTS = {
+    "ev/angstrom^2": 1.0,
+    "ev/angstrom.au": 1 / BOHR,
+    "ry/au^2": RYDBERG / BOHR**2,
+    "mry/au^2": 1e-3 * RYDBERG / BOHR**2,
+    "hartree/au^2": HARTREE / BOHR**2,
+    "hartree/angstrom.au": HARTREE / BOHR,
+}
+"""eV/Angstrom^2 per unit of force constants, by phonopy's names in small letters."""
+
+PHONOPY_CALCULATORS = (
+    dict.fromkeys(("vasp", "aims", "castep", "crystal", "lammps", "pwmat"), ("angstrom", "ev/angstrom"))
+    | dict.fromkeys(("abinit", "siesta", "abacus"), ("au", "ev/angstrom"))
+    | dict.fromkeys(("qe", "qlm"), ("au", "ry/au"))
+    | dict.fromkeys(("elk", "exciting", "dftbp", "turbomole", "fleur", "octopus"), ("au", "hartree/au"))
+    | {"wien2k": ("au", "mry/au"), "cp2k": ("angstrom", "hartree/au")}
+)
+"""Units of length and force of the files of each of phonopy's calculators."""
 
 QM9_UNITS = {
     "A": "GHz",

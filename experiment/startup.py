@@ -29,6 +29,8 @@ REQUIREMENTS = {
     "scipy": "scipy",
     "rdkit": "rdkit",
     "ase": "ase",
+    "phonopy": "phonopy",
+    "h5py": "h5py",
     "matplotlib": "matplotlib",
     "sklearn": "scikit-learn",
     "joblib": "joblib",

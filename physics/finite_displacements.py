@@ -5,7 +5,7 @@ Phi_ij = -dF_j / dr_i for the atoms i that symmetry does not relate; the others 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from phonopy import Phonopy
@@ -40,7 +40,8 @@ def displaced_cells(crystal: Crystal, distance: float = DISTANCE) -> Displaced:
     """
     phonon = _phonopy(crystal)
     phonon.generate_displacements(distance=distance)
-    found = phonon.dataset["first_atoms"]
+    dataset: Any = phonon.dataset
+    found = dataset["first_atoms"]
     atoms = np.array([one["number"] for one in found], np.int64)
     vectors = np.array([one["displacement"] for one in found], np.float64)
     positions = np.tile(np.asarray(crystal.supercell.positions, np.float64), (len(atoms), 1, 1))
@@ -66,7 +67,8 @@ def blocks_of_forces(crystal: Crystal, displaced: Displaced, forces: np.ndarray)
     }
     phonon.produce_force_constants(fc_calculator="traditional", calculate_full_force_constants=True)
     phonon.symmetrize_force_constants(level=SYMMETRISATIONS)
-    return np.ascontiguousarray(phonon.force_constants[crystal.p2s])
+    found: Any = phonon.force_constants
+    return np.ascontiguousarray(found[crystal.p2s])
 
 
 def _phonopy(crystal: Crystal) -> Phonopy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from data_tools.crystals import Crystal
@@ -18,6 +20,7 @@ class LatticeTranslations:
 
     Attributes:
         of_primitive: (n,) int64 the primitive atom, 0 to p - 1, of each atom.
+        cells: (n, 3) int64 the lattice vector, in those of the primitive cell, from that primitive atom.
     """
 
     def __init__(self, crystal: Crystal):
@@ -27,21 +30,29 @@ class LatticeTranslations:
             DataError: the supercell is no repetition of the primitive cell.
         """
         self.of_primitive = primitive_atoms(crystal)
-        cells, steps = _lattice_vectors(crystal)
-        size, volume = len(cells), abs(round(np.linalg.det(steps)))
+        self.cells, steps = _lattice_vectors(crystal)
+        size, volume = len(self.cells), abs(round(np.linalg.det(steps)))
         # whole numbers: x inverse(steps) = x adjugate / determinant, and only the remainder of it counts
-        adjugate = np.rint(np.linalg.inv(steps) * volume).astype(np.int64)
-        self._keys = (cells @ adjugate) % volume
+        self._adjugate = np.rint(np.linalg.inv(steps) * volume).astype(np.int64)
         self._volume = volume
-        keys = self._number(self.of_primitive, self._keys)
+        keys = self._number(self.of_primitive, self.cells)
         self._order = np.argsort(keys)
         self._sorted = keys[self._order]
         primitive = crystal.n_primitive
         if size != primitive * volume or len(np.unique(keys)) != size:
             raise DataError(
-                f"{crystal.name}: expected {volume} translations of {primitive} primitive atoms in the supercell, found "
-                f"{size} atoms, {len(np.unique(keys))} of them different; check p2s, s2p and the primitive cell"
+                f"{crystal.name}: expected {volume} translations of {primitive} primitive atoms in the supercell, "
+                f"found {size} atoms, {len(np.unique(keys))} of them different; check p2s, s2p and the primitive cell"
             )
+
+    def at(self, kinds: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """(...) int64 which atom of the supercell is this primitive atom in this cell.
+
+        Args:
+            kinds: (...) int primitive atoms, 0 to p - 1.
+            cells: (..., 3) int lattice vectors from them, inside the supercell or not.
+        """
+        return self._order[np.searchsorted(self._sorted, self._number(kinds, cells))]
 
     def back(self, atoms: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Where others are when each atom is moved onto its primitive atom.
@@ -53,12 +64,12 @@ class LatticeTranslations:
         Returns:
             (...) int64 the atoms at r_others + t_a.
         """
-        keys = (self._keys[others] - self._keys[atoms]) % self._volume
-        kinds = np.broadcast_to(self.of_primitive[others], keys.shape[:-1])
-        return self._order[np.searchsorted(self._sorted, self._number(kinds, keys))]
+        cells = self.cells[others] - self.cells[atoms]
+        return self.at(np.broadcast_to(self.of_primitive[others], cells.shape[:-1]), cells)
 
-    def _number(self, kinds: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    def _number(self, kinds: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """(...) int64 one number for a primitive atom and a lattice vector."""
+        keys = (cells @ self._adjugate) % self._volume
         number = kinds
         for axis in range(3):
             number = number * self._volume + keys[..., axis]
@@ -70,6 +81,26 @@ def primitive_atoms(crystal: Crystal) -> np.ndarray:
     place = np.full(crystal.n_atoms, -1)
     place[crystal.p2s] = np.arange(crystal.n_primitive)
     return place[crystal.s2p]
+
+
+def with_first_atoms(crystal: Crystal) -> Crystal:
+    """The same crystal where the first atom of all that are translations of each other stands for them.
+
+    This is how phonopy chooses and orders the atoms of a primitive cell.  The order of the supercell stays.
+
+    Raises:
+        DataError: the supercell is no repetition of the primitive cell.
+    """
+    first = np.sort(np.unique(crystal.s2p, return_index=True)[1])
+    if np.array_equal(first, crystal.p2s):
+        return crystal
+    translations = LatticeTranslations(crystal)
+    kinds = translations.of_primitive[first]
+    blocks = crystal.blocks[kinds[:, None], translations.back(first[:, None], np.arange(crystal.n_atoms))]
+    born = None if crystal.born is None else crystal.born[kinds]
+    return dataclasses.replace(
+        crystal, p2s=first, s2p=first[np.argsort(kinds)][translations.of_primitive], blocks=blocks, born=born
+    )
 
 
 def _lattice_vectors(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ cell.  Nothing is symmetrised: sum rule and exchange symmetry are as the force c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from phonopy import Phonopy
@@ -14,6 +15,7 @@ from phonopy import Phonopy
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
 from physics.phonopy_bridge import phonopy_of
+from physics.space_group import irreducible_mesh, symmetry_of
 
 MESH = (6, 6, 6)
 UNSTABLE = -0.05  # THz: a lower frequency away from Gamma says that the structure is no minimum
@@ -66,14 +68,7 @@ def mesh_frequencies(
     Raises:
         DataError: see ``phonopy_of``; a mesh without points.
     """
-    _check_mesh(mesh)
-    found = phonopy_of(crystal, nac, symmetry)
-    found.run_mesh(mesh, is_gamma_center=centred)
-    return Mesh(
-        qpoints=np.array(found.mesh.qpoints),
-        weights=np.array(found.mesh.weights, np.int64),
-        frequencies=np.array(found.mesh.frequencies),
-    )
+    return _on_mesh(phonopy_of(crystal, nac), crystal, mesh, symmetry, centred)
 
 
 @dataclass(frozen=True)
@@ -110,19 +105,17 @@ def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: boo
     Raises:
         DataError: as ``mesh_frequencies``, and for a mesh of nothing but Gamma.
     """
-    _check_mesh(mesh)
     if max(mesh) < 2:
         raise DataError(f"{crystal.name}: expected a mesh with points away from Gamma, got {mesh}; give more points")
-    found = phonopy_of(crystal, symmetry=symmetry)
-    found.run_mesh(mesh, is_gamma_center=True)
-    on_mesh = Mesh(found.mesh.qpoints, found.mesh.weights, found.mesh.frequencies)
+    found = phonopy_of(crystal)
+    on_mesh = _on_mesh(found, crystal, mesh, symmetry, centred=True)
     away = on_mesh.away_from_gamma
     lowest = on_mesh.frequencies[away].min(axis=1)
     optical, acoustic = at_gamma(found)
     return Stability(
         lowest_at_gamma=float(optical.min(initial=np.inf)) if len(optical) else np.nan,
         lowest_on_mesh=float(lowest.min()),
-        q=np.array(on_mesh.qpoints[away][lowest.argmin()]),
+        q=on_mesh.qpoints[away][lowest.argmin()],
         acoustic=acoustic,
     )
 
@@ -143,6 +136,15 @@ def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
     acoustic = np.zeros(len(frequencies), bool)
     acoustic[np.argsort(-overlaps, kind="stable")[:3]] = True
     return np.sort(frequencies[~acoustic]), np.sort(frequencies[acoustic])
+
+
+def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symmetry: bool, centred: bool) -> Mesh:
+    _check_mesh(mesh)
+    rotations = symmetry_of(crystal).symmetry_operations["rotations"] if symmetry else None
+    qpoints, weights = irreducible_mesh(mesh, centred, rotations)
+    found.run_qpoints(qpoints)
+    result: Any = found.qpoints
+    return Mesh(qpoints, weights, np.array(result.frequencies))
 
 
 def _check_mesh(mesh: tuple[int, int, int]) -> None:

@@ -6,6 +6,7 @@ phonopy 2, 3 and 4 behave alike: only what they share is used.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -14,73 +15,69 @@ from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
+from physics.lattice_translations import with_first_atoms
+from physics.space_group import SYMMETRY_TOLERANCE
 
 COULOMB = 14.399645478  # e^2 / (4 pi epsilon_0), eV Angstrom (CODATA 2018)
-SYMMETRY_TOLERANCE = 1e-5  # Angstrom, phonopy's own
 
 
-def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = True) -> Phonopy:
-    """phonopy's object with the force constants of a crystal as they are, in eV/Angstrom^2.
+def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> Phonopy:
+    """Phonopy's object with the force constants of a crystal as they are, in eV/Angstrom^2.
 
-    Its unit cell is the supercell, so the supercell keeps the order of its atoms, and its primitive atoms are those of
-    the crystal.  Only where the atoms of ``p2s`` are not the first of their translations does phonopy's supercell begin
-    with them.
+    Its unit cell is the supercell, so the order of atoms stays.  Its primitive atoms are those of the crystal; where
+    they are not the first of their translations, as in no file of phonopy, they are those of ``with_first_atoms``.
 
     Args:
         crystal: with force constants.
         nac: add the non-analytical term from the Born charges at long wavelengths.
-        symmetry: whether meshes are reduced by the symmetry of the atoms; False: by time reversal alone.
+        symmetry: whether phonopy knows the symmetry of the atoms.  It takes twenty times as long (0.6 s for 64 atoms of
+            rock salt); ``mesh_frequencies`` reduces meshes without it.
 
     Raises:
         DataError: no Born charges for ``nac``, a supercell that is not made of primitive cells, or atoms in which
             phonopy or spglib cannot tell the symmetry.
     """
-    order = _phonopy_order(crystal)
+    crystal = with_first_atoms(crystal)
     cell = crystal.supercell.cell
+    assert cell is not None
     atoms = PhonopyAtoms(
-        symbols=[chemical_symbols[number] for number in crystal.supercell.numbers[order]],
-        positions=crystal.supercell.positions[order],
+        symbols=[chemical_symbols[number] for number in crystal.supercell.numbers],
+        positions=crystal.supercell.positions,
         cell=cell,
-        masses=crystal.masses[order],
+        masses=crystal.masses,
     )
-    primitive = np.linalg.inv(cell.T) @ crystal.primitive_cell.T
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             phonopy = Phonopy(
                 atoms,
                 supercell_matrix=np.eye(3, dtype=int),
-                primitive_matrix=primitive,
+                primitive_matrix=np.linalg.inv(cell.T) @ crystal.primitive_cell.T,
                 symprec=SYMMETRY_TOLERANCE,
                 is_symmetry=symmetry,
                 log_level=0,
             )
     except Exception as error:  # of phonopy, spglib or NumPy: which one depends on the version
+        said = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, phonopy says "
-            f"{' '.join(str(error).split()) or type(error).__name__!r}; check the atoms and the primitive cell"
+            f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, it says "
+            f"{said!r}; check the atoms and the primitive cell"
         ) from None
-    if not np.array_equal(order[np.asarray(phonopy.primitive.p2s_map)], crystal.p2s):
-        raise DataError(
-            f"{crystal.name}: expected the atoms {crystal.p2s.tolist()} to stand for the primitive cell, phonopy chooses "
-            f"{order[np.asarray(phonopy.primitive.p2s_map)].tolist()}; check p2s, s2p and the primitive cell"
-        )
-    phonopy.force_constants = np.array(crystal.blocks[:, order], dtype="double", order="C")
+    for name, ours in (("p2s", crystal.p2s), ("s2p", crystal.s2p)):
+        found = np.asarray(getattr(phonopy.primitive, f"{name}_map"))
+        if not np.array_equal(found, ours):
+            raise DataError(
+                f"{crystal.name}: expected {name} as the translations of the primitive cell have it, "
+                f"{' '.join(map(str, found[:8]))}, found {' '.join(map(str, ours[:8]))} (first 8); the atoms are in "
+                "another order, or the primitive cell is another"
+            )
+    phonopy.force_constants = np.array(crystal.blocks, dtype="double", order="C")
     if nac:
         phonopy.nac_params = _nac_parameters(crystal)
     return phonopy
 
 
-def _phonopy_order(crystal: Crystal) -> np.ndarray:
-    """(n,) int64 the atoms in an order in which those of ``p2s`` come before their translations."""
-    _, first = np.unique(crystal.s2p, return_index=True)
-    if np.array_equal(np.sort(first), crystal.p2s):
-        return np.arange(crystal.n_atoms)
-    others = np.setdiff1d(np.arange(crystal.n_atoms), crystal.p2s)
-    return np.concatenate((crystal.p2s, others))
-
-
-def _nac_parameters(crystal: Crystal) -> dict[str, object]:
+def _nac_parameters(crystal: Crystal) -> Any:
     """Born charges and permittivity as phonopy takes them."""
     if crystal.born is None or crystal.dielectric is None:
         missing = "Born charges" if crystal.born is None else "a dielectric tensor"

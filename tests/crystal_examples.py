@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import lzma
 import warnings
 from pathlib import Path
 
@@ -51,3 +52,23 @@ def crystal_of_phonopy(found: Phonopy, name: str) -> Crystal:
         born=nac["born"],
         dielectric=nac["dielectric"],
     )
+
+
+def file_of_dfpt() -> str:
+    """A full FORCE_CONSTANTS of NaCl (64 atoms) as VASP's perturbation theory gives it."""
+    return lzma.decompress((FOLDER / "FORCE_CONSTANTS_NaCl-VASPdfpt.xz").read_bytes()).decode()
+
+
+@functools.cache
+def dfpt_example() -> Crystal:
+    """The crystal of that file."""
+    numbers = [line.split() for line in file_of_dfpt().splitlines()[1:]]
+    blocks = np.array([row for row in numbers if len(row) == 3], float).reshape(64, 64, 3, 3)
+    cell = FOLDER / "POSCAR-unitcell_NaCl"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = phonopy.load(
+            unitcell_filename=cell, supercell_matrix=[2, 2, 2], primitive_matrix="F", produce_fc=False, log_level=0
+        )
+    found.force_constants = blocks
+    return crystal_of_phonopy(found, "NaCl-VASPdfpt")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_tools.formats.archives import read_archive, read_compressed
 from data_tools.formats.ase_database import SQLITE_MAGIC, read_database
+from data_tools.formats.crystal_file import is_crystal_file, read_crystal_file
 from data_tools.formats.extended_xyz import is_extended, read_extended_xyz
 from data_tools.formats.iso17 import REFERENCE, read_folder
 from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
@@ -32,8 +33,8 @@ __all__ = ["GEOMETRY_WARNING", "SUPPORTED", "holds_smiles", "kind_of", "read_smi
 
 SUPPORTED = (
     "dsgdb9nsd.xyz.tar.bz2 or a folder of dsgdb9nsd_*.xyz, gdb9.tar.gz or gdb9.sdf with gdb9.sdf.csv, packed, MD17 or "
-    "rMD17 .npz, the folder of ISO17 or an ASE .db, .xyz (plain or extended), .sdf, .smi, .csv or .tsv with a "
-    "column smiles; these also as .gz, .bz2 or alone in an archive"
+    "rMD17 .npz, crystals of scripts/prepare_crystals.py (.npz), the folder of ISO17 or an ASE .db, .xyz (plain or "
+    "extended), .sdf, .smi, .csv or .tsv with a column smiles; these also as .gz, .bz2 or alone in an archive"
 )
 KINDS = {
     ".npz": "npz",
@@ -157,8 +158,11 @@ def kind_of(path: Path) -> str | None:
 
 
 def _read_npz(path: Path, keys: Mapping[str, str]) -> StructureTable:
-    """The three layouts differ in the names of their arrays; none is opened to find out."""
-    layout = layout_of(array_names(path))
+    """The four layouts differ in the names of their arrays; none is opened to find out."""
+    names = array_names(path)
+    if is_crystal_file(names):
+        return rename(path, read_crystal_file(path).table, keys)
+    layout = layout_of(names)
     return read_npz(path, keys) if layout is None else read_frames(path, layout, keys)
 
 

@@ -2,13 +2,13 @@
 
 Reference and prediction are compact blocks Phi (p, n, 3, 3) in eV/Angstrom^2 of the same crystal.  Of each material:
 
-- `mae`: mean |Phi' - Phi| over all entries, then over those of an atom with itself (`on_site`), of its first shell and of
-  all other pairs (`rest`).  The first shell of an atom: minimum-image distances up to 1.15 times its nearest one.
+- `mae`: mean |Phi' - Phi| over all entries, then over those of an atom with itself (`on_site`), of its first shell and
+  of all other pairs (`rest`).  The first shell of an atom: minimum-image distances up to 1.15 times its nearest one.
 - `frobenius`: |Phi' - Phi| / |Phi|, of all entries and without the on-site blocks; `slope`: sum Phi' Phi / sum Phi^2.
 - of the frequencies w on a 6x6x6 mesh with Gamma and without the non-analytical term, imaginary ones negative, both
   sides in ascending order: mean |w' - w|, mean w' - w, and |max w' - max w| as a temperature.
-- free energy, entropy and heat capacity at 300 K an atom: absolute differences; modes of at most 0.05 THz are dropped on
-  both sides.
+- free energy, entropy and heat capacity at 300 K an atom: absolute differences; modes of at most 0.05 THz are dropped
+  on both sides.
 - stable: no frequency away from Gamma is below -0.05 THz.
 """
 
@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     Attributes:
         materials: their names.
-        stable: (M,) whether the reference is stable; None without phonons.
+        stable: (M,) bool whether the reference is stable; None without phonons.
         errors: whose, to the metric, to (M,) values, NaN where a material has no such pair.
         predicted_stable: whose, to (M,); empty without phonons.
     """
@@ -142,7 +142,7 @@ def _frequencies(crystal: Crystal, predicted: np.ndarray, reference: Mesh) -> Me
     return mesh_frequencies(dataclasses.replace(crystal, blocks=predicted))
 
 
-def _ratio(above: float, below: float) -> float:
+def _ratio(above: np.floating, below: np.floating) -> float:
     return float(above / below) if below else np.nan
 
 

@@ -3,8 +3,8 @@
 A block between two atoms is a |r><r| + b (1 - |r><r|) with the direction r from one to the other, averaged over the
 images that are equally near: a is the mean longitudinal and b the mean transverse force constant of all training pairs
 with the same species (first, second) in the same shell, so a rotated crystal gets rotated blocks.  An atom with itself
-has b alone, a third of the mean trace.  Shells: the atom itself, its first shell (``physics.minimum_image``), and beyond
-it every half Angstrom of distance.
+has b alone, a third of the mean trace.  Shells: the atom itself, its first shell (``physics.minimum_image``), and
+beyond it every half Angstrom of distance.
 """
 
 from __future__ import annotations

@@ -4,22 +4,35 @@
 
 Each file NAME.npz of the first folder holds numbers (n,), cell (3, 3) and positions (D, n, 3) in Angstrom; NAME.npz of
 the second gets forces (D, n, 3) in eV/Angstrom, CPU seconds and the sha256 of the first.  A file that is there already
-and belongs to the same cells is kept, so an interrupted run goes on.  Needs NumPy, ASE and the calculator.
+and belongs to the same cells is kept, so an interrupted run goes on.  about.json says which packages computed them.
+Needs NumPy, ASE and the calculator.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from experiment.startup import begin
+
+    begin(("numpy", "ase"), "requirements-parity.txt")
+
 import argparse
 import hashlib
 import importlib
-import sys
+import json
+import platform
 import time
-from pathlib import Path
+from importlib import metadata
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 BAD_INPUT = 2
+ABOUT = "about.json"
 #: short names: module, class and arguments
 NAMED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chgnet": ("chgnet.model.dynamics", "CHGNetCalculator", {"use_device": "cpu"}),
@@ -30,6 +43,8 @@ NAMED: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 class CalculatorError(Exception):
     """The calculator cannot be made."""
+
+    exit_code = BAD_INPUT
 
 
 def calculator_of(name: str) -> Any:
@@ -56,8 +71,6 @@ def calculator_of(name: str) -> Any:
 
 def forces_of(calculator: Any, numbers: np.ndarray, cell: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Forces (D, n, 3) in eV/Angstrom at positions (D, n, 3)."""
-    from ase import Atoms
-
     atoms = Atoms(numbers=numbers, cell=cell, positions=positions[0], pbc=True)
     atoms.calc = calculator
     forces = np.empty(positions.shape)
@@ -87,11 +100,25 @@ def compute(calculator: Any, source: Path, target: Path) -> float:
     start = time.process_time()
     forces = forces_of(calculator, numbers, cell, positions)
     seconds = time.process_time() - start
-    temporary = target.with_name(f".{target.name}.tmp")
+    if not np.isfinite(forces).all():
+        raise ArithmeticError("forces are NaN or infinite")
+    temporary = target.with_name(f".{target.name}.partial")
     with temporary.open("wb") as file:
         np.savez(file, forces=forces, cpu_seconds=seconds, displaced_sha256=sha256(source))
     temporary.replace(target)
     return seconds
+
+
+def packages_of(calculator: str) -> dict[str, str]:
+    """Versions of Python and of what computes the forces."""
+    module = NAMED[calculator][0] if calculator in NAMED else calculator.partition(":")[0]
+    found = {"Python": platform.python_version()}
+    for name in (module.partition(".")[0], "torch", "ase", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def main() -> None:
@@ -102,17 +129,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of forces")
     parser.add_argument("--threads", type=int, default=1, help="of torch, where it is there")
     options = parser.parse_args()
+    try:
+        calculator = calculator_of(options.calculator)
+    except CalculatorError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.exit_code)
     options.output.mkdir(parents=True, exist_ok=True)
     files = sorted(options.displaced.glob("*.npz"))
     missing = [path for path in files if not belongs_to(options.output / path.name, sha256(path))]
     print(f"{options.calculator}: {len(files) - len(missing)} of {len(files)} materials are there", flush=True)
-    if not missing:
-        return
-    try:
-        calculator = calculator_of(options.calculator)
-    except CalculatorError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+    about = {"calculator": options.calculator, "threads": options.threads, "packages": packages_of(options.calculator)}
+    (options.output / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(options.threads)
     for path in missing:
