@@ -139,7 +139,8 @@ class DataConfig:
     """What is learned from."""
 
     file: str = "sample"
-    """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project.
+    """A file or folder that the readers know, or what ships with the project: ``sample``, 22,807 QM9 molecules, or
+    ``crystals``, about a hundred materials of phonondb with their force constants.
     As an option it replaces the two files of a profile, and the split is then ``random`` unless an option names one."""
     train_file: str = ""
     """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17.  As options the two files

@@ -26,6 +26,8 @@ from data_tools.labels.targets import Target, allowed_standardisations, check_co
 from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
+CRYSTALS = "crystals"
+CRYSTALS_FILE = Path(__file__).parent / "samples" / "phonondb_crystals.npz"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
 SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
 
@@ -94,7 +96,7 @@ def open_graphs(
     """The graphs of any file that the readers know.
 
     Args:
-        file: ``sample``, a folder of packed graphs, or a file of structures (QM9 files lose the 3,054 molecules of
+        file: ``sample``, ``crystals``, a folder of packed graphs, or a file of structures (QM9 files lose the 3,054 molecules of
             uncharacterized.txt).
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
@@ -105,6 +107,8 @@ def open_graphs(
     """
     if file == SAMPLE:
         return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
+    if file == CRYSTALS:
+        return pack(read_table(CRYSTALS_FILE, keys=keys), cutoff)
     if holds_smiles(file):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if packed_folder.is_packed(file):
