@@ -56,6 +56,9 @@ class SchNetConfig:
     """Whose head and filter: torch_geometric, schnetpack or the first paper."""
     filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
     """Elementwise filters (paper), or a full matrix per edge (ablation)."""
+    elements: str = field(default="free", metadata={"choices": ("free", "described")})
+    """What an atom begins with: a vector of its element (paper), or besides a function of the element's place in the
+    periodic table and its radius, for data with few examples of each."""
     envelope: str = field(default="cosine", metadata={"choices": ("cosine", "polynomial")})
     """What takes a filter to zero at the cutoff: the cosine of the paper, whose curvature jumps there, or a polynomial
     with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""

@@ -16,7 +16,7 @@ from data_tools.graph import StructureTable
 from experiment.evaluation.evaluator import Labelled, Predictions, refuse_not_finite
 from experiment.evaluation.force_constant_table import lines as lines_of
 from experiment.evaluation.force_constant_table import summary
-from experiment.evaluation.force_constants import SHELL_MEANS, ZERO, Judged, judge
+from experiment.evaluation.force_constants import SHELL_MEANS, Judged, judge
 from experiment.evaluation.probe_evaluator import FORCES, PRODUCT, ProbeEvaluator
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.figures import plot_predictions

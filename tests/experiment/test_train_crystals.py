@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import ase
 import numpy as np
@@ -15,6 +17,7 @@ import train
 from data_tools.crystals import crystal_of
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import pack
+from experiment.evaluation.force_constants import SHELL_MEANS, ZERO
 from experiment.trained import load_calculator
 from scripts.benchmarks.soak_resume import differences
 from training import loop
@@ -64,7 +67,10 @@ def test_force_constants_are_learned(finished):
         "epoch", "step", "train_loss", "train_mae", "train_force_mae", "lr", "valid_mae", "valid_force_mae",
     ]  # fmt: skip
     test = content["test"]
-    assert test["best model"]["mae"] < 0.5 * test["zero"]["mae"] and test["best model"]["count"] == 4 * 2 * 16 * 9
+    assert test["best model"]["mae"] < 0.5 * test[ZERO]["mae"] and test["best model"]["count"] == 4
+    every = content["test_force_constants"]["all materials"]
+    assert every["best model"]["mae"]["mean"] == test["best model"]["mae"]
+    assert {ZERO, SHELL_MEANS, "best model"} <= every.keys()
     assert content["task"]["unit"] == "eV/A^2" and content["compilations"] == {"training": 1, "evaluation": 1}
     scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae")
     assert content["best_epoch"] == int(np.argmin(scores)) + 1
@@ -73,7 +79,7 @@ def test_force_constants_are_learned(finished):
 
 
 def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, tmp_path):
-    """Forces of a displaced atom are minus a column; predictions.csv has their root mean square."""
+    """Forces of a displaced atom are minus a column."""
     assert evaluation.main(["--ckpt", str(finished), "--data", str(file), "--output", str(tmp_path)]) == 0
     crystal = crystal_of(packed_folder.load(file).table, 0)
     atoms = ase.Atoms(crystal.supercell.numbers, crystal.supercell.positions, cell=crystal.supercell.cell, pbc=True)
@@ -88,15 +94,32 @@ def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, 
                 forces.append(atoms.get_forces())
             rows[place, :, axis] = (forces[1] - forces[0]) / 2e-3
     first = read_rows(tmp_path / "predictions.csv")[0]
-    assert first["name"] == crystal.name
-    assert float(first["label force_constants [eV/A^2]"]) == pytest.approx(np.sqrt((crystal.blocks**2).mean()))
-    assert float(first["predicted force_constants [eV/A^2]"]) == pytest.approx(np.sqrt((rows**2).mean()), rel=1e-3)
+    assert first["name"] == crystal.name and first[f"mae, {SHELL_MEANS}"]
+    assert float(first["mae, model"]) == pytest.approx(np.abs(rows - crystal.blocks).mean(), rel=1e-3)
+    assert float(first[f"mae, {ZERO}"]) == pytest.approx(np.abs(crystal.blocks).mean())
+
+
+def test_baselines_without_the_data_of_the_run(finished, file, tmp_path, capsys):
+    """They are fitted to the structures that are measured, and that is said."""
+    shutil.copytree(finished, tmp_path / "moved")
+    os.rename(file, tmp_path / "data")
+    try:
+        assert evaluation.main(["--ckpt", str(tmp_path / "moved"), "--data", str(tmp_path / "data")]) == 0
+    finally:
+        os.rename(tmp_path / "data", file)
+    out = capsys.readouterr().out
+    assert f"the {SHELL_MEANS} are those of the structures that are measured" in out and "model" in out
 
 
 def test_evaluation_repeats_the_metrics_of_the_run(finished, tmp_path, capsys):
     assert evaluation.main(["--ckpt", str(finished), "--output", str(tmp_path)]) == 0
-    assert metrics(tmp_path)["metrics"]["model"] == metrics(finished)["test"]["best model"]
-    assert "zero " in capsys.readouterr().out
+    found, expected = metrics(tmp_path), metrics(finished)
+    assert found["metrics"]["model"] == expected["test"]["best model"]
+    for part, of_all in found["force_constants"].items():
+        assert of_all["model"] == expected["test_force_constants"][part]["best model"]
+        assert of_all[SHELL_MEANS] == expected["test_force_constants"][part][SHELL_MEANS]
+    out = capsys.readouterr().out
+    assert "all materials (4): mean / median" in out and ZERO in out and SHELL_MEANS in out
 
 
 def test_a_resumed_run_is_the_same_bit_for_bit(finished, file, tmp_path, monkeypatch):
