@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,8 +18,10 @@ import train
 from data_tools.crystals import crystal_of
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import pack
+from data_tools.labels.force_constant_probes import ForceConstantProbes
 from experiment.evaluation.force_constants import SHELL_MEANS, ZERO
-from experiment.trained import load_calculator
+from experiment.evaluation.probe_evaluator import DRAWS, SEED, ProbeEvaluator
+from experiment.trained import load_calculator, load_trained
 from scripts.benchmarks.soak_resume import differences
 from training import loop
 from training.checkpoint import LAST
@@ -97,6 +100,25 @@ def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, 
     assert first["name"] == crystal.name and first[f"mae, {SHELL_MEANS}"]
     assert float(first["mae, model"]) == pytest.approx(np.abs(rows - crystal.blocks).mean(), rel=1e-3)
     assert float(first[f"mae, {ZERO}"]) == pytest.approx(np.abs(crystal.blocks).mean())
+
+
+def test_columns_of_validation_are_rows_of_the_blocks(finished, file):
+    trained, packed = load_trained(finished), packed_folder.load(file)
+    rows = np.array([3, 0, 7])
+    evaluator = ProbeEvaluator(trained.model, packed, [rows], trained.normalizer, 2, trained.config.run.dtype)
+    constants = packed.table.force_constants
+    blocks = np.array(constants.blocks).reshape(len(packed), 2, 16, 3, 3)
+    for row, found in zip(rows, evaluator(rows).blocks, strict=True):
+        blocks[row] = found
+    predicted = ForceConstantProbes(packed, dataclasses.replace(constants, blocks=blocks.reshape(-1, 3, 3)), SEED)
+    published = ForceConstantProbes(packed, constants, SEED)
+    expected = np.zeros(3)
+    for draw in range(DRAWS):
+        products = [provider(rows, draw).of_nodes["hessian_product"] for provider in (predicted, published)]
+        expected += np.abs(products[0] - products[1]).reshape(3, -1).sum(axis=1)
+    found = evaluator.errors(rows)
+    np.testing.assert_allclose(found.columns, expected, rtol=1e-4)
+    assert found.components.tolist() == [DRAWS * 16 * 3] * 3 and found.forces.max() > 0
 
 
 def test_baselines_without_the_data_of_the_run(finished, file, tmp_path, capsys):
