@@ -96,8 +96,8 @@ def open_graphs(
     """The graphs of any file that the readers know.
 
     Args:
-        file: ``sample``, ``crystals``, a folder of packed graphs, or a file of structures (QM9 files lose the 3,054 molecules of
-            uncharacterized.txt).
+        file: ``sample`` or ``crystals``, which ship with the project, a folder of packed graphs, or a file of
+            structures (QM9 files lose the 3,054 molecules of uncharacterized.txt).
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
         keys: label -> the name that the file has for it; see ``data_tools.formats.label_keys``.
