@@ -76,7 +76,7 @@ class Stability:
     """Whether a structure is a minimum of its energy, as far as its frequencies tell.
 
     Attributes:
-        lowest_at_gamma: THz, without the three acoustic modes.
+        lowest_at_gamma: THz, without the three acoustic modes; NaN: there are no others.
         lowest_on_mesh: THz, lowest of a mesh away from Gamma.
         q: (3,) where that is, reduced coordinates.
         acoustic: (3,) THz, ascending: what the acoustic modes have at Gamma, 0 where the sum rule holds.
@@ -113,7 +113,7 @@ def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: boo
     lowest = on_mesh.frequencies[away].min(axis=1)
     optical, acoustic = at_gamma(found)
     return Stability(
-        lowest_at_gamma=float(optical.min(initial=np.inf)) if len(optical) else np.nan,
+        lowest_at_gamma=float(optical[0]) if len(optical) else np.nan,
         lowest_on_mesh=float(lowest.min()),
         q=on_mesh.qpoints[away][lowest.argmin()],
         acoustic=acoustic,
@@ -121,25 +121,26 @@ def stability(crystal: Crystal, mesh: tuple[int, int, int] = MESH, symmetry: boo
 
 
 def at_gamma(found: Phonopy) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies at Gamma.
+    """Frequencies at Gamma, those of translations apart from all others.
 
-    The acoustic modes are the three that are most like a translation of all atoms: where the sum rule is broken, or
-    optical modes are soft, their frequencies alone do not tell.
+    The others are those of the force constants without what translations of all atoms feel: where the sum rule is
+    broken, or optical modes are soft, the three lowest frequencies need not be acoustic.
 
     Returns:
         (3p - 3,) optical ones and (3,) acoustic ones, THz, each ascending.
     """
-    frequencies, vectors = found.get_frequencies_with_eigenvectors([0.0, 0.0, 0.0])
-    masses = np.sqrt(found.primitive.masses / found.primitive.masses.sum())
+    masses = np.sqrt(np.asarray(found.primitive.masses))
     translations = np.kron(masses[:, None], np.eye(3))
-    overlaps = (np.abs(translations.T @ vectors) ** 2).sum(axis=0)
-    acoustic = np.zeros(len(frequencies), bool)
-    acoustic[np.argsort(-overlaps, kind="stable")[:3]] = True
-    return np.sort(frequencies[~acoustic]), np.sort(frequencies[acoustic])
+    basis, _ = np.linalg.qr(np.concatenate([translations, np.eye(3 * len(masses))], axis=1))
+    matrix = np.asarray(found.get_dynamical_matrix_at_q([0.0, 0.0, 0.0])).real
+    parts = (basis[:, 3:], basis[:, :3])
+    optical, acoustic = (np.linalg.eigvalsh(part.T @ matrix @ part) for part in parts)
+    factor = found.unit_conversion_factor
+    return np.sign(optical) * np.sqrt(np.abs(optical)) * factor, np.sign(acoustic) * np.sqrt(np.abs(acoustic)) * factor
 
 
 def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symmetry: bool, centred: bool) -> Mesh:
-    _check_mesh(mesh)
+    check_mesh(mesh)
     rotations = symmetry_of(crystal).symmetry_operations["rotations"] if symmetry else None
     qpoints, weights = irreducible_mesh(mesh, centred, rotations)
     found.run_qpoints(qpoints)
@@ -147,6 +148,11 @@ def _on_mesh(found: Phonopy, crystal: Crystal, mesh: tuple[int, int, int], symme
     return Mesh(qpoints, weights, np.array(result.frequencies))
 
 
-def _check_mesh(mesh: tuple[int, int, int]) -> None:
+def check_mesh(mesh: tuple[int, int, int]) -> None:
+    """Refuse what is no mesh.
+
+    Raises:
+        DataError: not three positive whole numbers.
+    """
     if len(mesh) != 3 or not all(isinstance(points, int | np.integer) and points > 0 for points in mesh):
         raise DataError(f"expected a mesh of three positive numbers of points, got {mesh}; for example 6 6 6")

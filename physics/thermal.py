@@ -68,9 +68,7 @@ def thermal(
     Raises:
         DataError: a negative or infinite temperature, or see ``phonopy_of``.
     """
-    kelvin = np.atleast_1d(np.asarray(temperatures, np.float64))
-    if kelvin.ndim != 1 or not (np.isfinite(kelvin) & (kelvin >= 0)).all():
-        raise DataError("expected finite temperatures of 0 K or more; correct them")
+    kelvin = check_temperatures(temperatures)
     if not drop >= 0:
         raise DataError(f"expected a frequency of 0 THz or more below which modes are dropped, got {drop}")
     mesh = source if isinstance(source, Mesh) else mesh_frequencies(source, MESH)
@@ -94,3 +92,15 @@ def thermal(
         n_primitive=mesh.frequencies.shape[1] // 3,
         dropped=1 - float(weights.sum()) / mesh.frequencies.shape[1],
     )
+
+
+def check_temperatures(temperatures: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(T,) float64 K.
+
+    Raises:
+        DataError: a negative or infinite one.
+    """
+    kelvin = np.atleast_1d(np.asarray(temperatures, np.float64))
+    if kelvin.ndim != 1 or not (np.isfinite(kelvin) & (kelvin >= 0)).all():
+        raise DataError("expected finite temperatures of 0 K or more; correct them")
+    return kelvin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import lzma
 import warnings
@@ -72,3 +73,17 @@ def dfpt_example() -> Crystal:
         )
     found.force_constants = blocks
     return crystal_of_phonopy(found, "NaCl-VASPdfpt")
+
+
+def reordered(crystal: Crystal, order: np.ndarray) -> Crystal:
+    """The same crystal with its atoms in another order."""
+    place = np.argsort(order)
+    cell = crystal.supercell
+    return dataclasses.replace(
+        crystal,
+        supercell=Structure(cell.numbers[order], cell.positions[order], cell.cell, cell.name),
+        p2s=place[crystal.p2s],
+        s2p=place[crystal.s2p][order],
+        masses=crystal.masses[order],
+        blocks=crystal.blocks[:, order],
+    )

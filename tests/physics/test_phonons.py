@@ -6,29 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from crystal_examples import NAMES, example, loaded
+from crystal_examples import NAMES, example, loaded, reordered
 
-from data_tools.crystals import Crystal
-from data_tools.graph import DataError, Structure
+from data_tools.graph import DataError
 from physics.phonons import Mesh, mesh_frequencies, stability
 from physics.phonopy_bridge import phonopy_of
 from physics.thermal import thermal
 
 SHARED = 1e-8  # THz
-
-
-def reordered(crystal: Crystal, order: np.ndarray) -> Crystal:
-    """The same crystal with its atoms in another order."""
-    place = np.argsort(order)
-    cell = crystal.supercell
-    return dataclasses.replace(
-        crystal,
-        supercell=Structure(cell.numbers[order], cell.positions[order], cell.cell, cell.name),
-        p2s=place[crystal.p2s],
-        s2p=place[crystal.s2p][order],
-        masses=crystal.masses[order],
-        blocks=crystal.blocks[:, order],
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)
