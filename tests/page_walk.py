@@ -24,6 +24,7 @@ from training.loop import Trainer
 PARSED = {
     "scripts/doctor.py": "two minutes; tests/scripts/test_doctor.py",
     "scripts/benchmarks/benchmark.py": "PyG in an environment of its own",
+    "scripts/peers/potentials.py": "potentials in an environment of their own; tests/scripts/test_potentials.py",
     "scripts/benchmarks/check_configs.py": "an hour; tests/scripts/test_check_configs.py",
     **{f"examples/{name}.py": "tests/scripts/test_examples.py" for name in ("optimise", "vibrations", "dynamics")},
 }

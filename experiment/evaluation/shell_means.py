@@ -2,9 +2,9 @@
 
 A block between two atoms is a |r><r| + b (1 - |r><r|) with the direction r from one to the other, averaged over the
 images that are equally near: a is the mean longitudinal and b the mean transverse force constant of all training pairs
-with the same species (first, second) in the same shell, so a rotated crystal gets rotated blocks.  An atom with itself
-has b alone, a third of the mean trace.  Shells: the atom itself, its first shell (``physics.minimum_image``), and
-beyond it every half Angstrom of distance.
+with the same species (first, second) in the same shell, so a rotated crystal gets rotated blocks.  Shells: the first
+one (``physics.minimum_image``), and beyond it every half Angstrom of distance.  The block of an atom with itself
+follows from the sum rule: it is minus the sum of the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.crystals import Crystal
-from physics.minimum_image import REST, MinimumImages, minimum_images
+from physics.minimum_image import ON_SITE, REST, MinimumImages, minimum_images
 
 WIDTH = 0.5  # Angstrom, of a shell beyond the first
 _SHELLS, _SPECIES = 10_000, 1_000  # more than there are
@@ -42,11 +42,12 @@ class ShellMeans(NamedTuple):
         sums: dict[int, np.ndarray] = {}
         for crystal in crystals:
             images = minimum_images(crystal)
-            values = _components(crystal.blocks, images.directions).reshape(-1, 2)
+            pairs = images.shells.ravel() != ON_SITE
+            values = _components(crystal.blocks, images.directions).reshape(-1, 2)[pairs]
             for species in (crystal.supercell.numbers, np.full(crystal.n_atoms, _ANY)):
-                keys, places = np.unique(_keys(species, crystal.p2s, images), return_inverse=True)
-                counts = np.bincount(places.ravel())
-                columns = [np.bincount(places.ravel(), column) for column in values.T]
+                keys, places = np.unique(_keys(species, crystal.p2s, images).ravel()[pairs], return_inverse=True)
+                counts = np.bincount(places)
+                columns = [np.bincount(places, column) for column in values.T]
                 for key, *row in zip(keys.tolist(), *columns, counts, strict=True):
                     sums[key] = sums.get(key, 0) + np.array(row)
         known = np.array(sorted(sums), np.int64)
@@ -67,7 +68,11 @@ class ShellMeans(NamedTuple):
             seen = np.isin(keys, self.keys)
             values[seen] = self.means[np.searchsorted(self.keys, keys[seen])]
         longitudinal, transverse = values[..., 0, None, None], values[..., 1, None, None]
-        return longitudinal * images.directions + transverse * (np.eye(3) - images.directions)
+        blocks = longitudinal * images.directions + transverse * (np.eye(3) - images.directions)
+        itself = np.arange(crystal.n_primitive), crystal.p2s
+        blocks[itself] = 0
+        blocks[itself] = -blocks.sum(axis=1)
+        return blocks
 
 
 def _keys(species: np.ndarray, p2s: np.ndarray, images: MinimumImages) -> np.ndarray:
@@ -78,11 +83,6 @@ def _keys(species: np.ndarray, p2s: np.ndarray, images: MinimumImages) -> np.nda
 
 
 def _components(blocks: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """(p, n, 2) longitudinal and transverse components; a block without a direction has a third of its trace twice."""
-    trace = np.trace(blocks, axis1=-2, axis2=-1)
+    """(p, n, 2) longitudinal and transverse components."""
     longitudinal = (blocks * directions).sum(axis=(-2, -1))
-    directed = np.trace(directions, axis1=-2, axis2=-1) > 0.5
-    return np.stack(
-        (np.where(directed, longitudinal, trace / 3), np.where(directed, (trace - longitudinal) / 2, trace / 3)),
-        axis=-1,
-    )
+    return np.stack((longitudinal, (np.trace(blocks, axis1=-2, axis2=-1) - longitudinal) / 2), axis=-1)

@@ -27,10 +27,10 @@ its traditional solver, and sum rule and exchange symmetry enforced once (level 
 materials. The reference is PBEsol without spin polarisation: part of every error is the difference between the two
 functionals, PBE being softer.**
 """
-DEFINITIONS = """Each cell is mean / median over materials. Two columns need no model: `zero`, and `mean of pair and shell`, the mean
-longitudinal and transverse force constant of the other materials for the ordered pair of species and the shell (the
-first shell; beyond it, every half Angstrom of distance), a third of the mean trace on-site; of a pair of species that
-they do not have in that shell, the mean of all pairs of the shell.
+DEFINITIONS = """Each cell is mean / median over materials; `zero` and `mean of pair and shell` need no model. The
+latter has, for the ordered pair of species and the shell (the first shell; beyond it, every half Angstrom of distance),
+the mean longitudinal and transverse force constant of the other materials; for a pair that they do not have in that
+shell, the mean of all pairs of the shell; on-site, minus the sum of the rest.
 
 First shell: minimum-image distance of at most 1.15 times the nearest distance of the first atom of the pair. Relative
 Frobenius: |Phi' - Phi| / |Phi|. Slope: sum Phi' Phi / sum Phi^2. Frequencies: 6x6x6 mesh with Gamma, without the

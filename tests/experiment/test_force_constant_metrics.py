@@ -204,22 +204,37 @@ def test_stability_is_counted_and_stable_materials_stand_apart():
 def test_means_of_pairs_and_shells_by_hand():
     """Two atoms on x: 5 along the pair and 1 across; another material with 3 and 2."""
 
-    def pair(along, across, trace, numbers=(1, 2), distance=1.5):
-        blocks = np.array([[np.diag([trace, 0, 0]), np.diag([along, across, across])]], float)
-        return crystal(np.eye(3) * 9, [[0, 0, 0], [distance / 9, 0, 0]], numbers, (0,), blocks)
+    def pair(along, across, numbers=(1, 2)):
+        blocks = np.array([[np.eye(3) * 99, np.diag([along, across, across])]], float)
+        return crystal(np.eye(3) * 9, [[0, 0, 0], [1.5 / 9, 0, 0]], numbers, (0,), blocks)
 
-    means = ShellMeans.of([pair(5, 1, 6), pair(3, 2, 12)])
-    np.testing.assert_allclose(means.predict(pair(0, 0, 0)), [[np.eye(3) * 3, np.diag([4, 1.5, 1.5])]], atol=1e-12)
+    def predicted(means, numbers=(1, 2)):
+        itself, other = means.predict(pair(0, 0, numbers))[0]
+        np.testing.assert_allclose(itself, -other, atol=1e-12)  # the sum rule
+        return other
+
+    means = ShellMeans.of([pair(5, 1), pair(3, 2)])
+    np.testing.assert_allclose(predicted(means), np.diag([4, 1.5, 1.5]), atol=1e-12)
     # species that were not seen get the mean of the shell; an order of the pair that was not seen, too
-    np.testing.assert_allclose(
-        means.predict(pair(0, 0, 0, (2, 1))), [[np.eye(3) * 3, np.diag([4, 1.5, 1.5])]], atol=1e-12
-    )
-    means = ShellMeans.of([pair(5, 1, 6), pair(1, 1, 0, (3, 4))])
-    np.testing.assert_allclose(means.predict(pair(0, 0, 0))[0, 1], np.diag([5, 1, 1]), atol=1e-12)
-    np.testing.assert_allclose(means.predict(pair(0, 0, 0, (2, 9)))[0, 1], np.diag([3, 1, 1]), atol=1e-12)
+    means = ShellMeans.of([pair(5, 1), pair(1, 1, (3, 4))])
+    np.testing.assert_allclose(predicted(means), np.diag([5, 1, 1]), atol=1e-12)
+    np.testing.assert_allclose(predicted(means, (2, 9)), np.diag([3, 1, 1]), atol=1e-12)
+    np.testing.assert_allclose(predicted(means, (2, 1)), np.diag([3, 1, 1]), atol=1e-12)
     # a shell that was not seen: 0
     far = crystal(np.eye(3) * 30, [[0, 0, 0], [0.05, 0, 0], [0.4, 0, 0]], [1, 2, 2])
     np.testing.assert_array_equal(means.predict(far)[0, 2], 0)
+
+
+def test_shells_beyond_the_first_are_half_an_angstrom_wide():
+    """On a line 0 - 1 - 3.1 - 3.4 - 3.6: the last is in another shell than the two before it."""
+
+    def line(values):
+        blocks = np.array([[np.eye(3) * value for value in values]])
+        places = np.array([[0, 0, 0], [1, 0, 0], [3.1, 0, 0], [3.4, 0, 0], [3.6, 0, 0]]) / 40
+        return crystal(np.eye(3) * 40, places, [1] * 5, (0,), blocks)
+
+    found = ShellMeans.of([line([0, 8, 4, 2, 1])]).predict(line([0.0] * 5))[0]
+    np.testing.assert_allclose(found, [np.eye(3) * value for value in (-15, 8, 3, 3, 1)], atol=1e-12)
 
 
 def test_means_rotate_with_the_crystal_and_have_no_order():
