@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from experiment.evaluation.force_constants import SHELL_MEANS, Judged, judge
 from experiment.evaluation.probe_evaluator import FORCES, PRODUCT, ProbeEvaluator
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.figures import plot_predictions
-from experiment.plot_style import Subject, picture
+from experiment.phonon_figures import median_material, plot_bands
+from experiment.plot_style import Subject, picture, pretty_unit
+from physics.phonon_spectra import band_structure
 from training.files import write_rows
 
 log = logging.getLogger("geospore")
@@ -123,19 +126,33 @@ class SecondDerivatives:
         write_rows(file, lines)
 
     def draw(self, folder: Path, subject: Subject, rows: np.ndarray, found: Predictions) -> None:
-        """The pictures of the test set in a run folder: all force constants."""
+        """The pictures of the test set in a run folder: all force constants, and the bands of one material.
+
+        It is the material whose MAE is the median of the test set.
+        """
         crystals = crystals_of(self.labelled.packed.table, rows)
-        published, predicted = (
-            np.concatenate([one.ravel() for one in blocks])
-            for blocks in ([crystal.blocks for crystal in crystals], found.blocks)
-        )
+        published, predicted = flat([crystal.blocks for crystal in crystals]), flat(found.blocks)
         with picture(folder / "predictions.png") as path:
             plot_predictions(
                 published, predicted, "force constant", self.target.unit, path, "numbers of the blocks",
                 subject.of_test(),
             )  # fmt: skip
+        errors = [float(np.abs(one.blocks - blocks).mean()) for one, blocks in zip(crystals, found.blocks, strict=True)]
+        place = median_material(np.array(errors))
+        chosen = crystals[place]
+        with picture(folder / "bands.png") as path:
+            bands = band_structure(dataclasses.replace(chosen, blocks=found.blocks[place]))
+            title = (
+                f"{chosen.name}, MAE {errors[place]:.3f} {pretty_unit(self.target.unit)}, the median of the test set"
+            )
+            plot_bands(bands, path, title, band_structure(chosen), subject.of_test())
 
 
 def crystals_of(table: StructureTable, rows: np.ndarray) -> list[Crystal]:
     """The crystals of some rows."""
     return [crystal_of(table, row) for row in rows.tolist()]
+
+
+def flat(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The numbers of all blocks, one after the other."""
+    return np.concatenate([one.ravel() for one in blocks])

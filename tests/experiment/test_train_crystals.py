@@ -78,7 +78,7 @@ def test_force_constants_are_learned(finished):
     scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae")
     assert content["best_epoch"] == int(np.argmin(scores)) + 1
     assert column(rows, "train_mae")[-1] < 0.5 * column(rows, "train_mae")[0]
-    assert {"predictions.png", "loss_curve.png", "predictions.csv"} <= {path.name for path in finished.iterdir()}
+    assert {"predictions.png", "loss_curve.png", "bands.png", "predictions.csv"} <= {path.name for path in finished.iterdir()}
 
 
 def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, tmp_path):
