@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from experiment.plot_style import BLUE, GREY, ORANGE, new_figure, style, write
 from physics.phonon_spectra import Bands
 
+CLOSE = 0.06  # of the path
 GREEK = {"GAMMA": "Γ", "DELTA": "Δ", "LAMBDA": "Λ", "SIGMA": "Σ"}
 
 
@@ -37,7 +38,7 @@ def plot_bands(
             for distances, frequencies in zip(one.distances, one.frequencies, strict=True):
                 axes.plot(distances, frequencies, color=colour, linewidth=width)
         places, labels = zip(*bands.ticks, strict=True)
-        axes.set_xticks(places, [in_greek(label) for label in labels])
+        axes.set_xticks(places, apart(places, [in_greek(label) for label in labels]))
         for place in places:
             axes.axvline(place, color=GREY, linewidth=0.5)
         axes.axhline(0.0, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
@@ -47,6 +48,16 @@ def plot_bands(
             handles = [Line2D([], [], color=colour, linewidth=width) for _, _, colour, width in drawn]
             figure.legend(handles, [name for name, *_ in drawn], loc="outside upper right", ncols=2)
         write(figure, path)
+
+
+def apart(places: Sequence[float], labels: Sequence[str]) -> list[str]:
+    """Labels of which one that is close behind another stands a line lower."""
+    near = CLOSE * (places[-1] - places[0])
+    found: list[str] = []
+    for k, label in enumerate(labels):
+        low = k > 0 and places[k] - places[k - 1] < near and not found[-1].startswith("\n")
+        found.append(f"\n{label}" if low else label)
+    return found
 
 
 def in_greek(label: str) -> str:

@@ -18,6 +18,7 @@ from models.graph_ops import gather
 SHELLS = "1s 2s 2p 3s 3p 4s 3d 4p 5s 4d 5p 6s 4f 5d 6p 7s 5f 6d 7p".split()
 CAPACITIES = {"s": 2, "p": 6, "d": 10, "f": 14}
 OWN = 0.1  # standard deviation of what an element has beside its description, to begin with
+SPREAD = 2.0  # of each number of the description over the elements: features are then about as large as free ones
 #: (ELEMENTS,) covalent radii, Angstrom (Cordero et al., Dalton Trans. 2832, 2008); 2.0 where there is none
 # fmt: off
 COVALENT_RADII = np.array(
@@ -53,6 +54,13 @@ def descriptions() -> np.ndarray:
     return rows
 
 
+def standardised(rows: np.ndarray) -> np.ndarray:
+    """Descriptions whose columns have mean 0 and standard deviation ``SPREAD`` over the elements; the ghost has 0."""
+    rows = rows.copy()
+    rows[1:] = SPREAD * (rows[1:] - rows[1:].mean(axis=0)) / rows[1:].std(axis=0)
+    return rows
+
+
 class DescribedElements(nn.Cell):
     """a[Z] + dense(ssp(dense(description of Z))): elements that are alike begin alike.
 
@@ -63,7 +71,7 @@ class DescribedElements(nn.Cell):
 
     def __init__(self, features: int, dtype: mstype.Type):
         super().__init__()
-        known = descriptions()
+        known = standardised(descriptions())
         self.descriptions = Tensor(known, dtype)
         self.table = Parameter(initializer(Normal(OWN), (ELEMENTS, features), dtype), name="table")
         self.describe = TwoLayers(known.shape[1], features, features, ShiftedSoftplus(dtype), dtype)
