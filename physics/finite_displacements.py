@@ -53,13 +53,16 @@ def displaced_cells(crystal: Crystal, distance: float = DISTANCE) -> Displaced:
     return Displaced(atoms, vectors, positions)
 
 
-def blocks_of_forces(crystal: Crystal, displaced: Displaced, forces: np.ndarray) -> np.ndarray:
-    """Compact force constants (p, n, 3, 3) in eV/Angstrom^2, sum rule and exchange symmetry enforced once.
+def blocks_of_forces(
+    crystal: Crystal, displaced: Displaced, forces: np.ndarray, symmetrisations: int = SYMMETRISATIONS
+) -> np.ndarray:
+    """Compact force constants (p, n, 3, 3) in eV/Angstrom^2.
 
     Args:
         crystal: whose ``p2s`` says which rows are returned; its ``blocks`` are not read.
         displaced: what ``displaced_cells`` returned for it.
         forces: (D, n, 3) in eV/Angstrom.
+        symmetrisations: how often sum rule and exchange symmetry are enforced; 0: as the forces have them.
     """
     phonon = _phonopy(crystal)
     phonon.dataset = {
@@ -70,7 +73,8 @@ def blocks_of_forces(crystal: Crystal, displaced: Displaced, forces: np.ndarray)
         ],
     }
     phonon.produce_force_constants(fc_calculator="traditional", calculate_full_force_constants=True)
-    phonon.symmetrize_force_constants(level=SYMMETRISATIONS)
+    if symmetrisations:
+        phonon.symmetrize_force_constants(level=symmetrisations)
     found: Any = phonon.force_constants
     return np.ascontiguousarray(found[crystal.p2s])
 

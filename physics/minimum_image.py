@@ -19,18 +19,20 @@ class MinimumImages(NamedTuple):
 
     Attributes:
         distances: (p, n) to the nearest image, Angstrom; 0 of an atom with itself.
+        vectors: (p, n, 3) to the nearest image, Angstrom; the mean of those that are equally near, which is shorter.
         directions: (p, n, 3, 3) r r^T / |r|^2 averaged over the images that are equally near; 0 of an atom with itself.
         shells: (p, n) int64: an atom with itself is ``ON_SITE``; ``FIRST_SHELL`` are the pairs of up to 1.15 times the
             nearest distance of their first atom; all others are the ``REST``.
     """
 
     distances: np.ndarray
+    vectors: np.ndarray
     directions: np.ndarray
     shells: np.ndarray
 
 
 def minimum_images(crystal: Crystal) -> MinimumImages:
-    """Distances, directions and shells of all pairs of the compact force constants."""
+    """Distances, vectors, directions and shells of all pairs of the compact force constants."""
     cell = np.asarray(crystal.supercell.cell, np.float64)
     fractional = np.asarray(crystal.supercell.positions, np.float64) @ np.linalg.inv(cell)
     wrapped = fractional[None] - fractional[crystal.p2s][:, None]
@@ -42,14 +44,17 @@ def minimum_images(crystal: Crystal) -> MinimumImages:
     if reach.max() > 1:
         distances = _nearest(wrapped, cell, tuple(reach))
     total, count = np.zeros((*distances.shape, 3, 3)), np.zeros(distances.shape)
+    mean = np.zeros((*distances.shape, 3))
     for shift in _shifts(tuple(reach)):
         vectors = (wrapped + shift) @ cell
         lengths = np.linalg.norm(vectors, axis=-1)
         near = (lengths <= distances + TIE) & (lengths > TIE)
         units = vectors[near] / lengths[near][:, None]
         total[near] += units[:, :, None] * units[:, None, :]
+        mean[near] += vectors[near]
         count += near
-    return MinimumImages(distances, total / np.maximum(count, 1)[..., None, None], _shells(distances, crystal.p2s))
+    count = np.maximum(count, 1)[..., None]
+    return MinimumImages(distances, mean / count, total / count[..., None], _shells(distances, crystal.p2s))
 
 
 def _shells(distances: np.ndarray, p2s: np.ndarray) -> np.ndarray:

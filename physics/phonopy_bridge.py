@@ -63,6 +63,15 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
             f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, it says "
             f"{said!r}; check the atoms and the primitive cell"
         ) from None
+    _check_maps(crystal, phonopy)
+    phonopy.force_constants = np.array(crystal.blocks, dtype="double", order="C")
+    if nac:
+        phonopy.nac_params = _nac_parameters(crystal)
+    return phonopy
+
+
+def _check_maps(crystal: Crystal, phonopy: Phonopy) -> None:
+    """The crystal's maps of atoms are those that its primitive cell has."""
     for name, ours in (("p2s", crystal.p2s), ("s2p", crystal.s2p)):
         found = np.asarray(getattr(phonopy.primitive, f"{name}_map"))
         if not np.array_equal(found, ours):
@@ -71,10 +80,6 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
                 f"{' '.join(map(str, found[:8]))}, found {' '.join(map(str, ours[:8]))} (first 8); the atoms are in "
                 "another order, or the primitive cell is another"
             )
-    phonopy.force_constants = np.array(crystal.blocks, dtype="double", order="C")
-    if nac:
-        phonopy.nac_params = _nac_parameters(crystal)
-    return phonopy
 
 
 def _nac_parameters(crystal: Crystal) -> Any:

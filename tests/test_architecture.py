@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
             *("physics", "models.graph_ops", "data_tools.crystals"),
             *("data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"),
         },
-        {"mindspore", "numpy", "phonopy", "seekpath", "ase"},
+        {"mindspore", "numpy", "phonopy", "seekpath", "spglib", "ase"},
     ),
     "physics/calculator.py": (
         {
@@ -230,7 +230,8 @@ def test_hyperparameters_are_those_of_the_constructor(name):
 def test_choices_of_the_configuration_are_those_of_the_model():
     choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["schnet"])}
     assert choices["convention"] == schnet.CONVENTIONS and choices["filter"] == schnet.FILTERS
-    assert choices["envelope"] == schnet.ENVELOPES and choices["output_init"] == schnet.OUTPUT_INITS
+    assert choices["elements"] == schnet.ELEMENTS and choices["envelope"] == schnet.ENVELOPES
+    assert choices["output_init"] == schnet.OUTPUT_INITS
     choices = {item.name: item.metadata.get("choices") for item in dataclasses.fields(MODEL_CONFIGS["dimenetpp"])}
     assert choices["output_init"] == ("auto", *dimenetpp.OUTPUT_INITS)
     target = {item.name: item.metadata.get("choices") for item in dataclasses.fields(TargetConfig)}

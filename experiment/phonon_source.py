@@ -1,0 +1,148 @@
+"""Where the force constants of a crystal come from: a checkpoint, a calculator of ASE, or a file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from configs.loading import ConfigError
+from data_tools.crystals import Crystal
+from data_tools.graph import DataError
+from data_tools.progress_bar import track
+from data_tools.source_files import one_line
+from physics.energy_checks import atoms_of
+from physics.finite_displacements import DISTANCE, blocks_of_forces, displaced_cells
+
+
+class Potential(NamedTuple):
+    """A calculator of ASE, and what is said of it.
+
+    Attributes:
+        calculator: of ASE; this project's own where ``exact``.
+        name: for the page.
+        cutoff: Angstrom; None: unknown.
+        exact: whether it has second derivatives.
+    """
+
+    calculator: Any
+    name: str
+    cutoff: float | None
+    exact: bool
+
+
+def potential_of_class(text: str) -> Potential:
+    """The calculator ``module:Class``, made without arguments.
+
+    Raises:
+        ConfigError: there is no such class, or it cannot be made.
+    """
+    module, colon, name = text.partition(":")
+    if not (colon and module and name):
+        raise ConfigError(f"--calculator {text}: expected module:Class, for example ase.calculators.emt:EMT")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a file of the user's own
+    try:
+        calculator = getattr(importlib.import_module(module), name)()
+    except Exception as error:
+        raise ConfigError(
+            f"--calculator {text}: expected a class of an installed module that needs no arguments, got "
+            f"{type(error).__name__}: {one_line(error)[:200]}; install it for {sys.executable}, or write a class that "
+            "needs none"
+        ) from None
+    if not callable(getattr(calculator, "get_forces", None)):
+        raise ConfigError(f"--calculator {text}: expected a calculator of ASE, got {type(calculator).__name__}")
+    parameters = getattr(calculator, "parameters", None) or {}
+    cutoff = getattr(calculator, "cutoff", None) or parameters.get("rc")
+    return Potential(calculator, text, float(cutoff) if isinstance(cutoff, int | float) else None, exact=False)
+
+
+def potential_of_checkpoint(path: str, overrides: Sequence[tuple[str, str]] = (), dtype: str = "float64") -> Potential:
+    """The calculator of a checkpoint, or of the best one of a run folder.
+
+    Args:
+        path: file or folder.
+        overrides: ``(section.key, text)`` pairs that change the configuration in the checkpoint.
+        dtype: of the arithmetic.
+
+    Raises:
+        DataError: the model predicts no energies.
+        CheckpointError, ConfigError, DeviceError: as ``experiment.trained.load_calculator``.
+    """
+    from experiment.trained import load_calculator  # noqa: PLC0415  MindSpore takes seconds, which others need not wait
+
+    calculator = load_calculator(path, dtype, overrides=overrides)
+    return Potential(calculator, str(path), float(calculator.cutoff), exact=True)
+
+
+def largest_force(crystal: Crystal, potential: Potential) -> float:
+    """The largest force on an atom of the supercell, eV/Angstrom; 0 at a minimum of the energy.
+
+    Raises:
+        DataError: the calculator cannot compute this crystal.
+    """
+    forces = _forces(potential, atoms_of(crystal.supercell, potential.calculator))
+    return float(np.linalg.norm(forces, axis=1).max())
+
+
+def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) -> tuple[np.ndarray, str]:
+    """Compact force constants (p, n, 3, 3) in eV/Angstrom^2, and in words how they were computed.
+
+    Args:
+        crystal: its supercell; its blocks are not read.
+        potential: whose second derivatives they are.
+        progress: whether to report it on stderr.
+
+    Raises:
+        DataError: the calculator cannot compute this crystal.
+    """
+    if potential.exact:
+        return _exact(crystal, potential.calculator, progress), "exact second derivatives"
+    displaced = displaced_cells(crystal)
+    atoms = atoms_of(crystal.supercell, potential.calculator)
+    forces = np.empty(displaced.positions.shape)
+    places = range(len(displaced.atoms))
+    for place in track(places, "force constants", "displacements", len(places), progress):
+        atoms.positions[:] = displaced.positions[place]
+        forces[place] = _forces(potential, atoms)
+    count = f"{len(places)} displacement{'s' if len(places) > 1 else ''}"
+    words = f"differences of forces for {count} of {DISTANCE:g} Angstrom"
+    return blocks_of_forces(crystal, displaced, forces, symmetrisations=0), words
+
+
+def _exact(crystal: Crystal, calculator: Any, progress: bool) -> np.ndarray:
+    from physics.hessian import exact_rows  # noqa: PLC0415  as above
+
+    graph = calculator.neighbors(crystal.supercell)
+    rows = exact_rows(
+        calculator.product, [graph], calculator.cutoff, calculator.dtype, [crystal.p2s.tolist()], progress=progress
+    )
+    (blocks,) = rows.arrays()  # (p, 3, n, 3)
+    return blocks.transpose(0, 2, 1, 3).astype(np.float64) * calculator.normalizer.scale
+
+
+def _forces(potential: Potential, atoms: Any) -> np.ndarray:
+    """Forces in eV/Angstrom, finite.
+
+    Raises:
+        DataError: the calculator fails.
+    """
+    try:
+        forces = np.array(atoms.get_forces(), np.float64)
+    except DataError:
+        raise
+    except Exception as error:  # of whatever calculator
+        raise DataError(
+            f"{potential.name}: expected forces on {atoms.symbols}, the calculator fails ({type(error).__name__}: "
+            f"{one_line(error)[:200]}); use one for these elements"
+        ) from None
+    if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
+        raise DataError(
+            f"{potential.name}: expected finite forces on {atoms.symbols}, the calculator gives others; check its unit "
+            "and its range"
+        )
+    return forces

@@ -1,0 +1,73 @@
+"""What is worth saying about a cell and its supercell before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import spglib
+
+from data_tools.crystals import Crystal
+from data_tools.graph import Structure
+from physics.checks import radius_within
+
+EXACT, ROUNDED = 1e-5, 1e-2  # Angstrom: phonopy's tolerance of symmetry, and one for coordinates that a file rounds
+ANIONS = {1, 7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53}  # H N O F P S Cl As Se Br Te I
+
+
+def space_group(structure: Structure, tolerance: float = EXACT) -> tuple[str, int]:
+    """International symbol and number; empty and 0 where spglib finds none.
+
+    Args:
+        structure: a crystal.
+        tolerance: of positions, Angstrom.
+    """
+    assert structure.cell is not None
+    fractions = structure.positions @ np.linalg.inv(structure.cell)
+    atoms: Any = (structure.cell, fractions, structure.numbers)
+    found = spglib.get_spacegroup(atoms, symprec=tolerance)
+    symbol, _, number = (found or " (0)").rpartition(" ")
+    return symbol.strip(), int(number.strip("()"))
+
+
+def rounded_symmetry(structure: Structure) -> str:
+    """A warning where coordinates are rounded so that symmetry is lost; empty where they are not."""
+    exact, loose = space_group(structure), space_group(structure, ROUNDED)
+    if exact == loose or not loose[1]:
+        return ""
+    return (
+        f"{structure.name}: the atoms have space group {exact[0] or 'none'} within {EXACT:g} Angstrom and {loose[0]} "
+        f"within {ROUNDED:g}: coordinates are rounded, or atoms are displaced; give more digits to keep the symmetry"
+    )
+
+
+def small_supercell(crystal: Crystal, cutoff: float | None) -> str:
+    """A warning where a potential reaches beyond what a supercell can tell apart; empty where it does not.
+
+    Args:
+        crystal: its supercell.
+        cutoff: of the potential, Angstrom; None: unknown.
+    """
+    assert crystal.supercell.cell is not None
+    radius = radius_within(crystal.supercell.cell)
+    if cutoff is None or cutoff <= radius:
+        return ""
+    return (
+        f"{crystal.name}: the supercell tells images of an atom apart up to {radius:.2f} Angstrom, the cutoff of the "
+        f"potential is {cutoff:g}: force constants of several images are added up, and frequencies between the wave "
+        "vectors that fit the supercell are interpolated wrongly; use a larger --supercell"
+    )
+
+
+def polar_without_charges(crystal: Crystal) -> str:
+    """A warning where long-range forces of dipoles may be missing; empty with Born charges, or for one element.
+
+    Whether a crystal conducts cannot be seen here: an anion beside another element is taken for a polar insulator.
+    """
+    elements = set(crystal.supercell.numbers.tolist())
+    if crystal.born is not None or len(elements) < 2 or not elements & ANIONS:
+        return ""
+    return (
+        f"{crystal.name}: the material may be polar and there are no Born charges: longitudinal and transverse optical "
+        "modes are not split near Gamma; give --born BORN, or ignore this for a metal"
+    )
