@@ -25,7 +25,7 @@ CLOSEST = 0.3  # Angstrom between two atoms
 LARGEST = 1e6  # eV/Angstrom^2 or eV/Angstrom; squares of numbers without bound overflow
 SINGULAR = 1e-3  # of the largest singular value: displacements that do not span space
 #: more than the noise of forces gives: asymmetry of the norm, and the least size of a block on its own atom over the
-#: largest of its row.  Of 758 materials of phonondb the worst have 0.05 and 0.30, other orders of atoms mostly 0.2 to
+#: largest of its row.  Of 758 materials of phonondb the worst have 0.05 and 0.30, other orders of eight mostly 0.2 to
 #: 0.8 and 0.001 to 0.1; two exchanged atoms are not seen.
 ASYMMETRIC, ON_SITE = 0.1, 0.15
 MESH = (6, 6, 6)
