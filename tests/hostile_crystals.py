@@ -69,6 +69,7 @@ def in_folder(name: str, others: tuple[str, ...], write: Callable[[Random, Path]
         zno_folder(path, *others)
         if name == "POSCAR-unitcell":
             (path / "phonopy.conf").write_text(CONF)
+        (path / name).unlink(missing_ok=True)
         write(random, path / name)
 
     return harm

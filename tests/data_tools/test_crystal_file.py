@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from data_tools.formats.readers import read_table
 from data_tools.graph import DataError
 from data_tools.labels.crystal_splits import chemical_systems, labels_by_material, split_by_chemical_system
 from data_tools.labels.splits import make_split
+from data_tools.qm9 import SAMPLES
 from scripts import prepare_crystals
 
 
@@ -170,3 +172,24 @@ def test_nothing_to_read(tmp_path, capsys):
         assert said.startswith("error: ") and words in said and said.count("\n") == 1
     assert os.listdir(tmp_path) == ["in"]
     assert prepare_crystals.main(["--source", str(tmp_path), "--output", str(tmp_path / "x.txt")]) == 2
+
+
+def test_the_shipped_crystals():
+    path = SAMPLES / "crystals_100.npz"
+    table, sources = read_crystal_file(path)
+    constants = table.force_constants
+    assert constants is not None and len(table) == 100 and path.stat().st_size < 2_000_000
+    assert all(re.fullmatch(r"materials-id-\S+\.tar\.lzma sha256 [0-9a-f]{64}", source) for source in sources)
+    assert len(set(table.numbers.tolist())) == 61 and len(set(constants.space_groups.tolist())) == 44
+    assert np.isfinite(constants.born).all() and int((constants.lowest_frequencies[:, 1] < -0.05).sum()) == 37
+    assert [int(re.search(r"-(\d+)\.tar", source).group(1)) for source in sources] == constants.space_groups.tolist()
+    assert (labels_by_material(table.names) == table.split).all()
+    split, stored = (
+        split_by_chemical_system(table),
+        make_split("file", table, file=SAMPLES / "crystals_100_by_system.npz"),
+    )
+    for part in ("train", "valid", "test"):
+        assert (getattr(split, part) == getattr(stored, part)).all()
+    for row in range(100):
+        blocks = crystal_of(table, row).blocks
+        assert np.abs(blocks.sum(axis=1)).max() < 0.05 * np.abs(blocks).max()
