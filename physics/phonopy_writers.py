@@ -23,6 +23,7 @@ from data_tools.graph import DataError
 from physics.force_constants import full_of
 from physics.lattice_translations import with_first_atoms
 from physics.phonopy_bridge import phonopy_of
+from physics.space_group import symmetry_of
 
 HDF5 = ".hdf5"
 
@@ -75,7 +76,7 @@ def write_born(path: str | Path, crystal: Crystal) -> None:
     if crystal.born is None or crystal.dielectric is None:
         raise DataError(f"{crystal.name}: expected Born charges and a dielectric tensor for {path}, one is absent")
     crystal = with_first_atoms(crystal)
-    independent = phonopy_of(crystal).primitive_symmetry.get_independent_atoms()
+    independent = symmetry_of(crystal).get_independent_atoms()
     numbers = " ".join(str(atom + 1) for atom in independent)
     lines = [f"# epsilon and Z* of atoms {numbers}"]
     assert crystal.born is not None

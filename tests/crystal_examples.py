@@ -22,14 +22,22 @@ NAMES = ("Si", "MgO", "NaCl", "TiO2")
 
 @functools.cache
 def loaded(name: str, symmetrised: bool = True) -> Phonopy:
-    """phonopy's object made in phonopy's own way, from displacements and forces, with compact force constants."""
-    options = {"is_nac": False, "symmetrize_fc": symmetrised, "log_level": 0}
+    """phonopy's object made in phonopy's own way, from displacements and forces, with compact force constants.
+
+    All versions of phonopy symmetrise alike in this way; what ``load`` does depends on the version and on symfc.
+    """
+    options = {"is_nac": False, "symmetrize_fc": False, "log_level": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if name == "Si":
-            return phonopy.load(FOLDER / "phonopy_params_Si.yaml", **options)
-        forces = FOLDER / f"FORCE_SETS_{name}"
-        return phonopy.load(FOLDER / f"phonopy_disp_{name}.yaml", force_sets_filename=forces, **options)
+            found = phonopy.load(FOLDER / "phonopy_params_Si.yaml", **options)
+        else:
+            forces = FOLDER / f"FORCE_SETS_{name}"
+            cells = FOLDER / f"phonopy_disp_{name}.yaml"
+            found = phonopy.load(cells, primitive_matrix="auto", force_sets_filename=forces, **options)
+    if symmetrised:
+        found.symmetrize_force_constants(level=1, show_drift=False)
+    return found
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def by_space_group(crystal: Crystal) -> Crystal:
 
 
 def by_projector(crystal: Crystal) -> Crystal:
-    """The projector of symfc on all symmetries at once (phonopy 4)."""
+    """The projector of symfc on all symmetries at once (phonopy 3.5 and later)."""
     found = phonopy_of(crystal, symmetry=True)
     found.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
     return dataclasses.replace(crystal, blocks=np.array(found.force_constants))
