@@ -12,7 +12,9 @@ the unit.  SMILES stand in lines (.smi) or in a column smiles of a table (.csv, 
 written beside the predictions (predictions.geometries.xyz).  A molecule of SMILES that cannot be used is named on
 standard error and in the column error, the others are predicted, and the exit code is 2.  A model of atomisation
 energies also gives total energies: plus the free atoms.  A model of energies whose gradient is a force can write both
-as extended xyz, and its forces are measured where the data have some.  Weights are the moving average where the run
+as extended xyz, and its forces are measured where the data have some.  A model of force constants is measured on
+crystals: errors of the blocks and of the phonons, beside zero and the mean of each pair and shell; predictions.csv then
+holds those of each material.  Weights are the moving average where the run
 kept one.  Structures outside of what the model has learned are named in warnings and in the column ``outside`` (see
 data_tools/coverage/outside.py); a composition for which training gives no reference energy has no energy.  A mistake
 in the input is one line and exit code 2.

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
-from configs.schema import Config, DataConfig
+from configs.schema import Config, DataConfig, TrainingConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
 ENERGY = "energy"  # the target that has derivatives
+FORCE_CONSTANTS = "force_constants"  # the target that is one
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
 MAY_CHANGE = {
@@ -36,6 +37,10 @@ def check_rules(config: Config) -> None:
     """
     _check_data(config.data)
     training, run, schedule = config.training, config.run, config.schedule
+    if config.target.name.strip().lower() == FORCE_CONSTANTS:
+        _check_force_constants(config)
+    elif training.probes != TrainingConfig.probes:
+        raise ConfigError(f"training.probes {training.probes}: it belongs to target.name={FORCE_CONSTANTS}")
     of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]
     if training.energy_weight != 1 and not of_derivatives:
         raise ConfigError(
@@ -59,6 +64,22 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+
+
+def _check_force_constants(config: Config) -> None:
+    """Second derivatives are in full precision, continuous and all that the loss has a weight 1 for."""
+    training, run, envelope = config.training, config.run, getattr(config.model, "envelope", "polynomial")
+    if training.energy_weight != 1:
+        raise ConfigError(
+            f"training.energy_weight {training.energy_weight}: expected 1 for target.name={FORCE_CONSTANTS}"
+        )
+    if envelope != "polynomial":
+        raise ConfigError(
+            f"model.envelope {envelope}: expected polynomial for target.name={FORCE_CONSTANTS}, because the second "
+            "derivatives of the cosine jump at the cutoff"
+        )
+    if run.amp_level in FLOAT16_LEVELS:
+        raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 for target.name={FORCE_CONSTANTS}")
 
 
 def check_force_precision(config: Config, quantities: Collection[str]) -> None:

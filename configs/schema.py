@@ -56,6 +56,9 @@ class SchNetConfig:
     """Whose head and filter: torch_geometric, schnetpack or the first paper."""
     filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
     """Elementwise filters (paper), or a full matrix per edge (ablation)."""
+    elements: str = field(default="free", metadata={"choices": ("free", "described")})
+    """What an atom begins with: a vector of its element (paper), or besides a function of the element's place in the
+    periodic table and its radius, for data with few examples of each."""
     envelope: str = field(default="cosine", metadata={"choices": ("cosine", "polynomial")})
     """What takes a filter to zero at the cutoff: the cosine of the paper, whose curvature jumps there, or a polynomial
     with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""
@@ -139,7 +142,8 @@ class DataConfig:
     """What is learned from."""
 
     file: str = "sample"
-    """A file or folder that the readers know, or ``sample`` for the 22,807 QM9 molecules that ship with the project.
+    """A file or folder that the readers know, or what ships with the project: ``sample``, 22,807 QM9 molecules, or
+    ``crystals``, about a hundred materials of phonondb with their force constants.
     As an option it replaces the two files of a profile, and the split is then ``random`` unless an option names one."""
     train_file: str = ""
     """Instead of ``file``: what to learn from; ``sample`` is the shipped ethanol of rMD17.  As options the two files
@@ -176,7 +180,8 @@ class TargetConfig:
     """The property to predict and how labels become what the network learns; see ``data_tools.labels.targets``."""
 
     name: str = "gap"
-    """One of the 12 QM9 targets, or ``energy``, whose gradient is learned where the data have forces."""
+    """One of the 12 QM9 targets, ``energy``, whose gradient is learned where the data have forces, or
+    ``force_constants``, the second derivatives of the energy of crystals."""
     readout: str = field(
         default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
     )
@@ -263,10 +268,13 @@ class TrainingConfig:
     energy_weight: float = bounded(1.0, least=0)
     """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)
-    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns no forces."""
+    """Weight of the mean over force components in the loss, for the target ``energy``; 0 learns no forces.  For the
+    target ``force_constants`` these are the forces at the structure of the data, which should be 0."""
     stress_weight: float = bounded(0.0, least=0)
     """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
     learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces."""
+    probes: str = field(default="columns", metadata={"choices": ("columns", "directions")})
+    """What of a structure's force constants a step learns: a random column, or the product with a random direction."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

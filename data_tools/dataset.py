@@ -18,6 +18,7 @@ from data_tools.formats.spelling import advice
 from data_tools.graph import DataError, Provider
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import PackedGraphs, pack
+from data_tools.labels.force_constant_probes import PROBES, ForceConstantProbes
 from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
@@ -25,6 +26,8 @@ from data_tools.labels.targets import Target, allowed_standardisations, check_co
 from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
+CRYSTALS = "crystals"
+CRYSTALS_FILE = Path(__file__).parent / "samples" / "phonondb_crystals.npz"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
 SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
 
@@ -93,8 +96,8 @@ def open_graphs(
     """The graphs of any file that the readers know.
 
     Args:
-        file: ``sample``, a folder of packed graphs, or a file of structures (QM9 files lose the 3,054 molecules of
-            uncharacterized.txt).
+        file: ``sample`` or ``crystals``, which ship with the project, a folder of packed graphs, or a file of
+            structures (QM9 files lose the 3,054 molecules of uncharacterized.txt).
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
         keys: label -> the name that the file has for it; see ``data_tools.formats.label_keys``.
@@ -104,6 +107,8 @@ def open_graphs(
     """
     if file == SAMPLE:
         return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
+    if file == CRYSTALS:
+        return pack(read_table(CRYSTALS_FILE, keys=keys), cutoff)
     if holds_smiles(file):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if packed_folder.is_packed(file):
@@ -142,16 +147,25 @@ class Dataset:
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
 
-    def standardised(self, quantities: Collection[str] = ("energy",)) -> Provider:
-        """What the network learns, in every epoch the same; energies are NaN outside the training rows.
+    def standardised(
+        self, quantities: Collection[str] = ("energy",), seed: int = 0, probes: str = PROBES[0]
+    ) -> Provider:
+        """What the network learns; energies are NaN outside the training rows.
 
         Args:
             quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``, which brings the
-                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.
+                ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.  With ``hessian_product``, of
+                nodes, there are probes, others in every epoch, and the forces are 0.
+            seed: of the probes.
+            probes: kind of them, one of ``PROBES``.
 
         Raises:
             DataError: no training row has one of them, or no validation row.
         """
+        if "hessian_product" in quantities:
+            constants = self.packed.table.force_constants
+            assert constants is not None  # their labels are there
+            return ForceConstantProbes(self.packed, constants, seed, self.normalizer.scale, probes, tuple(quantities))
         rows = self.split.train
         of_structures: dict[str, np.ndarray] = {}
         if "energy" in quantities:

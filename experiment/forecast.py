@@ -78,9 +78,11 @@ def foresee(
     samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
     part = valid[: evaluation.evaluator.batch_size * trainer.ranks.size]
 
+    quantities = [term.quantity for term in trainer.step.layout.terms]
+
     def evaluate_part() -> None:
         with evaluation_weights(trainer.optimizer):
-            evaluation.predict(part)
+            evaluation.errors(part, quantities)
 
     return forecast(
         trainer, samples, [count for count in batches.used if count], evaluate_part, len(part) / len(valid),

@@ -14,11 +14,11 @@ from data_tools.graph import DataError
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.source_files import sha256_of
 from data_tools.tables import name_of_row
-from experiment.evaluation import evaluation_of
+from experiment.evaluation import Evaluation, evaluation_of
 from experiment.evaluation.evaluator import Predictions
 from experiment.evaluation.scalar import Table
 from experiment.provenance import Command
-from experiment.report import write_metrics, write_predictions
+from experiment.report import PREDICTIONS, write_metrics
 from experiment.selection import Selection
 from experiment.trained import Trained
 from training.device import versions
@@ -33,11 +33,13 @@ class Measurement(NamedTuple):
         rows: (K,) of the structures that have a label.
         found: predictions for them, NaN where training gives no reference for the composition.
         tables: metrics by the names that metrics.json has for them.
+        evaluation: that they come from.
     """
 
     rows: np.ndarray
     found: Predictions
     tables: dict[str, Table]
+    evaluation: Evaluation
 
 
 def measure(trained: Trained, chosen: Selection) -> Measurement:
@@ -75,7 +77,7 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
     title = f"{target.name} [{target.unit}], label definition {task.reference}, {chosen.name}"
     for line in evaluation.lines(title, tables):
         log.info("%s", line)
-    return Measurement(rows, found, tables)
+    return Measurement(rows, found, tables, evaluation)
 
 
 def write_measurement(
@@ -83,17 +85,13 @@ def write_measurement(
 ) -> None:
     """metrics.json and predictions.csv in a folder, which is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    labelled, rows = chosen.labelled, measured.rows
-    table = labelled.packed.table
-    write_predictions(
-        folder / "predictions.csv", table, rows, measured.found.values, labelled.labels[rows], trained.task
-    )
+    measured.evaluation.write(folder / PREDICTIONS, measured.rows, measured.found)
     content = {
         "checkpoint": str(trained.file),
         "checkpoint_sha256": sha256_of(trained.file),
         "epoch": trained.information.get("progress", {}).get("epoch"),
         "task": trained.task.to_dict(),
-        "data": table.source,
+        "data": chosen.labelled.packed.table.source,
         "structures": chosen.name,
         **measured.tables,
         "versions": versions(),
@@ -101,4 +99,4 @@ def write_measurement(
         "training_provenance": trained.information.get("provenance"),
     }
     write_metrics(folder / "metrics.json", content)
-    log.info("wrote %s and %s", folder / "metrics.json", folder / "predictions.csv")
+    log.info("wrote %s and %s", folder / "metrics.json", folder / PREDICTIONS)

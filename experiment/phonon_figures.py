@@ -19,10 +19,11 @@ from physics.thermal import Thermal
 PREDICTED: dict[str, Any] = {"color": BLUE, "linewidth": 1.4}
 REFERENCE: dict[str, Any] = {"color": ORANGE, "linewidth": 1.2, "linestyle": DASHES[0]}
 ELEMENT_COLOURS = (GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255")
+CLOSE = 0.06  # of the path: labels that are nearer would cover each other
 NOTHING = 1e-9  # eV/Angstrom^2: smaller norms are those of rounding and have no place on a logarithmic axis
 
 
-def plot_bands(path: Path, bands: Bands, reference: Bands | None, about: Sequence[str] = ()) -> None:
+def plot_bands(path: Path, bands: Bands, reference: Bands | None, about: Sequence[str] = (), title: str = "") -> None:
     """Frequencies along the path with the labels of its points; below 0 they are imaginary.
 
     Args:
@@ -31,6 +32,7 @@ def plot_bands(path: Path, bands: Bands, reference: Bands | None, about: Sequenc
         reference: dashed, each segment as wide as that of ``bands``, where its path has the same points; None: there
             is none.
         about: parts of the footer.
+        title: what it shows, where the file alone does not tell.
     """
     with style():
         figure = new_figure(8.4, 5.0, about)
@@ -45,10 +47,13 @@ def plot_bands(path: Path, bands: Bands, reference: Bands | None, about: Sequenc
         ticks = [(place, point_name(label)) for place, label in bands.ticks]
         for place, _ in ticks:
             axes.axvline(place, color=GREY, linewidth=0.6)
-        axes.set_xticks(*zip(*ticks, strict=True))
+        places, names = zip(*ticks, strict=True)
+        axes.set_xticks(places, apart(places, names))
         axes.set_xlim(ticks[0][0], ticks[-1][0])
         axes.axhline(0.0, color=GREY, linewidth=0.8)
         axes.set_ylabel("frequency (THz), imaginary below 0")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         if reference is not None:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0.2)
         write(figure, path)
@@ -157,3 +162,13 @@ def point_name(label: str) -> str:
     digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
     parts = (part.partition("_") for part in label.split("|"))
     return "|".join(names.get(name, name) + number.translate(digits) for name, _, number in parts)
+
+
+def apart(places: Sequence[float], labels: Sequence[str]) -> list[str]:
+    """Labels of which one that is close behind another stands a line lower."""
+    near = CLOSE * (places[-1] - places[0])
+    found: list[str] = []
+    for k, label in enumerate(labels):
+        low = k > 0 and places[k] - places[k - 1] < near and not found[-1].startswith("\n")
+        found.append(f"\n{label}" if low else label)
+    return found

@@ -18,7 +18,7 @@ from data_tools.formats.writers import frames_text
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs, pack
 from data_tools.labels.plausibility import unit_suspicions
-from data_tools.labels.targets import atom_references
+from data_tools.labels.targets import FORCE_CONSTANTS, atom_references
 from data_tools.tables import name_of_row, row_of_atom
 from experiment.command_line import BAD_INPUT
 from experiment.data import for_model
@@ -56,6 +56,9 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
     for words in unused(trained.config.run.device_target):
         warn(words)
     source = file or "--smiles"
+    if trained.task.target.name == FORCE_CONSTANTS:
+        raise ConfigError(f"{trained.file}: the model predicts force constants, which are no number of a structure; "
+                          "measure it with --data FILE")  # fmt: skip
     if place.frames and not trained.task.target.has_forces:
         raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "
                           f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip

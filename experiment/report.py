@@ -13,7 +13,6 @@ import numpy as np
 
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.graph import StructureTable
 from data_tools.graphs.loader import TrainingBatches
 from data_tools.labels.splits import Split
 from experiment.evaluation import Evaluation
@@ -22,14 +21,20 @@ from experiment.figures import plot_loss_curve
 from experiment.plot_style import Subject, picture
 from training import checkpoint as checkpoints
 from training.device import versions
-from training.files import clock, write_rows, write_text
+from training.files import clock, write_text
 from training.loop import Trainer
 from training.step import compile_count
 from training.weights import assign
 
 log = logging.getLogger("geospore")
 #: what metrics.json of a training calls the tables of an evaluation
-OF_TEST = {"metrics": "test", "force_metrics": "test_forces", "stress_metrics": "test_stress"}
+OF_TEST = {
+    "metrics": "test",
+    "force_metrics": "test_forces",
+    "stress_metrics": "test_stress",
+    "force_constants": "test_force_constants",
+}
+PREDICTIONS = "predictions.csv"
 
 
 def report(
@@ -56,8 +61,7 @@ def report(
     rows = split.test
     tables, found = measure_best(trainer, evaluation, task, rows)
     if ranks.is_main:
-        file, table = folder / "predictions.csv", dataset.packed.table
-        write_predictions(file, table, rows, found.values, dataset.labels[rows], task)
+        evaluation.write(folder / PREDICTIONS, rows, found)
     if ranks.is_main and config.run.plots:
         draw_run(config, dataset, task, trainer, evaluation, found)
     best_row = trainer.progress.history[trainer.progress.best_epoch - 1]
@@ -90,11 +94,12 @@ def measure_best(
     """Metrics of the best model, the last one and the baselines, logged, and what the best predicts for ``rows``."""
     best, ranks, started = trainer.evaluation_parameters(), trainer.ranks, time.perf_counter()
     assign(trainer.model, best)
-    last = evaluation.predict(rows)
-    if ranks.is_main:
-        best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
-    assign(trainer.model, ranks.share(best))
-    found = evaluation.predict(rows)
+    last = found = evaluation.predict(rows)
+    if trainer.progress.best_epoch < trainer.progress.epoch:
+        if ranks.is_main:
+            best = checkpoints.load(trainer.folder / checkpoints.BEST).weights
+        assign(trainer.model, ranks.share(best))
+        found = evaluation.predict(rows)
     tables = evaluation.metrics(rows, {"best model": found, "last model": last})
     title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"
     for line in evaluation.lines(title, tables):
@@ -150,32 +155,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def write_predictions(
-    path: Path, table: StructureTable, rows: np.ndarray, predictions: np.ndarray, labels: np.ndarray, task: data.Task
-) -> None:
-    """Write predictions.csv, one row a structure: identity, label, prediction and error; units in the header.
-
-    Args:
-        path: the file.
-        table: the structures.
-        rows: (K,) which of them.
-        predictions: (K,) in the target's unit, NaN where there is none.
-        labels: (K,) in the target's unit.
-        task: what is predicted.
-    """
-    column = f"{task.target.name} [{task.target.unit}]"
-    lines = []
-    for row, prediction, label in zip(rows.tolist(), predictions, labels, strict=True):
-        there = np.isfinite(prediction)
-        lines.append(
-            {
-                "id": int(table.ids[row]),
-                **({"name": table.names[row]} if table.names else {}),
-                f"label {column}": f"{label:.8g}",
-                f"predicted {column}": f"{prediction:.8g}" if there else "",
-                f"error {column}": f"{prediction - label:.8g}" if there else "",
-            }
-        )
-    write_rows(path, lines)

@@ -111,7 +111,8 @@ def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]
         rows, name = getattr(found, split), f"{split} structures of split {found.name} in {table.source}"
     if not len(rows):
         raise DataError(f"{file}: there are no {name}; choose another --split")
-    labelled = Labelled(for_model(packed, trained.config), labels, trained.elements, training_structures(trained))
+    dataset = training_data(trained)
+    labelled = Labelled.beside(dataset, for_model(packed, trained.config), labels, trained.elements)
     return Selection(labelled, rows, name, [rows])
 
 
@@ -144,14 +145,13 @@ def split_in_file(trained: Trained, table: StructureTable, file: str) -> Split:
     )
 
 
-def training_structures(trained: Trained) -> tuple[np.ndarray, np.ndarray] | None:
-    """Labels and element counts that the baselines are fitted on; None, and a line of the log, without them."""
+def training_data(trained: Trained) -> data.Dataset | None:
+    """The data set that the baselines are fitted on; None, and a line of the log, without it."""
     if "converted_from" in trained.information:
         log.info("baselines: not available, the training structures of converted weights are not known")
         return None
     try:
-        dataset = open_dataset(trained.config, trained.task)
+        return open_dataset(trained.config, trained.task)
     except DataError as error:
         log.info("baselines: not available, the run's own data cannot be read (%s)", error)
         return None
-    return dataset.labels[dataset.split.train], dataset.counts[dataset.split.train]

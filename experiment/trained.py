@@ -145,10 +145,10 @@ class CalculatorRecipe:
         """
         trained = trained_of(self.checkpoint, self.file, self.overrides)
         target = trained.task.target
-        if not target.has_forces:
+        if not target.is_of_potential:
             raise DataError(
                 f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
-                "forces; use a model that was trained on the target energy"
+                "forces; use a model that was trained on the target energy or force_constants"
             )
         for words in trained.warnings:
             warnings.warn(words, OutsideWarning, stacklevel=3)

@@ -18,6 +18,7 @@ from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.graphs.loader import TrainingBatches, training_batches
 from data_tools.labels.splits import digest
+from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
 from training.checkpoint import Checkpoint
@@ -31,11 +32,12 @@ from training.step import TrainStep
 from training.weights import parameters_of
 
 log = logging.getLogger("geospore")
-#: how the terms of a loss on energies and their derivatives are called
+#: how the terms of a loss on energies and their derivatives are called where there are several
 DERIVED = {
     "energy": Quantity("energy ", "mae", "meV", 1000),
     "forces": Quantity("force ", "force_mae", "meV/A", 1000),
     "stress": Quantity("stress ", "stress_mae", "meV/A^3", 1000),
+    "hessian_product": Quantity("force-constant ", "mae", "eV/A^2"),
 }
 
 
@@ -54,21 +56,24 @@ def warn_of_schedule(trainer: Trainer) -> None:
 
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
-    provider = dataset.standardised([term.quantity for term in terms_of(config.training)])
+    training, seed = config.training, config.run.seed
+    quantities = [term.quantity for term in terms_of(training, config.target.name)]
+    provider = dataset.standardised(quantities, seed, training.probes)
     batches = training_batches(
-        dataset.packed, dataset.split.train, provider, config.training.batch_size, config.run.seed,
-        config.training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
+        dataset.packed, dataset.split.train, provider, training.batch_size, seed, training.epochs, config.data.shapes,
+        DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))
     return batches
 
 
-def terms_of(training: TrainingConfig) -> tuple[Term, ...]:
-    """The loss of a configuration: the label, and what of its derivatives has a weight."""
-    weights = {"energy": training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
+def terms_of(training: TrainingConfig, target: str = "energy") -> tuple[Term, ...]:
+    """The loss of a configuration: the label of the target, and what of its derivatives has a weight."""
+    label = "hessian_product" if target == FORCE_CONSTANTS else "energy"
+    weights = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
     terms = (Term(quantity, weight, training.loss) for quantity, weight in weights.items())
-    return tuple(term for term in terms if term.weight or term.quantity == "energy")
+    return tuple(term for term in terms if term.weight or term.quantity == label)
 
 
 def make_trainer(
@@ -107,7 +112,7 @@ def make_trainer(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         config.run.seed, dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    terms = terms_of(training)
+    terms = terms_of(training, task.target.name)
     step = TrainStep(model, optimizer, terms, ranks.size, goes_on=training.loss_scale == "dynamic")
     quantities = [Quantity("", "mae", task.target.unit)]
     if len(terms) > 1:

@@ -29,7 +29,10 @@ LAUNCHER = Path(__file__).parents[1] / "scripts" / "run_distribute_train.sh"
 
 #: command-line options that stand for one key of the configuration: the key, and what it is
 OPTIONS = {
-    "target": ("target.name", "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv or energy"),
+    "target": (
+        "target.name",
+        "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, energy or force_constants",
+    ),
     "epochs": ("training.epochs", "passes through the training structures"),
     "batch_size": ("training.batch_size", "structures in a batch, over all devices"),
     "subset_size": ("data.train_size", "use only so many training structures, 0: all"),

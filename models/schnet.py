@@ -17,9 +17,10 @@ Conventions:
     ``2017``         the first paper: Gaussians every 0.1 Angstrom with gamma = 10 / Angstrom^2, a second ssp after the
                      filter network, no f_cut (so the cutoff must exceed every distance).
 
-Departures: ``envelope="polynomial"`` replaces the cosine of f_cut, whose curvature jumps at the cutoff, by a polynomial
-with continuous second derivatives.  ``filter="matrix"`` is an ablation: (3) becomes m_i = sum_j W_ij (W_in x_j + b)
-with a full F' x F' matrix W_ij.
+Departures: ``elements="described"`` adds to (1) a function of the element's place in the periodic table and its radius
+(``models.element_descriptions``), for data with few examples of each.  ``envelope="polynomial"`` replaces the cosine of
+f_cut, whose curvature jumps at the cutoff, by a polynomial with continuous second derivatives.  ``filter="matrix"`` is
+an ablation: (3) becomes m_i = sum_j W_ij (W_in x_j + b) with a full F' x F' matrix W_ij.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Dense, ShiftedSoftplus, SideBySide, TwoLayers
+from models.element_descriptions import DescribedElements
 from models.elements import ElementEmbedding
 from models.graph_ops import PairDistances, PairSum, to_type
 from models.precision import Precision
@@ -37,6 +39,7 @@ from models.swish import Swish
 
 CONVENTIONS = ("pyg", "schnetpack", "2017")
 FILTERS = ("elementwise", "matrix")
+ELEMENTS = ("free", "described")
 ENVELOPES = ("cosine", "polynomial")
 OUTPUT_INITS = ("glorot", "zeros")
 SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
@@ -79,6 +82,7 @@ class SchNet(nn.Cell):
         cutoff: Angstrom; the graph must hold every pair closer than this.
         convention: one of ``CONVENTIONS``.
         filter: one of ``FILTERS``.
+        elements: one of ``ELEMENTS``.
         envelope: one of ``ENVELOPES``; the convention ``2017`` has none.
         output_init: one of ``OUTPUT_INITS``, of the last layer's weights; with ``zeros`` an untrained network predicts
             0 everywhere instead of a large number that the first epochs must unlearn.
@@ -97,13 +101,15 @@ class SchNet(nn.Cell):
         cutoff: float,
         convention: str,
         filter: str,
+        elements: str,
         envelope: str,
         output_init: str,
         kinds: Precision,
     ):
         super().__init__()
         for name, names in (
-            (convention, CONVENTIONS), (filter, FILTERS), (envelope, ENVELOPES), (output_init, OUTPUT_INITS)
+            (convention, CONVENTIONS), (filter, FILTERS), (elements, ELEMENTS), (envelope, ENVELOPES),
+            (output_init, OUTPUT_INITS),
         ):  # fmt: skip
             if name not in names:
                 raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
@@ -111,7 +117,8 @@ class SchNet(nn.Cell):
         if paper and envelope != "cosine":
             raise ValueError(f"envelope {envelope}: expected cosine, which the convention 2017 leaves out")
         self.kinds = kinds
-        self.embedding = ElementEmbedding(features, Normal(1.0), dtype)
+        free = elements == "free"
+        self.embedding = ElementEmbedding(features, Normal(1.0), dtype) if free else DescribedElements(features, dtype)
         self.distances = PairDistances(kinds.atoms)
         # evenly from 0 to the cutoff with the spacing as width, or the fixed grid of the first paper
         offsets = SPACING_2017 * np.arange(gaussians) if paper else np.linspace(0.0, cutoff, gaussians)

@@ -12,6 +12,7 @@ from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
+from data_tools.graph import DataError
 
 DISTANCE = 0.01  # Angstrom; that of the DFT calculations of phonondb
 SYMMETRISATIONS = 1  # how often sum rule and exchange symmetry are enforced; phonopy's `level`
@@ -37,6 +38,9 @@ def displaced_cells(crystal: Crystal, distance: float = DISTANCE) -> Displaced:
     Args:
         crystal: supercell and primitive cell.
         distance: of the displaced atom, Angstrom.
+
+    Raises:
+        DataError: phonopy cannot tell the symmetry of the atoms, or the cells do not fit.
     """
     phonon = _phonopy(crystal)
     phonon.generate_displacements(distance=distance)
@@ -83,4 +87,10 @@ def _phonopy(crystal: Crystal) -> Phonopy:
         numbers=crystal.supercell.numbers, positions=crystal.supercell.positions, cell=cell, masses=crystal.masses
     )
     primitive = (crystal.primitive_cell @ np.linalg.inv(cell)).T
-    return Phonopy(atoms, np.eye(3, dtype=int), primitive_matrix=primitive)
+    try:
+        return Phonopy(atoms, np.eye(3, dtype=int), primitive_matrix=primitive)
+    except Exception as error:  # of phonopy, spglib or NumPy: which one depends on the version
+        raise DataError(
+            f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, phonopy says "
+            f"{' '.join(str(error).split()) or type(error).__name__}; check the atoms and the primitive cell"
+        ) from None

@@ -3,8 +3,10 @@
 # project.
 #
 #   bash scripts/quickstart.sh [options of train.py, for example --target U0 or --output runs/another]
+#   bash scripts/quickstart.sh crystals [options]     force constants of the materials that ship with the project
 #
-# Makes the virtual environment .venv and the run folder runs/quickstart, for another target runs/quickstart_TARGET.
+# Makes the virtual environment .venv and the run folder runs/quickstart, for another target runs/quickstart_TARGET, for
+# crystals runs/quickstart_crystals.
 # Called again it installs nothing, continues a run that was interrupted and leaves a finished one alone; a run with
 # other settings than those asked for is named and left alone.
 # PYTHON=/path/to/python chooses the interpreter, GEOSPORE_VENV=FOLDER the environment.
@@ -35,10 +37,16 @@ if [[ -f "$run/metrics.json" ]]; then
     echo
     echo "Results are in $(cd -- "$run" && pwd):"
     echo "  metrics.json, metrics.csv, predictions.csv, config.yaml, train.log"
-    [[ ! -f "$run/predictions.png" ]] || echo "  predictions.png, loss_curve.png, tsne.png"
+    for picture in predictions.png loss_curve.png tsne.png bands.png; do
+        [[ ! -f "$run/$picture" ]] || echo "  $picture"
+    done
     echo "The commands of the README run in the environment of this script.  For example:"
     [[ "$PWD" == "$OLDPWD" ]] || printf '  cd %q\n' "$PWD"
     printf '  source %q/bin/activate\n' "$venv"
-    echo "  printf 'CCO ethanol\nc1ccccc1 benzene\n' > molecules.smi"
-    printf '  python eval.py --ckpt %q --input molecules.smi\n' "$run"
+    if [[ "${1:-}" == crystals ]]; then
+        printf '  python eval.py --ckpt %q --data crystals --split all --output crystals\n' "$run"
+    else
+        echo "  printf 'CCO ethanol\nc1ccccc1 benzene\n' > molecules.smi"
+        printf '  python eval.py --ckpt %q --input molecules.smi\n' "$run"
+    fi
 fi

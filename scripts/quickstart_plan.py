@@ -1,5 +1,7 @@
 """What scripts/quickstart.sh does with its options: prints the run folder, then the arguments of train.py, one a line.
 
+The first option may be ``crystals``, for another profile.
+
 No arguments follow where the run in that folder is finished.  A run with other settings than those asked for is neither
 taken for this one nor continued as this one.
 """
@@ -17,7 +19,7 @@ if __name__ == "__main__":
 
 from cloud.options import is_yes
 from configs.loading import ConfigError, load_config
-from configs.schema import Config, TargetConfig
+from configs.schema import Config
 from configs.writing import config_to_dict
 from data_tools.labels.split_sizes import SIZES
 from experiment.command_line import exit_code
@@ -27,7 +29,8 @@ from training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parents[1]
 PROFILE = "configs/schnet/qm9_lite_tuned.yaml"
-DEFAULT_TARGET = TargetConfig.name
+#: profiles by the first option, beside that without
+OTHER_PROFILES = {"crystals": "configs/schnet/crystals.yaml"}
 #: keys that change no result; an option that names one is compared all the same
 ASIDE = {f"run.{name}" for name in ("mode", "device_target", "device_id", "log_every", "save_minutes", "keep", "plots")}
 ADAPTING = {f"data.{name}" for name in SIZES}  # to data that an option names
@@ -42,18 +45,22 @@ def plan(arguments: list[str]) -> tuple[Path, list[str]]:
         ConfigError: a wrong option, one that the script cannot take, or a run with other settings in the folder.
         DataError: an unknown target.
     """
+    topic = arguments[0] if arguments and arguments[0] in OTHER_PROFILES else ""
+    arguments = arguments[1:] if topic else arguments
+    profile = OTHER_PROFILES.get(topic, PROFILE)
     options = parse_arguments(arguments)
     for name in ("config", "resume"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: this script has its own configuration and folder; for others call train.py")
     given = overrides_of(options)
-    wished = load_config(ROOT / PROFILE, given)
-    target = resolve_task(wished).target.name
-    folder = Path(wished.run.output or f"runs/quickstart{'' if target == DEFAULT_TARGET else f'_{target}'}")
+    wished = load_config(ROOT / profile, given)
+    target, usual = (resolve_task(config).target.name for config in (wished, load_config(ROOT / profile)))
+    parts = ["quickstart", *([topic] if topic else []), *([target] if target != usual else [])]
+    folder = Path(wished.run.output or f"runs/{'_'.join(parts)}")
     finished = (folder / "metrics.json").exists()
     begun = any(folder.glob(f"{Path(checkpoints.LAST).stem}*.safetensors")) and (folder / "config.yaml").exists()
     if options.dry_run or is_yes(options.overwrite, "--overwrite") or not (finished or begun):
-        return folder, ["--config", PROFILE, *arguments, "--output", str(folder)]
+        return folder, ["--config", profile, *arguments, "--output", str(folder)]
     asked = {key for key, _ in given}
     other = differences(load_config(folder / "config.yaml"), wished, asked)
     if begun and not finished:  # what options change is for train.py to accept or to refuse

@@ -36,6 +36,20 @@ def block_counts(constants: ForceConstants, n_atoms: np.ndarray) -> np.ndarray:
     return constants.n_primitive * n_atoms
 
 
+def root_mean_squares(constants: ForceConstants, n_atoms: np.ndarray) -> np.ndarray:
+    """(M,) float64 root mean square over the numbers of all blocks of each structure, eV/Angstrom^2; NaN without any.
+
+    Args:
+        constants: of M structures.
+        n_atoms: (M,) atoms of each supercell.
+    """
+    counts = block_counts(constants, n_atoms)
+    ends, result = np.cumsum(counts), np.full(len(n_atoms), np.nan)
+    for row in np.flatnonzero(counts):
+        result[row] = np.sqrt(np.mean(np.square(constants.blocks[ends[row] - counts[row] : ends[row]])))
+    return result
+
+
 def check_force_constants(path: Path, constants: ForceConstants, n_atoms: np.ndarray) -> None:
     """Check sizes and values; ``path`` names the file in errors.
 

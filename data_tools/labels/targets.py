@@ -27,7 +27,12 @@ Standardisations, how an output o becomes a label y (constants from the training
 | per_element     | y = scale o + sum_i    | sum of an extensive target: each element has a shift of its own, by      |
 |                 |   shift(Z_i)           | least squares                                                            |
 | scale           | y = scale o            | dipole, electronic_spatial_extent: a shift would break the symmetry that |
-|                 |                        | makes mu of methane 0, and the sign that a length has                    |
+|                 |                        | makes mu of methane 0, and the sign that a length has; force_constants,  |
+|                 |                        | which no shift changes                                                   |
+
+The target ``force_constants`` is the matrix of second derivatives of an energy: the network's value is that energy, up
+to a constant for each composition.  The number of a structure, which the normaliser is fitted to and tables have a
+column for, is the root mean square over its force constants.
 """
 
 from __future__ import annotations
@@ -41,10 +46,12 @@ import numpy as np
 
 from data_tools.formats.spelling import advice, listed
 from data_tools.graph import DataError, StructureTable
+from data_tools.labels.compact_force_constants import root_mean_squares
 from data_tools.units import HARTREE
 
 READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
 STANDARDISATIONS = ("none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")
+FORCE_CONSTANTS = "force_constants"
 MAX_ATOMIC_NUMBER = 118
 ATOM_REFERENCE_FILE = Path(__file__).parents[1] / "samples" / "atomref.txt"
 
@@ -75,6 +82,11 @@ class Target:
     description: str
     has_forces: bool = False
 
+    @property
+    def is_of_potential(self) -> bool:
+        """Whether the value of a network that learns it is an energy of the geometry, whose gradient is a force."""
+        return self.has_forces or self.name == FORCE_CONSTANTS
+
 
 _ENERGY = ("atomisation", "total")
 _ORBITAL = ("mean", "sum")
@@ -97,6 +109,7 @@ TARGETS: dict[str, Target] = {
         Target("G", "eV", True, ("sum",), _ENERGY, "free energy at 298.15 K"),
         Target("Cv", "cal/(mol K)", True, ("sum",), ("none",), "heat capacity at 298.15 K"),
         Target("energy", "eV", True, ("sum",), ("none",), "potential energy of a geometry", has_forces=True),
+        Target(FORCE_CONSTANTS, "eV/A^2", False, ("sum",), ("none",), "second derivatives of a crystal's energy"),
     )
 }
 
@@ -148,7 +161,7 @@ def allowed_standardisations(target: Target, readout: str, reference: str) -> tu
         readout: one of ``target.readouts``.
         reference: one of ``target.references``.
     """
-    if readout in ("dipole", "electronic_spatial_extent"):
+    if readout in ("dipole", "electronic_spatial_extent") or target.name == FORCE_CONSTANTS:
         return ("scale", "none")
     extensive = target.extensive and readout == "sum"
     allowed = ("per_element", "per_atom", "per_molecule", "mean_mad") if extensive else ("per_molecule", "mean_mad")
@@ -232,6 +245,8 @@ def label_values(table: StructureTable, target: Target, reference: str) -> np.nd
         DataError: the table has no such label or not one number per structure, the definition does not fit, or an
             element has no reference energy.
     """
+    if target.name == FORCE_CONSTANTS and table.force_constants is not None:
+        return root_mean_squares(table.force_constants, table.n_atoms)
     if target.name not in table.of_structures:
         names = (*table.label_names, *table.unread)
         hint = "; ".join(filter(None, (f"they hold {listed(names)}", advice(target.name, names))))

@@ -12,18 +12,23 @@ from data_tools.dataset import Task
 from data_tools.graph import StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.statistics import Normalizer
+from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.evaluation.energy_forces import EnergyForces
 from experiment.evaluation.evaluator import Evaluator, Labelled
+from experiment.evaluation.probe_evaluator import ProbeEvaluator
 from experiment.evaluation.scalar import Scalar
+from experiment.evaluation.second_derivatives import SecondDerivatives
 from training.distributed import Ranks
 
-Evaluation = Scalar | EnergyForces
+Evaluation = Scalar | EnergyForces | SecondDerivatives
 #: the evaluation of each kind of task
-EVALUATIONS: dict[str, type[Evaluation]] = {"scalar": Scalar, "energy_forces": EnergyForces}
+EVALUATIONS: dict[str, type[Scalar] | type[EnergyForces]] = {"scalar": Scalar, "energy_forces": EnergyForces}
 
 
 def kind_of(task: Task, table: StructureTable) -> str:
     """The kind of a task on some data: derivatives are computed where the target has them and the data publish some."""
+    if task.target.name == FORCE_CONSTANTS:
+        return FORCE_CONSTANTS
     derived = task.target.has_forces and EnergyForces.quantities(table) != Scalar.quantities(table)
     return "energy_forces" if derived else "scalar"
 
@@ -48,8 +53,12 @@ def evaluation_of(
         sets: the rows it will be asked for, which share one static shape.
         ranks: processes that share the work.
     """
-    packed = labelled.packed
-    kind = EVALUATIONS[kind_of(task, packed.table)]
+    packed, kind_name = labelled.packed, kind_of(task, labelled.packed.table)
+    if kind_name == FORCE_CONSTANTS:
+        settings, dtype = config.training, config.run.dtype
+        columns = ProbeEvaluator(model, packed, sets, normalizer, settings.eval_batch_size, dtype, ranks)
+        return SecondDerivatives(task, labelled, columns)
+    kind = EVALUATIONS[kind_name]
     evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)
     return kind(task, labelled, evaluator)
 

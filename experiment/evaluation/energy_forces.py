@@ -136,6 +136,10 @@ class EnergyForces:
                 lines.append(f"{first}: {in_other_units(tables['metrics'].get(first, {}), table[first])}")
         return lines
 
+    def write(self, file: Path, rows: np.ndarray, found: Predictions) -> None:
+        """As of ``Scalar``."""
+        self.energies.write(file, rows, found)
+
     def draw(self, folder: Path, subject: Subject, rows: np.ndarray, found: Predictions) -> None:
         """The pictures of the test set in a run folder: as of ``Scalar``, and all known components of forces."""
         self.energies.draw(folder, subject, rows, found)

@@ -35,20 +35,28 @@ class Labelled:
         labels: (M,) in the target's unit under the task's definition, NaN where there is none.
         elements: atomic numbers of the training structures.
         training: (K,) labels and (K, 119) element counts of the training structures; None where they are not known.
+        learned_from: a table and its (K,) training rows; None where they are not known.
     """
 
     packed: PackedGraphs
     labels: np.ndarray
     elements: list[int]
     training: tuple[np.ndarray, np.ndarray] | None
+    learned_from: tuple[StructureTable, np.ndarray] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> Labelled:
         """Those of a data set, whose training structures are at hand."""
+        return cls.beside(dataset, dataset.packed, dataset.labels, dataset.train_elements)
+
+    @classmethod
+    def beside(cls, dataset: Dataset | None, packed: PackedGraphs, labels: np.ndarray, elements: list[int]) -> Labelled:
+        """Structures beside the data set that a model was trained on, where it is at hand."""
+        if dataset is None:
+            return cls(packed, labels, elements, None)
         train = dataset.split.train
-        return cls(
-            dataset.packed, dataset.labels, dataset.train_elements, (dataset.labels[train], dataset.counts[train])
-        )
+        training = dataset.labels[train], dataset.counts[train]
+        return cls(packed, labels, elements, training, (dataset.packed.table, train))
 
 
 class Predictions(NamedTuple):
@@ -60,12 +68,15 @@ class Predictions(NamedTuple):
         forces: (A, 3) float64 in the target's unit per Angstrom; without rows where they were not asked for.
         stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; without
             rows where it was not asked for.
+        blocks: (p, n, 3, 3) float64 force constants of each structure, eV/Angstrom^2; empty where they were not asked
+            for.
     """
 
     values: np.ndarray
     embeddings: np.ndarray
     forces: np.ndarray = np.zeros((0, 3))
     stress: np.ndarray = np.zeros((0, 3, 3))
+    blocks: tuple[np.ndarray, ...] = ()
 
 
 class Evaluator:

@@ -10,10 +10,12 @@ import numpy as np
 from data_tools import dataset as data
 from data_tools.graph import StructureTable
 from data_tools.labels.statistics import element_counts, linear_baseline, mean_baseline, regression_metrics
+from data_tools.labels.targets import Target
 from experiment.embedding_map import plot_tsne
 from experiment.evaluation.evaluator import ENERGY, Evaluator, Labelled, Predictions, refuse_not_finite
 from experiment.figures import plot_predictions
 from experiment.plot_style import Subject, picture
+from training.files import write_rows
 
 #: metrics of several predictions: whose, to MAE and others
 Table = dict[str, dict[str, float]]
@@ -99,6 +101,11 @@ class Scalar:
         table = tables["metrics"]
         return [f"{title}\n{metrics_table(table, self.target.unit)}"] if table else []
 
+    def write(self, file: Path, rows: np.ndarray, found: Predictions) -> None:
+        """Label, prediction and error of each of the structures ``rows`` as CSV."""
+        table = self.labelled.packed.table
+        write_predictions(file, table, rows, found.values, self.labelled.labels[rows], self.target)
+
     def draw(self, folder: Path, subject: Subject, rows: np.ndarray, found: Predictions) -> None:
         """The pictures of the test set in a run folder: predictions and map of embeddings."""
         labels, name, unit, about = self.labelled.labels[rows], self.target.name, self.target.unit, subject.of_test()
@@ -145,3 +152,32 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
             f"{row['max_error']:14.5f}  {row['r2']:8.4f}"
         )
     return "\n".join(lines)
+
+
+def write_predictions(
+    path: Path, table: StructureTable, rows: np.ndarray, predictions: np.ndarray, labels: np.ndarray, target: Target
+) -> None:
+    """Write predictions.csv, one row a structure: identity, label, prediction and error; units in the header.
+
+    Args:
+        path: the file.
+        table: the structures.
+        rows: (K,) which of them.
+        predictions: (K,) in the target's unit, NaN where there is none.
+        labels: (K,) in the target's unit.
+        target: what is predicted.
+    """
+    column = f"{target.name} [{target.unit}]"
+    lines = []
+    for row, prediction, label in zip(rows.tolist(), predictions, labels, strict=True):
+        there = np.isfinite(prediction)
+        lines.append(
+            {
+                "id": int(table.ids[row]),
+                **({"name": table.names[row]} if table.names else {}),
+                f"label {column}": f"{label:.8g}",
+                f"predicted {column}": f"{prediction:.8g}" if there else "",
+                f"error {column}": f"{prediction - label:.8g}" if there else "",
+            }
+        )
+    write_rows(path, lines)

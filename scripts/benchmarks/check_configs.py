@@ -36,6 +36,7 @@ from data_tools.labels.splits import Split
 from experiment.data import open_packed, resolve_task
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Evaluator, Labelled
+from experiment.evaluation.probe_evaluator import ProbeEvaluator
 from experiment.forecast import one_of_each_shape
 from experiment.model import build_single
 from experiment.resolve import resolve
@@ -63,7 +64,7 @@ class Prepared(NamedTuple):
     config: Config
     split: Split
     batches: TrainingBatches
-    evaluate: Evaluator
+    evaluate: Evaluator | ProbeEvaluator
     trainer: Trainer
 
 
@@ -141,7 +142,7 @@ def train(trainer: Trainer, samples: list[Batch]) -> float:
     raise LossError(f"{MOST_SKIPPED} steps were skipped by the loss scale; lower the learning rate")
 
 
-def seconds_of_evaluation(trainer: Trainer, evaluate: Evaluator, rows: Any) -> float:
+def seconds_of_evaluation(trainer: Trainer, evaluate: Evaluator | ProbeEvaluator, rows: Any) -> float:
     """Seconds of one evaluation batch.
 
     Raises:

@@ -29,7 +29,7 @@ from data_tools.labels.targets import (
 COMBINATIONS = [
     (name, readout, reference, standardisation)
     for name, target in TARGETS.items()
-    if not target.has_forces  # not in the QM9 files
+    if not target.is_of_potential  # not in the QM9 files
     for readout, reference in itertools.product(target.readouts, target.references)
     for standardisation in allowed_standardisations(target, readout, reference)
 ]

@@ -38,7 +38,8 @@ def legal_combinations():
 
 
 def test_the_twelve_targets_have_the_units_the_readers_deliver():
-    assert tuple(TARGETS) == (*NAMES, "energy") and TARGETS["energy"].unit == "eV"
+    assert tuple(TARGETS) == (*NAMES, "energy", "force_constants")
+    assert (TARGETS["energy"].unit, TARGETS["force_constants"].unit) == ("eV", "eV/A^2")
     assert all(TARGETS[name].unit == QM9_UNITS[name] for name in NAMES)
 
 
@@ -81,7 +82,9 @@ def test_legal_combinations_obey_the_laws_of_their_quantities():
 
 
 def test_defaults_fit_and_are_those_of_the_field():
-    expected = dict.fromkeys((*NAMES, "energy"), "sum") | dict.fromkeys(("homo", "lumo", "gap"), "mean")
+    expected = dict.fromkeys((*NAMES, "energy", "force_constants"), "sum") | dict.fromkeys(
+        ("homo", "lumo", "gap"), "mean"
+    )
     expected |= {"mu": "dipole", "r2": "electronic_spatial_extent"}
     for name, target in TARGETS.items():
         assert target.readouts[0] == expected[name]

@@ -204,7 +204,7 @@ def resolved(target):
     return task, tuple(getattr(named, key) for key in COMBINED)
 
 
-SCALAR = [name for name, target in TARGETS.items() if not target.has_forces]
+SCALAR = [name for name, target in TARGETS.items() if not target.is_of_potential]
 #: one target for each combination of defaults
 TRAINED = {resolved(name)[1]: name for name in SCALAR}
 

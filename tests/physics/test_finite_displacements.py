@@ -11,6 +11,7 @@ from phonopy.harmonic.force_constants import compact_fc_to_full_fc
 from test_phonons import reordered
 
 from data_tools.crystals import Crystal
+from data_tools.graph import DataError
 from physics.finite_displacements import Displaced, blocks_of_forces, displaced_cells
 
 
@@ -33,7 +34,7 @@ def test_the_force_constants_come_back(name):
     np.testing.assert_allclose(moved[np.arange(len(moved)), displaced.atoms], displaced.vectors, atol=1e-12)
     assert (np.linalg.norm(moved, axis=-1) > 1e-12).sum() == len(moved)
     found = blocks_of_forces(empty, displaced, harmonic_forces(name, crystal, displaced))
-    np.testing.assert_allclose(found, crystal.blocks, atol=2e-5 * np.abs(crystal.blocks).max())
+    np.testing.assert_allclose(found, crystal.blocks, atol=1e-12 * np.abs(crystal.blocks).max())
 
 
 def test_atoms_in_any_order_and_any_representatives():
@@ -41,7 +42,13 @@ def test_atoms_in_any_order_and_any_representatives():
     crystal = reordered(example("MgO"), order)
     displaced = displaced_cells(crystal)
     found = blocks_of_forces(crystal, displaced, harmonic_forces("MgO", crystal, displaced, order))
-    np.testing.assert_allclose(found, crystal.blocks, atol=2e-5 * np.abs(crystal.blocks).max())
+    np.testing.assert_allclose(found, crystal.blocks, atol=1e-12 * np.abs(crystal.blocks).max())
+
+
+def test_cells_that_do_not_fit_are_one_line():
+    crystal = dataclasses.replace(example("MgO"), primitive_cell=example("MgO").primitive_cell * 1.1)
+    with pytest.raises(DataError, match="MgO: expected a supercell of whole primitive cells"):
+        displaced_cells(crystal)
 
 
 def test_another_distance():

@@ -16,7 +16,7 @@ from tiny_runs import LIGHT, MINI, REPOSITORY, SMALL, write_molecules
 from configs.loading import ConfigError, load_config
 from configs.writing import config_to_yaml
 from data_tools.graph import DataError
-from scripts.quickstart_plan import PROFILE, plan
+from scripts.quickstart_plan import OTHER_PROFILES, PROFILE, plan
 
 SCRIPTS = REPOSITORY / "scripts"
 #: an interpreter that prints how it was called
@@ -162,6 +162,19 @@ def test_the_quickstart_has_a_folder_for_each_target(options, folder, tmp_path, 
     assert arguments == ["--config", PROFILE, *options.split(), "--output", folder]
 
 
+CRYSTALS = OTHER_PROFILES["crystals"]
+
+
+@pytest.mark.parametrize("options, folder", {
+    "": "runs/quickstart_crystals", "--epochs 2": "runs/quickstart_crystals", "--output mine": "mine",
+    "--target gap": "runs/quickstart_crystals_gap",
+}.items())  # fmt: skip
+def test_the_quickstart_of_crystals(options, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, arguments = plan(["crystals", *options.split()])
+    assert str(run) == folder and arguments == ["--config", CRYSTALS, *options.split(), "--output", folder]
+
+
 def test_a_finished_quickstart_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stored_run(tmp_path / "runs" / "quickstart")
@@ -240,6 +253,8 @@ def test_the_quickstart_itself(ready, tmp_path):
     done = call("quickstart.sh", "--output", folder, folder=tmp_path, environment=ready)
     assert (done.returncode, done.stderr) == (0, "")
     assert "finished" in done.stdout and "an\\ environment/bin/activate" in done.stdout
+    done = call("quickstart.sh", "crystals", "--output", tmp_path / "other", folder=tmp_path, environment=ready)
+    assert done.returncode == 0 and done.stdout.splitlines()[:3] == ["train.py", "--config", CRYSTALS]
     done = call("quickstart.sh", "--output", folder, "--epochs", "1", folder=tmp_path, environment=ready)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "training.epochs 20 instead of 1" in done.stderr and not done.stdout
