@@ -15,6 +15,7 @@ import numpy as np
 from hostile_archives import BOMBS, OVERRIDES, PACKERS, TARS, tar_of, yaml_documents
 from hostile_arrays import NPZ, SAFETENSORS, Payload, npz, write_npy_folder, zip_of
 from hostile_bytes import BYTES, JSON, TEXT, Random, damage_json, of_another
+from hostile_crystals import crystal_harms
 from hostile_seeds import MOLECULES, Seeds, copy_packed
 from hostile_texts import PLACES, comment_lines, geometries, odd_name, one_of, sdf_counts, smiles_lines
 
@@ -237,30 +238,34 @@ def formats(good: Seeds) -> dict[str, Format]:
         path.with_name("good.yaml").write_bytes(files["config.yaml"])
 
     published = {name: files[name] for name in ("gdb9.sdf", "gdb9.sdf.csv")}
-    return folder_formats(good) | {
-        "raw QM9 xyz": text(sorted(good.raw)[2], read_graphs),
-        "tar.bz2": archive_format("tar.bz2", good.raw),
-        "tar.gz": archive_format("tar.gz", published),
-        "tar": archive_format("tar", good.raw),
-        "npz": npz_file("molecules.npz", read_graphs),
-        "rMD17 npz": npz_file("rmd17.npz", read_graphs),
-        "MD17 npz": npz_file("md17.npz", read_graphs),
-        "ASE database": text("iso17.db", read_graphs, *database_harms(files["iso17.db"]), damages=BYTES),
-        "xyz": text("molecules.xyz", read_graphs, *[geometries] * 8),
-        "extended xyz": text("molecules.extxyz", read_graphs, *[comment_lines] * 15),
-        "sdf": text("gdb9.sdf", read_graphs, *[sdf_counts] * 10),
-        "smiles": text("molecules.smi", read_graphs, *[smiles_lines] * 10),
-        "split npz": npz_file("split.npz", read_split),
-        "split csv": text("split.csv", read_split),
-        "config": text("config.yaml", load_config, *[_named(document, "document")] * 25),
-        "override": Format("override", (override,), read_override),
-        "checkpoint": safetensors("best.safetensors", load_trained),
-        "checkpoint contents": Format("best.safetensors", checkpoint_harms(good), load_trained),
-        "resume": safetensors("last.safetensors", read_newest),
-        "weights npz": npz_file("weights.npz", read_state),
-        "weights safetensors": safetensors("weights.safetensors", read_state),
-        "weights pt": Format("weights.pt", (*[torch_file] * 3, *PLACES), read_state),
-    }
+    return (
+        folder_formats(good)
+        | {
+            "raw QM9 xyz": text(sorted(good.raw)[2], read_graphs),
+            "tar.bz2": archive_format("tar.bz2", good.raw),
+            "tar.gz": archive_format("tar.gz", published),
+            "tar": archive_format("tar", good.raw),
+            "npz": npz_file("molecules.npz", read_graphs),
+            "rMD17 npz": npz_file("rmd17.npz", read_graphs),
+            "MD17 npz": npz_file("md17.npz", read_graphs),
+            "ASE database": text("iso17.db", read_graphs, *database_harms(files["iso17.db"]), damages=BYTES),
+            "xyz": text("molecules.xyz", read_graphs, *[geometries] * 8),
+            "extended xyz": text("molecules.extxyz", read_graphs, *[comment_lines] * 15),
+            "sdf": text("gdb9.sdf", read_graphs, *[sdf_counts] * 10),
+            "smiles": text("molecules.smi", read_graphs, *[smiles_lines] * 10),
+            "split npz": npz_file("split.npz", read_split),
+            "split csv": text("split.csv", read_split),
+            "config": text("config.yaml", load_config, *[_named(document, "document")] * 25),
+            "override": Format("override", (override,), read_override),
+            "checkpoint": safetensors("best.safetensors", load_trained),
+            "checkpoint contents": Format("best.safetensors", checkpoint_harms(good), load_trained),
+            "resume": safetensors("last.safetensors", read_newest),
+            "weights npz": npz_file("weights.npz", read_state),
+            "weights safetensors": safetensors("weights.safetensors", read_state),
+            "weights pt": Format("weights.pt", (*[torch_file] * 3, *PLACES), read_state),
+        }
+        | {name: Format(*one) for name, one in crystal_harms(good.packed.parent / "crystals").items()}
+    )
 
 
 def make_case(table: dict[str, Format], seed: int, number: int, place: Path) -> Case:

@@ -27,11 +27,13 @@ os.environ.setdefault("GLOG_v", "3")
 import numpy as np
 from hostile_arrays import Payload
 from hostile_cases import Case, formats, make_case
+from hostile_crystals import complaint_of_crystal
 from hostile_seeds import seeds
 
 from configs.loading import ConfigError
 from configs.schema import Config
 from configs.writing import config_to_yaml
+from data_tools.crystals import Crystal
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.splits import Split
@@ -55,11 +57,13 @@ def on_alarm(*_: Any) -> None:
     raise TooSlow
 
 
-def complaint(result: Any) -> str:
+def complaint(result: Any) -> str:  # noqa: PLR0911
     """What is wrong with what a reader accepted; empty if it is sound."""
     with np.errstate(all="ignore"):
         if isinstance(result, PackedGraphs):
             return _of_graphs(result)
+        if isinstance(result, Crystal | StructureTable):
+            return complaint_of_crystal(result) if isinstance(result, Crystal) else _of_force_constants(result)
         if isinstance(result, Split):
             rows = np.concatenate((result.train, result.valid, result.test))
             return "" if len(np.unique(rows)) == len(rows) and set(rows) <= set(range(12)) else "rows out of range"
@@ -188,7 +192,14 @@ def main(folder: Path, seed: int, first: int, last: int) -> None:
     (folder / "good").mkdir(parents=True)
     (folder / "temporary").mkdir()
     table = formats(seeds(folder / "good"))
-    for name in ("raw QM9 xyz", "extended xyz", "sdf", "smiles", "checkpoint"):  # libraries take memory once
+    for name in (
+        "raw QM9 xyz",
+        "extended xyz",
+        "sdf",
+        "smiles",
+        "checkpoint",
+        "FORCE_SETS",
+    ):  # libraries take memory once
         kind = table[name]
         kind.read(kind.harms[-1](np.random.default_rng(2), folder / kind.name) or folder / kind.name)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

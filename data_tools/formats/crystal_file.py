@@ -185,7 +185,8 @@ def join_crystal_files(path: Path, parts: Sequence[Path], seed: int = 0) -> Stru
             yield read_arrays(part, {BLOCKS})[BLOCKS]
 
     _write(path, arrays, blocks())
-    return dataclasses.replace(join_tables(tables, [""] * len(tables)), force_constants=None)
+    names = tuple(name for table in tables for name in table.names)
+    return dataclasses.replace(join_tables(tables, [""] * len(tables)), names=names, force_constants=None)
 
 
 def _arrays(table: StructureTable, sources: Sequence[str], seed: int) -> dict[str, np.ndarray]:

@@ -228,7 +228,9 @@ def _of_archive(path: Path) -> CrystalFiles:
     archive = f"{storable(path.name)} sha256 {hashlib.sha256(packed).hexdigest()}"
     content = inflated(path, packed)
     contents: dict[str, bytes] = {}
-    folders, seen = set(), []
+    folders: set[str] = set()
+    places: set[tuple[str, str]] = set()
+    seen: list[str] = []
     known = {name for names in ROLES.values() for name in names}
     try:
         if content[-512:].strip(b"\0") or len(content) % 512:
@@ -242,9 +244,10 @@ def _of_archive(path: Path) -> CrystalFiles:
                     continue
                 if member.issparse() or member.size > len(content):
                     raise EOFError(f"{shown(member.name)} is said to be larger than the archive")
-                if name in contents and str(place.parent) in folders:
+                if name in contents and (str(place.parent), name) in places:
                     raise DataError(f"{path}: expected each file once, found {shown(name)} twice; pack it again")
                 folders.add(str(place.parent))
+                places.add((str(place.parent), name))
                 stream = tar.extractfile(member)
                 assert stream is not None
                 contents[name] = inflated(path, stream.read()) if name != place.name else stream.read()

@@ -80,6 +80,7 @@ def _of_yaml(files: CrystalFiles, name: str) -> Setting:
         header.pop("calculator", None)
     with guarded(where, "a file of phonopy with cells and displacements"):
         data = load_phonopy_yaml(document)
+        dataset = in_units(data.dataset, units)
     if data.unitcell is None:
         raise DataError(f"{where}: expected a file of phonopy with a unit cell, found none; give phonopy_disp.yaml")
     matrix = np.eye(3, dtype=np.int64) if data.supercell_matrix is None else data.supercell_matrix
@@ -92,7 +93,7 @@ def _of_yaml(files: CrystalFiles, name: str) -> Setting:
         AUTO if data.primitive_matrix is None else checked_primitive_matrix(where, data.primitive_matrix),
         units,
         None if data.supercell is None else checked_cell(where, data.supercell, units.length),
-        in_units(data.dataset, units),
+        dataset,
         constants,
         nac.get("born"),
         nac.get("dielectric"),
