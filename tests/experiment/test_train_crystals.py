@@ -32,7 +32,7 @@ CONFIG = ("--config", str(REPOSITORY / "configs" / "schnet" / "crystals.yaml"))
 CUTOFF = 3.6
 SETTINGS = {
     "model.features": 12, "model.filters": 12, "model.blocks": 1, "model.gaussians": 10, "model.cutoff": CUTOFF,
-    "data.train_size": 13, "data.valid_size": 4, "data.test_size": 4, "data.shapes": 1,
+    "data.split": "random", "data.train_size": 13, "data.valid_size": 4, "data.test_size": 4, "data.shapes": 1,
     "training.epochs": 16, "training.batch_size": 2, "training.eval_batch_size": 4,
     "optimizer.lr": 0.01, "optimizer.ema_decay": 0.9, "schedule.warmup_steps": 0,
     "run.plots": "false", "run.log_every": 3,
@@ -78,7 +78,9 @@ def test_force_constants_are_learned(finished):
     scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae")
     assert content["best_epoch"] == int(np.argmin(scores)) + 1
     assert column(rows, "train_mae")[-1] < 0.5 * column(rows, "train_mae")[0]
-    assert {"predictions.png", "loss_curve.png", "bands.png", "predictions.csv"} <= {path.name for path in finished.iterdir()}
+    assert {"predictions.png", "loss_curve.png", "bands.png", "predictions.csv"} <= {
+        path.name for path in finished.iterdir()
+    }
 
 
 def test_a_calculator_has_the_force_constants_that_are_measured(finished, file, tmp_path):
