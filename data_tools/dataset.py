@@ -27,7 +27,7 @@ from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_
 
 SAMPLE, AUTO = "sample", "auto"
 CRYSTALS = "crystals"
-CRYSTALS_FILE = Path(__file__).parent / "samples" / "phonondb_crystals.npz"
+CRYSTALS_FILE = Path(__file__).parent / "samples" / "crystals_100.npz"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
 SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
 

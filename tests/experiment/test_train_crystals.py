@@ -32,7 +32,7 @@ CONFIG = ("--config", str(REPOSITORY / "configs" / "schnet" / "crystals.yaml"))
 CUTOFF = 3.6
 SETTINGS = {
     "model.features": 12, "model.filters": 12, "model.blocks": 1, "model.gaussians": 10, "model.cutoff": CUTOFF,
-    "data.train_size": 13, "data.valid_size": 4, "data.test_size": 4, "data.shapes": 1,
+    "data.split": "random", "data.train_size": 13, "data.valid_size": 4, "data.test_size": 4, "data.shapes": 1,
     "training.epochs": 16, "training.batch_size": 2, "training.eval_batch_size": 4,
     "optimizer.lr": 0.01, "optimizer.ema_decay": 0.9, "schedule.warmup_steps": 0,
     "run.plots": "false", "run.log_every": 3,
