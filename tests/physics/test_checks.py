@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from ase.calculators.lj import LennardJones
 from spring_crystals import REACH, along, joined, rock_salt, skewed
 
 from data_tools.graph import Structure
-from physics.checks import TERAHERTZ, acoustic_sums, check_blocks, decay, pair_norms, radius_within
+from physics.checks import TERAHERTZ, Check, acoustic_sums, check_blocks, decay, pair_norms, radius_within
 from physics.energy_checks import atoms_of, check_differences, check_energy, difference_blocks
 from physics.force_constants import full_of
 from physics.minimum_image import minimum_images
+from scripts.benchmarks.dft_scales import summary
 
 LAWS = ("exchange", "acoustic", "rotational", "space_group")
 EXACT, BROKEN = 1e-12, 1e-3  # relative
@@ -259,3 +262,25 @@ def test_differences_of_a_known_potential():
 
 def test_atoms_keep_what_the_structure_says():
     assert atoms_of(copper()).pbc.all() and not atoms_of(dataclasses.replace(copper(), cell=None)).pbc.any()
+
+
+def test_every_check_has_a_scale(crystals):
+    """What DFT shows, in the same unit, for raw and projected force constants."""
+    scales = json.loads((Path(__file__).parents[2] / "physics" / "dft_scales.json").read_text())
+    for check in check_blocks(crystals["MgO"]):
+        for kind in ("raw", "projected"):
+            one = scales[kind][check.name]
+            assert one["unit"] == check.unit and all(
+                0 <= one[part][0] <= one[part][1] for part in ("value", "relative")
+            )
+
+
+def test_the_summary_of_scales():
+    """Of frequencies that are not imaginary nothing counts."""
+    several = [
+        [Check("exchange", value, "eV/A^2", value / 10), Check("lowest_frequency", low, "THz", low / 10)]
+        for value, low in ((1.0, 3.0), (-2.0, -1.0), (3.0, -5.0))
+    ]
+    found = summary(several)
+    assert found["exchange"] == {"unit": "eV/A^2", "value": [2.0, 2.8], "relative": [0.2, 0.28]}
+    assert found["lowest_frequency"]["value"] == pytest.approx([1.0, 4.2])
