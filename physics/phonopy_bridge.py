@@ -31,7 +31,8 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
         crystal: with force constants.
         nac: add the non-analytical term from the Born charges at long wavelengths.
         symmetry: whether phonopy knows the symmetry of the atoms.  It takes twenty times as long (0.6 s for 64 atoms of
-            rock salt); ``mesh_frequencies`` reduces meshes without it.
+            rock salt); ``mesh_frequencies`` reduces meshes without it.  With ``nac`` phonopy always does: it makes
+            the charges symmetric and neutral by it.
 
     Raises:
         DataError: no Born charges for ``nac``, a supercell that is not made of primitive cells, or atoms in which
@@ -54,7 +55,7 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
                 supercell_matrix=np.eye(3, dtype=int),
                 primitive_matrix=np.linalg.inv(cell.T) @ crystal.primitive_cell.T,
                 symprec=SYMMETRY_TOLERANCE,
-                is_symmetry=symmetry,
+                is_symmetry=symmetry or nac,
                 log_level=0,
             )
     except Exception as error:  # of phonopy, spglib or NumPy: which one depends on the version

@@ -115,8 +115,8 @@ def test_the_space_group_mean_is_the_projector_of_symfc(name):
     found = phonopy_of(crystal, symmetry=True)
     try:
         found.symmetrize_force_constants(show_drift=False, use_symfc_projector=True)
-    except TypeError:
-        pytest.skip("this phonopy has no such option")
+    except (TypeError, AttributeError):
+        pytest.skip("this phonopy has no such option, or is not made for this symfc")
     assert largest(found.force_constants - projected(crystal).blocks) < ROUNDING
 
 

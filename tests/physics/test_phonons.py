@@ -10,7 +10,7 @@ from crystal_examples import NAMES, example, loaded, reordered
 
 from data_tools.graph import DataError
 from physics.phonons import Mesh, mesh_frequencies, stability
-from physics.phonopy_bridge import phonopy_of
+from physics.phonopy_bridge import COULOMB, phonopy_of
 from physics.thermal import thermal
 
 SHARED = 1e-8  # THz
@@ -72,6 +72,11 @@ def test_the_non_analytical_term_is_that_of_phonopy():
     near = [1e-4, 1e-4, 0.0]
     without, with_term = (phonopy_of(crystal, nac=nac).get_frequencies(near) for nac in (False, True))
     assert with_term[:5] == pytest.approx(without[:5], abs=1e-2) and with_term[5] > without[5] + 2
+    own = loaded("NaCl")
+    own.nac_params = {"born": crystal.born, "dielectric": crystal.dielectric, "factor": COULOMB}
+    corrected = own.get_frequencies(near)
+    own.nac_params = None
+    assert with_term == pytest.approx(corrected, abs=SHARED)
     found = mesh_frequencies(crystal, (2, 2, 2), nac=True)
     at_gamma = found.frequencies[~found.away_from_gamma]
     assert at_gamma[0, 3:] == pytest.approx([*without[3:5], without[3]], abs=1e-2)
@@ -100,7 +105,7 @@ def test_a_mesh_without_points_is_refused(mesh):
 @pytest.mark.parametrize("name", NAMES)
 def test_thermal_properties_are_those_of_phonopy(name):
     """phonopy 4.10 has constants of its own, a few 1e-6 from those of the SI."""
-    temperatures = [0, 1, 20, 300, 1200]
+    temperatures = [0, 20, 300, 1200]  # versions before 4 overflow below
     found, own = thermal(mesh_frequencies(example(name)), temperatures), loaded(name)
     own.run_mesh([6, 6, 6], is_gamma_center=True)
     own.run_thermal_properties(temperatures=temperatures, cutoff_frequency=0.05)
