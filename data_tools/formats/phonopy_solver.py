@@ -270,8 +270,8 @@ def _check_translations(where: str, phonon: Phonopy, blocks: np.ndarray) -> None
 def lowest_frequencies(phonon: Phonopy) -> tuple[float, float]:
     """THz, imaginary ones negative: at Gamma without the three acoustic modes, and on a 6 x 6 x 6 mesh away from Gamma.
 
-    The mesh is the one that phonopy makes of these numbers (Monkhorst-Pack: none of its points is Gamma).  One atom in
-    the primitive cell has no other modes at Gamma: NaN.
+    The mesh contains Gamma, as that of ``physics.phonons.stability``: its other points are those that a doubled or
+    tripled supercell describes exactly.  One atom in the primitive cell has no other modes at Gamma: NaN.
     """
     p = len(phonon.primitive)
     masses = np.asarray(phonon.primitive.masses)
@@ -282,7 +282,7 @@ def lowest_frequencies(phonon: Phonopy) -> tuple[float, float]:
         matrix = np.asarray(phonon.get_dynamical_matrix_at_q([0.0, 0.0, 0.0]))
         lowest = np.linalg.eigvalsh(others.T @ matrix.real @ others)[0]
         gamma = float(np.sign(lowest) * np.sqrt(abs(lowest)) * phonon.unit_conversion_factor)
-    phonon.run_mesh(MESH)
+    phonon.run_mesh(MESH, is_gamma_center=True)
     mesh: Any = phonon.mesh
     away = np.abs(mesh.qpoints - np.rint(mesh.qpoints)).max(axis=1) > AT_GAMMA
     return gamma, float(mesh.frequencies[away].min())
