@@ -12,7 +12,7 @@ import numpy as np
 from data_tools.crystals import Crystal
 from data_tools.formats.phonopy_files import read_crystal
 
-CRYSTALS = Path(__file__).parent / "data" / "crystals"
+CRYSTALS = Path(__file__).parent / "crystal_files"
 ZINC_OXIDE = CRYSTALS / "ZnO"
 ZR3N4 = CRYSTALS / "phonopy_params_Zr3N4.yaml"
 RYDBERG_AND_BOHR = CRYSTALS / "phonopy_params_NaCl-QE.yaml.xz"
