@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("GLOG_v", "3")
 
 import numpy as np
+from crystal_samples import ZINC_OXIDE
 from hostile_arrays import Payload
 from hostile_cases import Case, formats, make_case
-from hostile_crystals import complaint_of_crystal
+from hostile_crystals import complaint_of_crystal, read_forces_only
 from hostile_seeds import seeds
 
 from configs.loading import ConfigError
@@ -192,16 +193,10 @@ def main(folder: Path, seed: int, first: int, last: int) -> None:
     (folder / "good").mkdir(parents=True)
     (folder / "temporary").mkdir()
     table = formats(seeds(folder / "good"))
-    for name in (
-        "raw QM9 xyz",
-        "extended xyz",
-        "sdf",
-        "smiles",
-        "checkpoint",
-        "FORCE_SETS",
-    ):  # libraries take memory once
+    for name in ("raw QM9 xyz", "extended xyz", "sdf", "smiles", "checkpoint"):  # libraries take memory once
         kind = table[name]
         kind.read(kind.harms[-1](np.random.default_rng(2), folder / kind.name) or folder / kind.name)
+    read_forces_only(ZINC_OXIDE)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, resource.RLIM_INFINITY))
     tempfile.tempdir = str(folder / "temporary")

@@ -136,10 +136,15 @@ def solve(where: str, phonon: Phonopy, dataset: dict[str, Any]) -> np.ndarray:
         )
     if "first_atoms" in displaced:
         _check_displacements(where, phonon, displaced)
+    p2s = np.asarray(phonon.primitive.p2s_map)
+    # phonopy fits compact ones only where the displaced atoms are those that stand for the primitive cell
+    full = any(one["number"] not in p2s for one in displaced.get("first_atoms", ()))
     solver: Any = "traditional" if "first_atoms" in displaced else "symfc"
     with guarded(where, "forces from which phonopy can make force constants", "calculate the missing displacements"):
         phonon.dataset = displaced
-        phonon.produce_force_constants(calculate_full_force_constants=False, fc_calculator=solver, show_drift=False)
+        phonon.produce_force_constants(calculate_full_force_constants=full, fc_calculator=solver, show_drift=False)
+        if full:
+            phonon.force_constants = np.ascontiguousarray(np.asarray(phonon.force_constants)[p2s])
         raw = np.array(phonon.force_constants, np.float64)
         phonon.symmetrize_force_constants(level=1, show_drift=False)
     blocks = np.array(phonon.force_constants, np.float64)

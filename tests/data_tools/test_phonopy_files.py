@@ -296,3 +296,22 @@ def test_two_materials_in_one_archive(tmp_path):
         archive.add(ZINC_OXIDE, "two")
     with pytest.raises(DataError, match="one material"):
         open_source(tmp_path / "two.tar")
+
+
+def test_displaced_atoms_that_do_not_stand_for_the_primitive_cell(tmp_path):
+    """The forces of a translated displacement are the translated forces; phonopy fits compact ones of others only."""
+    crystal, folder = zinc_oxide(), zno_folder(tmp_path / "ZnO", "POSCAR-unitcell")
+    (folder / "phonopy.conf").write_text(CONF)
+    words = [line for line in (ZINC_OXIDE / "FORCE_SETS").read_text().split("\n") if line.strip()]
+    fractions = crystal.supercell.positions @ np.linalg.inv(crystal.supercell.cell)
+    text, sets = words[:2], iter(words[2:])
+    for _ in range(int(words[1])):
+        number, displacement = int(next(sets)) - 1, next(sets)
+        forces = [next(sets) for _ in range(32)]
+        other = int(np.flatnonzero(crystal.s2p == crystal.s2p[number])[-1])
+        apart = (fractions + fractions[number] - fractions[other])[:, None] - fractions
+        images = np.linalg.norm(apart - np.rint(apart), axis=2).argmin(axis=1)
+        assert other not in crystal.p2s
+        text += [str(other + 1), displacement, *(forces[image] for image in images)]
+    (folder / "FORCE_SETS").write_text("\n".join(text))
+    same(read_crystal(folder), crystal, 1e-6)
