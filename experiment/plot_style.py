@@ -152,7 +152,7 @@ def how_many(count: int, counted: str) -> str:
 def pretty_unit(unit: str) -> str:
     """``a0^3`` with its subscript and superscript, ``eV/A`` with the letter of the Angstrom."""
     unit = re.sub(r"a0\^([23])", lambda power: "a₀" + {"2": "²", "3": "³"}[power[1]], unit)
-    return re.sub(r"/A\b", "/Å", unit)
+    return re.sub(r"/A\b", "/Å", unit).replace("/Å^2", "/Å²")
 
 
 def show_full_numbers(axis: Axis, values: np.ndarray) -> None:
