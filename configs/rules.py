@@ -67,8 +67,16 @@ def check_rules(config: Config) -> None:
 
 
 def _check_force_constants(config: Config) -> None:
-    """Second derivatives are in full precision, continuous and all that the loss has a weight 1 for."""
+    """Second derivatives are in full precision, continuous and all that the loss has a weight 1 for.
+
+    They are those of an energy: a mean over atoms would make them smaller in a larger supercell.
+    """
     training, run, envelope = config.training, config.run, getattr(config.model, "envelope", "polynomial")
+    if getattr(config.model, "task", "node") == "graph" and getattr(config.model, "pooling", "sum") != "sum":
+        raise ConfigError(
+            f"model.pooling {getattr(config.model, 'pooling', '')}: expected sum, or model.task=node, for "
+            f"target.name={FORCE_CONSTANTS}: an energy grows with the number of atoms"
+        )
     if training.energy_weight != 1:
         raise ConfigError(
             f"training.energy_weight {training.energy_weight}: expected 1 for target.name={FORCE_CONSTANTS}"

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import pytest
 import yaml
-from tiny_runs import PROFILES
+from tiny_runs import PROFILES, REPOSITORY
 
 from configs import foreign, schema
 from configs.foreign import WITHOUT_MEANING
@@ -250,3 +250,12 @@ def test_choices_of_a_run_are_those_of_the_code():
 def test_the_defaults_are_within_their_ranges():
     assert config_from_dict(config_to_dict(Config())) == Config()
     assert dataclasses.is_dataclass(schema.SchNetConfig)
+
+
+def test_force_constants_are_those_of_a_sum_over_atoms():
+    segnn = REPOSITORY / "configs" / "segnn" / "qm9.yaml"
+    wished = [("target.name", "force_constants"), ("target.standardisation", "scale")]
+    with pytest.raises(ConfigError, match=r"^model\.pooling mean: expected sum, or model\.task=node"):
+        load_config(segnn, wished)
+    for change in (("model.pooling", "sum"), ("model.task", "node")):
+        assert load_config(segnn, [*wished, change]).target.name == "force_constants"
