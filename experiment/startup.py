@@ -30,6 +30,8 @@ REQUIREMENTS = {
     "rdkit": "rdkit",
     "ase": "ase",
     "phonopy": "phonopy",
+    "spglib": "spglib",
+    "seekpath": "seekpath",
     "h5py": "h5py",
     "matplotlib": "matplotlib",
     "sklearn": "scikit-learn",

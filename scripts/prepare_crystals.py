@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiment.startup import begin
 
 if __name__ == "__main__":
-    begin(("numpy", "scipy", "phonopy", "h5py", "tqdm"))
+    begin(("numpy", "scipy", "phonopy", "spglib", "h5py", "tqdm"))
 
 from data_tools.formats.crystal_batch import Outcome, find_sources, make_parts
 from data_tools.formats.crystal_file import join_crystal_files, read_crystal_file
