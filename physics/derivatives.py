@@ -100,9 +100,10 @@ class Compiled(Outermost):
         Raises:
             DerivativeError: compilation is switched off.
         """
+        if not self.known:
+            require_compilation()
         if self.known or ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
-        require_compilation()
         self.set_train(self.trains)
         return self.alone(*arguments)
 

@@ -33,6 +33,7 @@ from data_tools.units import LABEL_UNITS
 
 FORMAT, EARLIER = "geospore-packed-graphs-2", ("geospore-packed-graphs-1",)
 MANIFEST = "manifest.json"
+SHOWN = 3  # arrays in a message
 
 
 class Kind(NamedTuple):
@@ -277,7 +278,7 @@ def _check_sizes(folder: Path, table: StructureTable, arrays: dict[str, np.ndarr
     owners = {name: kind.owner for name in arrays if (kind := _kind_of(name)) is not None}
     wrong = [name for name, owner in owners.items() if len(arrays[name]) != counts[owner]]
     if wrong:
-        found = ", ".join(f"{len(arrays[name])} in {name}" for name in wrong)
+        found = ", ".join(f"{len(arrays[name])} in {name}" for name in wrong[:SHOWN]) + " ..." * (len(wrong) > SHOWN)
         expected = ", ".join(f"{count} {owner}" for owner, count in counts.items())
         raise DataError(f"{folder}: expected {expected} as its counts say, found {found}; build the folder again")
     check_table(folder, table)

@@ -66,7 +66,8 @@ def check_force_constants(path: Path, constants: ForceConstants, n_atoms: np.nda
     wrong = [name for name, shape in expected.items() if getattr(constants, name).shape != shape]
     if not sizes_known or wrong:
         shapes = ", ".join(
-            f"{name} {getattr(constants, name).shape} instead of {expected[name]}" for name in wrong or ["n_primitive"]
+            f"{name} {getattr(constants, name).shape} instead of {expected[name]}"
+            for name in wrong[:3] or ["n_primitive"]
         )
         raise DataError(
             f"{path}: expected force constants of {rows} structures with {atoms} atoms, {counts['primitive_atoms']} "

@@ -177,8 +177,8 @@ def test_derivatives_of_derivatives_that_are_eager(monkeypatch):
 
 def test_without_compilation(monkeypatch):
     monkeypatch.setenv("MS_JIT", "0")
-    row = doctor_checks.second_derivatives()[1]
-    assert row.verdict == WRONG and "MS_JIT=0" in row.measured
+    for row in doctor_checks.second_derivatives()[:2]:
+        assert row.verdict == WRONG and "MS_JIT=0" in row.measured
 
 
 @pytest.mark.parametrize(
