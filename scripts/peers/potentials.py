@@ -1,7 +1,7 @@
 """Force constants of universal potentials beside DFT, zero and the means of shells: what a user would take instead.
 
     python scripts/peers/potentials.py --data crystals.npz --calculators chgnet 7net-0 \
-        --peer_python .venv-potentials/bin/python --output runs/potentials --page results/force_constants/peers.md
+        --peer_python .venv-potentials/bin/python --output runs/potentials --page potentials.md
 
 The data are a packed file of scripts/prepare_crystals.py.  Of its materials with at most --max_atoms atoms in the
 supercell, sorted by their number, every --every-th from the first is judged, --number at most; the means are those of
