@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from experiment.startup import DATA, begin
 
-    begin(DATA)
+    begin((*DATA, "phonopy", "spglib"))
 
 import argparse
 import dataclasses

@@ -9,14 +9,19 @@ absolute entry of the sums over atoms, of the exchange asymmetry and of the diff
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from experiment.startup import DATA, begin
+
+    begin((*DATA, "phonopy", "spglib"))
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
 
 import numpy as np
 
