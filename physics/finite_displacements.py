@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from phonopy import Phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
-from data_tools.graph import DataError
+from physics.phonopy_bridge import cells_of
 
 DISTANCE = 0.01  # Angstrom; that of the DFT calculations of phonondb
 SYMMETRISATIONS = 1  # how often sum rule and exchange symmetry are enforced; phonopy's `level`
@@ -42,7 +40,7 @@ def displaced_cells(crystal: Crystal, distance: float = DISTANCE) -> Displaced:
     Raises:
         DataError: phonopy cannot tell the symmetry of the atoms, or the cells do not fit.
     """
-    phonon = _phonopy(crystal)
+    phonon = cells_of(crystal, symmetry=True)
     phonon.generate_displacements(distance=distance)
     dataset: Any = phonon.dataset
     found = dataset["first_atoms"]
@@ -64,7 +62,7 @@ def blocks_of_forces(
         forces: (D, n, 3) in eV/Angstrom.
         symmetrisations: how often sum rule and exchange symmetry are enforced; 0: as the forces have them.
     """
-    phonon = _phonopy(crystal)
+    phonon = cells_of(crystal, symmetry=True)
     phonon.dataset = {
         "natom": crystal.n_atoms,
         "first_atoms": [
@@ -77,20 +75,3 @@ def blocks_of_forces(
         phonon.symmetrize_force_constants(level=symmetrisations)
     found: Any = phonon.force_constants
     return np.ascontiguousarray(found[crystal.p2s])
-
-
-def _phonopy(crystal: Crystal) -> Phonopy:
-    """The supercell as the unit cell of phonopy, so that its atoms keep their order."""
-    cell = crystal.supercell.cell
-    assert cell is not None
-    atoms = PhonopyAtoms(
-        numbers=crystal.supercell.numbers, positions=crystal.supercell.positions, cell=cell, masses=crystal.masses
-    )
-    primitive = (crystal.primitive_cell @ np.linalg.inv(cell)).T
-    try:
-        return Phonopy(atoms, np.eye(3, dtype=int), primitive_matrix=primitive)
-    except Exception as error:  # of phonopy, spglib or NumPy: which one depends on the version
-        raise DataError(
-            f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, phonopy says "
-            f"{' '.join(str(error).split()) or type(error).__name__}; check the atoms and the primitive cell"
-        ) from None

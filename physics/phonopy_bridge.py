@@ -39,6 +39,25 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
             phonopy or spglib cannot tell the symmetry.
     """
     crystal = with_first_atoms(crystal)
+    phonopy = cells_of(crystal, symmetry or nac)
+    _check_maps(crystal, phonopy)
+    phonopy.force_constants = np.array(crystal.blocks, dtype="double", order="C")
+    if nac:
+        phonopy.nac_params = _nac_parameters(crystal)
+    return phonopy
+
+
+def cells_of(crystal: Crystal, symmetry: bool) -> Phonopy:
+    """Phonopy's object without force constants; its unit cell is the supercell, so the order of atoms stays.
+
+    Args:
+        crystal: supercell and primitive cell; its ``blocks`` are not read.
+        symmetry: whether phonopy knows the symmetry of the atoms.
+
+    Raises:
+        DataError: a supercell that is not made of primitive cells, or atoms in which phonopy or spglib cannot tell the
+            symmetry.
+    """
     cell = crystal.supercell.cell
     assert cell is not None
     atoms = PhonopyAtoms(
@@ -50,12 +69,12 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            phonopy = Phonopy(
+            return Phonopy(
                 atoms,
                 supercell_matrix=np.eye(3, dtype=int),
                 primitive_matrix=np.linalg.inv(cell.T) @ crystal.primitive_cell.T,
                 symprec=SYMMETRY_TOLERANCE,
-                is_symmetry=symmetry or nac,
+                is_symmetry=symmetry,
                 log_level=0,
             )
     except Exception as error:  # of phonopy, spglib or NumPy: which one depends on the version
@@ -64,11 +83,6 @@ def phonopy_of(crystal: Crystal, nac: bool = False, symmetry: bool = False) -> P
             f"{crystal.name}: expected a supercell of whole primitive cells whose symmetry phonopy finds, it says "
             f"{said!r}; check the atoms and the primitive cell"
         ) from None
-    _check_maps(crystal, phonopy)
-    phonopy.force_constants = np.array(crystal.blocks, dtype="double", order="C")
-    if nac:
-        phonopy.nac_params = _nac_parameters(crystal)
-    return phonopy
 
 
 def _check_maps(crystal: Crystal, phonopy: Phonopy) -> None:

@@ -20,7 +20,7 @@ from data_tools.formats.crystal_source import open_source, role_of
 from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell, checked_supercell_matrix
 from data_tools.formats.phonopy_forces import read_force_constants, read_hdf5
 from data_tools.formats.phonopy_settings import read_setting
-from data_tools.formats.phonopy_solver import given_blocks, phonopy_of_setting, space_group_of
+from data_tools.formats.phonopy_solver import crystal_of_cells, given_blocks, phonopy_of_setting
 from data_tools.graph import DataError, Structure
 from data_tools.source_files import one_line, require_file
 
@@ -98,17 +98,8 @@ def crystal_of_setting(setting: Setting) -> Crystal:
         DataError: cells with which phonopy cannot work, or coinciding atoms.
     """
     found = phonopy_of_setting(setting)
-    cell, p2s = found.supercell, np.array(found.primitive.p2s_map, np.int64)
-    name = structure_of(setting).name
-    return Crystal(
-        supercell=Structure(np.array(cell.numbers, np.int32), np.array(cell.positions), np.array(cell.cell), name),
-        primitive_cell=np.array(found.primitive.cell, np.float64),
-        p2s=p2s,
-        s2p=np.array(found.primitive.s2p_map, np.int64),
-        masses=np.array(cell.masses, np.float64),
-        blocks=np.zeros((len(p2s), len(cell), 3, 3)),
-        space_group=space_group_of(found),
-    )
+    blocks = np.zeros((len(found.primitive), len(found.supercell), 3, 3))
+    return crystal_of_cells(found, structure_of(setting).name, blocks)
 
 
 def read_blocks(path: str | Path, setting: Setting) -> np.ndarray:

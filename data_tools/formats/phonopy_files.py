@@ -23,15 +23,15 @@ from data_tools.formats.phonopy_guard import guarded
 from data_tools.formats.phonopy_settings import read_setting
 from data_tools.formats.phonopy_solver import (
     SYMPREC,
+    crystal_of_cells,
     given_blocks,
     lowest_frequencies,
     order_of_supercell,
     phonopy_of_setting,
     reordered,
     solve,
-    space_group_of,
 )
-from data_tools.graph import DataError, Structure
+from data_tools.graph import DataError
 from data_tools.source_files import one_line, read_text
 
 LARGEST_CHARGE, LARGEST_PERMITTIVITY = 100.0, 1e5  # e; relative
@@ -93,23 +93,7 @@ def _crystal(files: CrystalFiles, frequencies: bool) -> Crystal:
     order = order_of_supercell(setting, phonon)
     blocks = _blocks(setting, forces, phonon, order)
     born, dielectric = _born(files, setting, phonon)
-    supercell = phonon.supercell
-    crystal = Crystal(
-        supercell=Structure(
-            np.array(supercell.numbers, np.int32),
-            np.array(supercell.positions, np.float64),
-            np.array(supercell.cell, np.float64),
-            files.name,
-        ),
-        primitive_cell=np.array(phonon.primitive.cell, np.float64),
-        p2s=np.array(phonon.primitive.p2s_map, np.int64),
-        s2p=np.array(phonon.primitive.s2p_map, np.int64),
-        masses=np.array(supercell.masses, np.float64),
-        blocks=blocks,
-        born=born,
-        dielectric=dielectric,
-        space_group=space_group_of(phonon),
-    )
+    crystal = dataclasses.replace(crystal_of_cells(phonon, files.name, blocks), born=born, dielectric=dielectric)
     if not frequencies:
         return crystal
     with guarded(str(files.path), "force constants with frequencies"):

@@ -15,9 +15,10 @@ from phonopy.structure.atoms import PhonopyAtoms
 from phonopy.structure.symmetry import Symmetry
 from scipy.spatial import cKDTree
 
+from data_tools.crystals import Crystal
 from data_tools.formats.phonopy_cells import Setting
 from data_tools.formats.phonopy_guard import guarded
-from data_tools.graph import DataError
+from data_tools.graph import DataError, Structure
 
 SYMPREC = 1e-5  # Angstrom, phonopy's own
 SAME_PLACE = 1e-3  # Angstrom between an atom in the file and in phonopy's supercell
@@ -71,6 +72,31 @@ def space_group_of(phonon: Phonopy) -> int:
     dataset: Any = phonon.primitive_symmetry.dataset
     number = dataset["number"] if isinstance(dataset, dict) else getattr(dataset, "number", 0)
     return int(number or 0)
+
+
+def crystal_of_cells(phonon: Phonopy, name: str, blocks: np.ndarray) -> Crystal:
+    """A crystal of phonopy's cells, in phonopy's order of atoms.
+
+    Args:
+        phonon: as ``phonopy_of_setting`` gives it.
+        name: of the crystal.
+        blocks: (p, n, 3, 3) eV/Angstrom^2.
+    """
+    supercell = phonon.supercell
+    return Crystal(
+        supercell=Structure(
+            np.array(supercell.numbers, np.int32),
+            np.array(supercell.positions, np.float64),
+            np.array(supercell.cell, np.float64),
+            name,
+        ),
+        primitive_cell=np.array(phonon.primitive.cell, np.float64),
+        p2s=np.array(phonon.primitive.p2s_map, np.int64),
+        s2p=np.array(phonon.primitive.s2p_map, np.int64),
+        masses=np.array(supercell.masses, np.float64),
+        blocks=blocks,
+        space_group=space_group_of(phonon),
+    )
 
 
 def order_of_supercell(setting: Setting, phonon: Phonopy) -> np.ndarray | None:
