@@ -229,7 +229,8 @@ class _Warnings:
     """Lines that are said at once and kept for the report."""
 
     def __init__(self, say: Callable[[str], None]):
-        self.say, self.lines = say, []  # type: Callable[[str], None], list[str]
+        self.say = say
+        self.lines: list[str] = []
 
     def __call__(self, line: str) -> None:
         if line:
