@@ -69,7 +69,13 @@ def _verdict(found: Record) -> str:
     path = f" On the path of the bands the lowest is {_thz(on_path)}, between {ends}." if on_path < limit else ""
     gamma = found["lowest_at_gamma_THz"]
     optical = "" if gamma is None else f" The lowest optical frequency at Γ is {_thz(gamma)}."
-    if found["stable"]:
+    if found["stable"] and path:
+        first = (
+            f"**Stable on the mesh, not on the path of the bands**: on the mesh no frequency away from Γ is below "
+            f"{limit:g} THz (the lowest is {_thz(lowest)} at q = {q}), on the path one is. Near Γ that is often the "
+            "interpolation of a small supercell, elsewhere it tells of an instability; a larger supercell decides."
+        )
+    elif found["stable"]:
         first = f"**Stable**: away from Γ no frequency is below {limit:g} THz; the lowest is {_thz(lowest)} at q = {q}."
     else:
         first = (

@@ -104,8 +104,7 @@ def _relaxation(run: PhononRun) -> dict[str, Any]:
 def _phonons(found: Phonons) -> dict[str, Any]:
     """Frequencies in THz, and thermal properties of a mole of primitive cells at room temperature."""
     stability, bands, thermal = found.stability, found.bands, found.thermal
-    lowest = [float(np.min(piece)) for piece in bands.frequencies]
-    piece = int(np.argmin(lowest))
+    lowest_on_path, ends = bands.lowest
     row = int(np.abs(thermal.temperatures - ROOM_TEMPERATURE).argmin())
     return {
         "stable": stability.stable,
@@ -114,8 +113,8 @@ def _phonons(found: Phonons) -> dict[str, Any]:
         "q": stability.q.tolist(),
         "lowest_at_gamma_THz": stability.lowest_at_gamma,
         "acoustic_at_gamma_THz": stability.acoustic.tolist(),
-        "lowest_on_path_THz": lowest[piece],
-        "lowest_between": list(bands.labels[piece]),
+        "lowest_on_path_THz": lowest_on_path,
+        "lowest_between": list(ends),
         "highest_THz": found.mesh.highest,
         "non_analytical_term": found.crystal.born is not None,
         "thermal_300K": {

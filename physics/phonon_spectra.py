@@ -17,7 +17,7 @@ from phonopy import Phonopy
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
 from physics.lattice_translations import with_first_atoms
-from physics.phonons import check_mesh
+from physics.phonons import AT_GAMMA, check_mesh
 from physics.phonopy_bridge import phonopy_of
 from physics.space_group import SYMMETRY_TOLERANCE
 from physics.thermal import DROPPED, check_temperatures
@@ -52,6 +52,16 @@ class Bands:
             label = end if following == end else f"{end}|{following}"
             ticks.append((float(self.distances[segment][-1]), label))
         return tuple(ticks)
+
+    @property
+    def lowest(self) -> tuple[float, tuple[str, str]]:
+        """The lowest frequency away from Gamma in THz, and the ends of its segment."""
+        lowest = [
+            float(frequencies[np.abs(q - np.rint(q)).max(axis=1) > AT_GAMMA].min())
+            for q, frequencies in zip(self.qpoints, self.frequencies, strict=True)
+        ]
+        segment = int(np.argmin(lowest))
+        return lowest[segment], self.labels[segment]
 
 
 def band_path(crystal: Crystal) -> tuple[tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]], ...]:

@@ -5,9 +5,11 @@ r"""Phonons of a crystal from a trained model, a calculator of ASE, or given for
         --output runs/Al
     python scripts/phonon.py --structure phonopy.yaml --force_constants FORCE_CONSTANTS --born BORN --output runs/NaCl
 
-The structure is a POSCAR, a cif, an extended xyz or a phonopy.yaml; the last brings its supercell along.  A checkpoint
-gives exact second derivatives, a calculator differences of forces for displacements of 0.01 Angstrom.  Force constants
-are FORCE_CONSTANTS or force_constants.hdf5 of the same supercell in eV/Angstrom^2, or in the unit of the phonopy.yaml.
+The structure is a POSCAR, a cif, an extended xyz or a phonopy.yaml; the last, a folder of phonopy's files and an
+archive of phonondb bring their supercell along.  A checkpoint gives exact second derivatives, a calculator differences
+of forces for displacements of 0.01 Angstrom.  Force constants are FORCE_CONSTANTS or force_constants.hdf5 of the same
+supercell in eV/Angstrom^2, or in the unit of the phonopy.yaml; or phonopy's files of the same cells, which are
+phonopy_params.yaml, a folder or an archive.
 
 The output folder gets report.md (the page), report.json (every number), bands.png, dos.png, thermal.png, thermal.csv,
 decay.png, and FORCE_CONSTANTS, phonopy_params.yaml and SPOSCAR for phonopy.  Force constants are used as they are;
@@ -31,9 +33,10 @@ from configs.loading import ConfigError
 from experiment.command_line import CommandLine, exit_code
 from experiment.page_folder import check_folder, new_folder
 from experiment.phonon_report import PAGE, PROGRAM, write_report
-from experiment.phonon_run import Request, run_phonons
+from experiment.phonon_run import Phonons, Request, run_phonons
 from experiment.phonon_source import Potential, potential_of_checkpoint, potential_of_class
 from experiment.provenance import command_of
+from physics.phonons import UNSTABLE
 from physics.relaxation import FMAX, STEPS
 
 MOST_CELLS = 1000  # along a lattice vector
@@ -47,17 +50,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """
     parser = CommandLine(description=__doc__)
     add = parser.add_argument
-    add("--structure", type=Path, required=True, metavar="FILE", help="POSCAR, cif, extended xyz or phonopy.yaml")
+    add("--structure", type=Path, required=True, metavar="FILE", help="POSCAR, cif, extended xyz, phonopy.yaml, ...")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--ckpt", metavar="RUN", help="run folder or checkpoint of a model of energies")
     source.add_argument("--calculator", metavar="MODULE:CLASS", help="calculator of ASE, made without arguments")
-    source.add_argument("--force_constants", type=Path, metavar="FILE", help="FORCE_CONSTANTS or force_constants.hdf5")
+    source.add_argument(
+        "--force_constants", type=Path, metavar="FILE", help="FORCE_CONSTANTS, force_constants.hdf5, ..."
+    )
     add("--supercell", type=int, nargs=3, metavar="N", help="cells along each lattice vector (default: the file's)")
     add("--relax", action="store_true", help="relax atoms and cell first, symmetry kept; needs stress")
     add("--fmax", type=float, default=FMAX, help=f"of the relaxation, eV/Angstrom (default: {FMAX:g})")
     add("--steps", type=int, default=STEPS, help=f"of the relaxation at most (default: {STEPS})")
     add("--born", type=Path, metavar="BORN", help="Born charges and permittivity: adds the non-analytical term")
-    add("--reference", type=Path, metavar="FORCE_CONSTANTS", help="force constants to compare with")
+    add("--reference", type=Path, metavar="FILE", help="force constants to compare with")
     add("--project", action="store_true", help="enforce space group, exchange symmetry and sum rule")
     add("--dtype", choices=("float64", "float32"), default="float64", help="of --ckpt (default: float64)")
     add("--device_target", default="", metavar="NAME", help="of --ckpt: CPU, GPU or Ascend (default: that of the run)")
@@ -83,6 +88,14 @@ def potential_of(options: argparse.Namespace) -> Potential | None:
     return None
 
 
+def summary(found: Phonons) -> str:
+    """Stable or not, in a few words."""
+    words, (on_path, _) = f"lowest frequency {found.stability.lowest_on_mesh:.3g} THz", found.bands.lowest
+    if not found.stability.stable:
+        return f"not stable, {words}"
+    return f"stable on the mesh, not on the path ({on_path:.3g} THz)" if on_path < UNSTABLE else f"stable, {words}"
+
+
 def say(line: str) -> None:
     """A warning on standard error."""
     print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -102,11 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = run_phonons(request, say)
         with new_folder(options.output, PROGRAM, options.overwrite) as folder:
             write_report(run, folder, command)
-        stability = run.phonons.stability
-        verdict = "stable" if stability.stable else "not stable"
-        print(
-            f"{run.raw.name}: {verdict}, lowest frequency {stability.lowest_on_mesh:.3g} THz; {options.output / PAGE}"
-        )
+        print(f"{run.raw.name}: {summary(run.phonons)}; {options.output / PAGE}")
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0

@@ -1,6 +1,7 @@
 """A crystal whose force constants are still to be computed: its cells from a file, and force constants beside them.
 
-Whatever ASE reads gives a unit cell (POSCAR, cif, extended xyz, ...); a yaml of phonopy also the supercell.
+Whatever ASE reads gives a unit cell (POSCAR, cif, extended xyz, ...); a yaml of phonopy, a folder of its files and an
+archive of phonondb also give the supercell.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from ase import Atoms
 from phonopy.structure.atoms import PhonopyAtoms
 
 from data_tools.crystals import Crystal
-from data_tools.formats.crystal_source import open_source, role_of
+from data_tools.formats.crystal_source import ARCHIVES, open_source, role_of
 from data_tools.formats.phonopy_cells import AUTO, Setting, checked_cell, checked_supercell_matrix
+from data_tools.formats.phonopy_files import read_crystal
 from data_tools.formats.phonopy_forces import read_force_constants, read_hdf5
 from data_tools.formats.phonopy_settings import read_setting
 from data_tools.formats.phonopy_solver import crystal_of_cells, given_blocks, phonopy_of_setting
@@ -26,20 +28,22 @@ from data_tools.source_files import one_line, require_file
 
 EXPECTED = "a POSCAR, cif, extended xyz or phonopy.yaml"
 WHOLE = 1e-6  # deviation from 1 of the occupation of a site
+SAME = 0.01  # in lattice vectors of the supercell: two files have the same atoms
 
 
 def read_cell(path: str | Path) -> Setting:
-    """The unit cell of a file; of a yaml of phonopy also its supercell, which is 1 x 1 x 1 otherwise.
+    """The unit cell of a file; of phonopy's files also their supercell, which is 1 x 1 x 1 otherwise.
 
     Args:
-        path: POSCAR, .cif, .xyz with a lattice, phonopy.yaml, ...
+        path: POSCAR, .cif, .xyz with a lattice, phonopy.yaml, a folder of phonopy's files, an archive of phonondb.
 
     Raises:
         DataError: one line: no such file, unreadable, no crystal or several, a left-handed or flat cell, sites that are
             occupied in part.
     """
     path = Path(path)
-    require_file(path, EXPECTED)
+    if not path.is_dir():
+        require_file(path, EXPECTED)
     if brings_supercell(path):
         return dataclasses.replace(read_setting(open_source(path), None), supercell=None)
     try:
@@ -58,8 +62,9 @@ def read_cell(path: str | Path) -> Setting:
 
 
 def brings_supercell(path: str | Path) -> bool:
-    """Whether a file says what its supercell is: a yaml of phonopy does."""
-    return role_of(Path(path).name.removesuffix(".xz")) == "yaml"
+    """Whether a file says what its supercell is: a yaml of phonopy does, and so do its folders and archives."""
+    path = Path(path)
+    return path.is_dir() or bool(ARCHIVES.search(path.name)) or role_of(path.name.removesuffix(".xz")) == "yaml"
 
 
 def with_supercell(setting: Setting, times: Sequence[int]) -> Setting:
@@ -103,23 +108,50 @@ def crystal_of_setting(setting: Setting) -> Crystal:
 
 
 def read_blocks(path: str | Path, setting: Setting) -> np.ndarray:
-    """(p, n, 3, 3) eV/Angstrom^2 of FORCE_CONSTANTS or force_constants.hdf5 for a supercell, as they are.
+    """(p, n, 3, 3) eV/Angstrom^2 for a supercell, as they are in the file.
 
     Args:
-        path: of the file.
+        path: FORCE_CONSTANTS or force_constants.hdf5, or whatever ``read_crystal`` reads with the same cells.
         setting: the cells; its units are those of a file that names none.
 
     Raises:
-        DataError: no such file, a damaged one, another number or order of atoms, or an unknown unit.
+        DataError: no such file, a damaged one, other cells, another number or order of atoms, or an unknown unit.
     """
-    files = open_source(Path(path))
-    role = role_of(files.chosen) if files.chosen else None
+    path = Path(path)
+    if brings_supercell(path):
+        return _blocks_of_source(path, setting)
+    role = role_of(path.name.removesuffix(".xz"))
     if role not in ("force constants", "hdf5"):
-        raise DataError(f"{path}: expected FORCE_CONSTANTS or force_constants.hdf5, found another name; give it that")
+        raise DataError(
+            f"{path}: expected FORCE_CONSTANTS or force_constants.hdf5, or phonopy_params.yaml, a folder or an archive "
+            "that has them, found another name; give one of these"
+        )
+    files = open_source(path)
     found = read_force_constants(files, files.chosen) if role == "force constants" else read_hdf5(files, files.chosen)
     assert found.blocks is not None
     factor = setting.units.force_constants if found.factor is None else found.factor
     return given_blocks(found.where, phonopy_of_setting(setting), found.blocks * factor, found.rows)
+
+
+def _blocks_of_source(path: Path, setting: Setting) -> np.ndarray:
+    """Force constants of files that bring their own cells, which must be these.
+
+    Raises:
+        DataError: as ``read_crystal``, or other cells.
+    """
+    found, own = read_crystal(path, frequencies=False), crystal_of_setting(setting)
+    one, other = found.supercell, own.supercell
+    assert one.cell is not None and other.cell is not None
+    same = one.numbers.shape == other.numbers.shape and bool((one.numbers == other.numbers).all())
+    if same and found.p2s.tolist() == own.p2s.tolist():
+        moved: np.ndarray = one.positions @ np.linalg.inv(one.cell) - other.positions @ np.linalg.inv(other.cell)
+        stretched = one.cell @ np.linalg.inv(other.cell) - np.eye(3)
+        if max(np.abs(moved - np.rint(moved)).max(), np.abs(stretched).max()) < SAME:
+            return found.blocks
+    raise DataError(
+        f"{path}: expected force constants of the {own.n_atoms} atoms of {setting.where}, found those of another cell "
+        f"or order ({found.n_primitive} x {found.n_atoms}); give {path.name} as the structure too"
+    )
 
 
 def _atoms_of(path: Path, atoms: Atoms) -> PhonopyAtoms:

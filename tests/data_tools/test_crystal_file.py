@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,28 @@ def test_work_that_is_done_is_not_done_again(folder, tmp_path, monkeypatch):
     done = list(make_parts(sources, parts, 1))
     assert {one.source for one in done} == {sources[0], sources[3]} and set(asked) == {sources[1], sources[2]}
     assert "cut short" in next(one.reason for one in done if one.source == sources[0])
+
+
+def deadly(source: Path, folder: Path) -> crystal_batch.Outcome:
+    """As ``make_part``, but the broken archive takes all memory."""
+    if source.name.startswith("broken"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_part(source, folder)
+
+
+def test_a_source_that_kills_its_process(folder, tmp_path, monkeypatch):
+    """It alone is skipped, by name, and not tried again; what was read beside it is there."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    sources = find_sources([folder])
+    monkeypatch.setattr(crystal_batch, "make_part", deadly)
+    done = {one.source.name: one for one in make_parts(sources, parts, 2)}
+    assert {name: one.reason for name, one in done.items() if one.reason} == {"broken.tar.lzma": crystal_batch.DIED}
+    assert len(done) == 4 and all(one.part.is_file() == (not one.reason) for one in done.values())
+    monkeypatch.setattr(crystal_batch, "_run", None)
+    assert {one.source.name: one.reason for one in make_parts(sources, parts, 2)} == {
+        name: one.reason for name, one in done.items()
+    }
 
 
 def test_nothing_to_read(tmp_path, capsys):

@@ -10,6 +10,7 @@ from crystal_examples import NAMES, example, reordered
 
 from data_tools.graph import DataError
 from physics.phonon_spectra import (
+    Bands,
     band_path,
     band_structure,
     density_of_states,
@@ -84,6 +85,15 @@ def test_connected_bands_cross():
         for bands in (plain, connected)
     ]
     assert crossing and bends[1] < bends[0]
+
+
+def test_the_lowest_away_from_gamma():
+    """By hand: at Gamma frequencies are lower, and do not count."""
+    q = np.array([[0.0, 0, 0], [0.25, 0, 0], [0.5, 0, 0]])
+    first, second = np.array([[-9.0, 1], [3, 4], [2, 5]]), np.array([[2.0, 5], [1.5, 4], [-9, 1]])
+    path = (q, q[::-1] + np.array([0, 1, 0]))
+    bands = Bands(path, (np.arange(3.0),) * 2, (first, second), (("GAMMA", "X"), ("X", "GAMMA")))
+    assert bands.lowest == (1.5, ("X", "GAMMA"))
 
 
 def test_the_non_analytical_term_splits_bands_at_gamma():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.phonons import Phonons
+from crystal_samples import SMASO4, ZINC_OXIDE, ZR3N4
 from phonopy import Phonopy
 from phonopy.file_IO import write_FORCE_CONSTANTS
 from phonopy.structure.atoms import PhonopyAtoms
@@ -20,9 +22,12 @@ from published_files import SAMPLES
 from test_architecture import functions
 
 from data_tools.formats.cell_files import crystal_of_setting, read_cell, with_supercell
+from data_tools.formats.phonopy_files import read_crystal
 from experiment import phonon_report, phonon_run
 from experiment.phonon_figures import point_name
+from experiment.phonon_page import page
 from experiment.phonon_run import mesh_points
+from physics.phonons import mesh_frequencies
 from scripts.phonon import main
 
 FILES = {
@@ -140,6 +145,29 @@ def test_given_force_constants_beside_a_reference(files, report, tmp_path):
     assert "those of the raw force" in (tmp_path / "raw" / "report.md").read_text()
     assert "those of the projected force" in (tmp_path / "new" / "report.md").read_text()
     assert new["errors"]["these"]["mae"] < raw["errors"]["these"]["mae"]
+
+
+@pytest.mark.parametrize("path", [SMASO4, ZINC_OXIDE], ids=lambda path: path.name)
+def test_files_of_phonopy_stand_for_all_three(tmp_path, capsys, path):
+    """Structure, force constants and reference: the same crystal everywhere, so no error is left."""
+    given = ["--structure", str(path), "--force_constants", str(path), "--reference", str(path)]
+    assert main([*given, "--output", str(tmp_path / "out")]) == 0
+    found = record(tmp_path / "out")
+    assert found["errors"]["these"]["mae"] == 0 < found["errors"]["zero"]["mae"]
+    assert found["phonons"]["highest_THz"] == pytest.approx(mesh_frequencies(read_crystal(path)).highest, rel=0.02)
+    assert ": stable" in capsys.readouterr().out
+    given[-1] = str(ZR3N4)
+    assert main([*given, "--output", str(tmp_path / "other")]) == 2
+    assert "give phonopy_params_Zr3N4.yaml as the structure too" in capsys.readouterr().err
+
+
+def test_what_is_stable_on_the_mesh_alone(report, tmp_path, capsys):
+    """A negative frequency on the path is told in the first words."""
+    found = json.loads((report / "report.json").read_text())
+    assert "**Stable**" in page(found)
+    found["phonons"]["lowest_on_path_THz"] = -0.2
+    assert "**Stable on the mesh, not on the path of the bands**" in page(found)
+    assert "-0.200 THz (imaginary), between" in page(found)
 
 
 def test_relaxation(files, tmp_path):
