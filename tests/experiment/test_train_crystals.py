@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from typing import NamedTuple
 
 import ase
 import numpy as np
@@ -121,6 +122,39 @@ def test_columns_of_validation_are_rows_of_the_blocks(finished, file):
     found = evaluator.errors(rows)
     np.testing.assert_allclose(found.columns, expected, rtol=1e-4)
     assert found.components.tolist() == [DRAWS * 16 * 3] * 3 and found.forces.max() > 0
+
+
+class Half(NamedTuple):
+    """One of two processes whose sums are made by the test."""
+
+    rank: int
+    size: int = 2
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+def test_two_processes_measure_what_one_measures(finished, file):
+    """Each has a part of the structures, with zeros for the others."""
+    trained, packed = load_trained(finished), packed_folder.load(file)
+    rows = np.array([3, 0, 7])
+    evaluator = ProbeEvaluator(trained.model, packed, [rows], trained.normalizer, 1, trained.config.run.dtype)
+    errors, blocks = [], []
+    for ranks in (evaluator.ranks, Half(0), Half(1)):
+        evaluator.ranks = ranks
+        errors.append(evaluator.errors(rows))
+        blocks.append(evaluator(rows).blocks)
+    for name in ("columns", "forces"):
+        of_one, *both = [getattr(one, name) for one in errors]
+        assert ((both[0] == 0) != (both[1] == 0)).all()
+        np.testing.assert_allclose(both[0] + both[1], of_one, rtol=1e-6)
+    for place, expected in enumerate(blocks[0]):
+        assert not blocks[2 - place % 2][place].any()
+        np.testing.assert_allclose(blocks[1][place] + blocks[2][place], expected, rtol=1e-6, atol=1e-8)
 
 
 def test_baselines_without_the_data_of_the_run(finished, file, tmp_path, capsys):
