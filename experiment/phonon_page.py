@@ -69,7 +69,12 @@ def _verdict(found: Record) -> str:
     path = f" On the path of the bands the lowest is {_thz(on_path)}, between {ends}." if on_path < limit else ""
     gamma = found["lowest_at_gamma_THz"]
     optical = "" if gamma is None else f" The lowest optical frequency at Γ is {_thz(gamma)}."
-    if found["stable"] and path:
+    if found["stable"] and gamma is not None and gamma < limit:
+        first = (
+            f"**Not stable at Γ**: an optical frequency there is below the limit of {limit:g} THz, on the mesh none "
+            f"away from Γ is (the lowest is {_thz(lowest)} at q = {q})."
+        )
+    elif found["stable"] and path:
         first = (
             f"**Stable on the mesh, not on the path of the bands**: on the mesh no frequency away from Γ is below "
             f"{limit:g} THz (the lowest is {_thz(lowest)} at q = {q}), on the path one is. Near Γ that is often the "

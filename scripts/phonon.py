@@ -93,6 +93,8 @@ def summary(found: Phonons) -> str:
     words, (on_path, _) = f"lowest frequency {found.stability.lowest_on_mesh:.3g} THz", found.bands.lowest
     if not found.stability.stable:
         return f"not stable, {words}"
+    if found.stability.lowest_at_gamma < UNSTABLE:
+        return f"not stable at Gamma ({found.stability.lowest_at_gamma:.3g} THz)"
     return f"stable on the mesh, not on the path ({on_path:.3g} THz)" if on_path < UNSTABLE else f"stable, {words}"
 
 

@@ -27,8 +27,9 @@ from experiment import phonon_report, phonon_run
 from experiment.phonon_figures import point_name
 from experiment.phonon_page import page
 from experiment.phonon_run import mesh_points
-from physics.phonons import mesh_frequencies
-from scripts.phonon import main
+from physics.phonon_spectra import Bands
+from physics.phonons import Mesh, Stability, mesh_frequencies
+from scripts.phonon import main, summary
 
 FILES = {
     "FORCE_CONSTANTS", "SPOSCAR", "bands.png", "decay.png", "dos.png", "phonopy_params.yaml", "report.json",
@@ -161,13 +162,27 @@ def test_files_of_phonopy_stand_for_all_three(tmp_path, capsys, path):
     assert "give phonopy_params_Zr3N4.yaml as the structure too" in capsys.readouterr().err
 
 
-def test_what_is_stable_on_the_mesh_alone(report, tmp_path, capsys):
-    """A negative frequency on the path is told in the first words."""
+def test_what_is_stable_on_the_mesh_alone(report):
+    """A negative frequency on the path or at Gamma is told in the first words."""
     found = json.loads((report / "report.json").read_text())
     assert "**Stable**" in page(found)
     found["phonons"]["lowest_on_path_THz"] = -0.2
     assert "**Stable on the mesh, not on the path of the bands**" in page(found)
     assert "-0.200 THz (imaginary), between" in page(found)
+    found["phonons"]["lowest_at_gamma_THz"] = -0.3
+    assert "**Not stable at Γ**" in page(found) and "at Γ is -0.300 THz (imaginary)" in page(found)
+    mesh, path, nothing = Mesh(np.zeros((1, 3)), np.ones(1), np.ones((1, 3))), np.full((1, 3), 0.5), np.zeros(3)
+    for lowest, gamma, on_path, expected in (
+        (-0.2, 1.0, 1.0, "not stable, lowest frequency -0.2 THz"),
+        (1.0, -0.3, -0.3, "not stable at Gamma (-0.3 THz)"),
+        (1.0, 1.0, -0.2, "stable on the mesh, not on the path (-0.2 THz)"),
+        (1.0, 1.0, 0.9, "stable, lowest frequency 1 THz"),
+    ):
+        bands = Bands((path,), (np.zeros(1),), (np.full((1, 3), on_path),), (("X", "M"),))
+        assert (
+            summary(phonon_run.Phonons(None, Stability(gamma, lowest, nothing, nothing), bands, None, mesh, None))
+            == expected
+        )
 
 
 def test_relaxation(files, tmp_path):
