@@ -124,68 +124,54 @@ void for_each_gradient(const Coupled<R>& shape, const std::vector<Factor<R>>& fa
   }
 }
 
-// The gradient in x (N, width), from g (M, width of y).
+// The gradients in x (N, width) and in T (M, width), from g (M, width of y): both are made of that in z.
 template <class R>
-void coupled_inputs(int64_t nodes, int64_t m, const Coupled<R>& shape, const R* g, const R* t, const R* w, R* x) {
+void coupled_gradients(int64_t nodes, int64_t m, const Coupled<R>& shape, const R* g, const R* t, const R* w, const R* x,
+                       R* of_x, R* of_t) {
   const auto factors = factors_of<R>(shape.mixture, true, w, nullptr);
-  const int64_t width = shape.widths.x;
+  const Widths widths = shape.widths;
   // Rows of x that a part of the work adds to: its own, or those between the least and the greatest of its indices.
   struct Sums {
     int64_t begin = 0, end = 0;
     std::vector<R> values;
   };
-  std::vector<Sums> sums(parts_of(m * (shape.mixing + shape.coupling), shape.indexed ? 2 : 4));
+  std::vector<Sums> sums(parts_of(m * (shape.mixing + 3 * shape.coupling), shape.indexed ? 2 : 4));
   shared(sums.size(), [&](int number, int all) {
     const Range range = part_of(m, number, all);
     Sums& mine = sums[number];
-    R* to = x;
+    R* to = of_x;
     if (!shape.indexed) {
-      std::fill(x + range.begin * width, x + range.end * width, R(0));
+      std::fill(of_x + range.begin * widths.x, of_x + range.end * widths.x, R(0));
     } else if (range.begin < range.end) {
       const auto [low, high] = std::minmax_element(shape.first + range.begin, shape.first + range.end);
       const auto [least, greatest] = std::minmax_element(shape.second + range.begin, shape.second + range.end);
       mine.begin = std::min(*low, *least), mine.end = std::max(*high, *greatest) + 1;
-      mine.values.assign((mine.end - mine.begin) * width, R(0));
-      to = mine.values.data() - mine.begin * width;
+      mine.values.assign((mine.end - mine.begin) * widths.x, R(0));
+      to = mine.values.data() - mine.begin * widths.x;
     }
+    std::fill(of_t + range.begin * widths.t, of_t + range.end * widths.t, R(0));
     for_each_gradient(shape, factors, range, g, [&](int64_t p, const R* z, int64_t begin, int64_t rows) {
       shape.for_each_segment(p, begin, rows, [&](const Segment& s, int64_t e, int64_t place) {
-        if (s.columns == 0) return;
-        const R* matrix = t + e * shape.widths.t + s.matrix;
-        R* row = to + row_of(s, e, shape.first, shape.second) * width + s.x;
-        by_columns(s.columns, [&](auto known) { backward<known>(s, z + place, matrix, row); });
+        const int64_t matrix = e * widths.t + s.matrix;
+        if (s.columns == 0) {
+          of_t[matrix] += z[place];
+          return;
+        }
+        const int64_t row = row_of(s, e, shape.first, shape.second) * widths.x + s.x;
+        by_columns(s.columns, [&](auto known) {
+          backward<known>(s, z + place, t + matrix, to + row);
+          products<known>(s, z + place, x + row, of_t + matrix);
+        });
       });
     });
   });
   if (!shape.indexed) return;
-  shared(parts_of(4 * nodes * width, 2), [&](int number, int all) {
+  shared(parts_of(4 * nodes * widths.x, 2), [&](int number, int all) {
     const Range range = part_of(nodes, number, all);
-    std::fill(x + range.begin * width, x + range.end * width, R(0));
+    std::fill(of_x + range.begin * widths.x, of_x + range.end * widths.x, R(0));
     for (const Sums& one : sums)
       for (int64_t n = std::max(range.begin, one.begin); n < std::min(range.end, one.end); ++n)
-        for (int64_t c = 0; c < width; ++c) x[n * width + c] += one.values[(n - one.begin) * width + c];
-  });
-}
-
-// The gradient in T (M, width), from g (M, width of y) and x.
-template <class R>
-void coupled_matrices(int64_t m, const Coupled<R>& shape, const R* g, const R* x, const R* w, R* t) {
-  const auto factors = factors_of<R>(shape.mixture, true, w, nullptr);
-  const int64_t width = shape.widths.t;
-  shared(parts_of(m * (shape.mixing + 2 * shape.coupling), 4), [&](int number, int all) {
-    const Range range = part_of(m, number, all);
-    std::fill(t + range.begin * width, t + range.end * width, R(0));
-    for_each_gradient(shape, factors, range, g, [&](int64_t p, const R* z, int64_t begin, int64_t rows) {
-      shape.for_each_segment(p, begin, rows, [&](const Segment& s, int64_t e, int64_t place) {
-        R* matrix = t + e * width + s.matrix;
-        if (s.columns == 0) {
-          matrix[0] += z[place];
-          return;
-        }
-        const R* from = x + row_of(s, e, shape.first, shape.second) * shape.widths.x + s.x;
-        by_columns(s.columns, [&](auto known) { products<known>(s, z + place, from, matrix); });
-      });
-    });
+        for (int64_t c = 0; c < widths.x; ++c) of_x[n * widths.x + c] += one.values[(n - one.begin) * widths.x + c];
   });
 }
 

@@ -32,9 +32,10 @@ class _Coupled(Kernel):
         linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor, out: Tensor, dout: Tensor,
     ) -> tuple:  # fmt: skip
         """The gradients in x, T and w, and the sum over rows."""
+        of_x, of_t = coupled_gradients(dout, t, w, x, first, second, segments, linear, parts, entries, factors, none)
         return (
-            coupled_inputs(dout, t, w, x, first, second, segments, linear, parts, entries, factors, none),
-            coupled_matrices(dout, x, w, t, first, second, segments, linear, parts, entries, factors, none),
+            of_x,
+            of_t,
             coupled_weights(dout, x, t, w, first, second, segments, linear, parts, entries, factors, none),
             column_sums(dout),
             self.zeros(first),
@@ -48,57 +49,31 @@ class _Coupled(Kernel):
         )
 
 
-class _CoupledInputs(Kernel):
-    """The gradient of (10) in x, from g (M, W), T and w; ``like`` has the shape of x."""
+class _CoupledGradients(Kernel):
+    """The gradients of (10) in x and in T, from g (M, W), T, w and x: both are made of the gradient in z."""
 
     def construct(
-        self, g: Tensor, t: Tensor, w: Tensor, like: Tensor, first: Tensor, second: Tensor, segments: Tensor,
+        self, g: Tensor, t: Tensor, w: Tensor, x: Tensor, first: Tensor, second: Tensor, segments: Tensor,
         linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """All segments that have an x."""
-        return self.kernel(g, t, w, like, first, second, segments, linear, parts, entries, factors, none)
-
-    def bprop(
-        self, g: Tensor, t: Tensor, w: Tensor, like: Tensor, first: Tensor, second: Tensor, segments: Tensor,
-        linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor, out: Tensor, dout: Tensor,
-    ) -> tuple:  # fmt: skip
-        """The gradient takes the place of x."""
-        return (
-            coupled(dout, t, w, none.reshape(-1), first, second, linear, linear, parts, entries, factors, none),
-            coupled_matrices(g, dout, w, t, first, second, linear, linear, parts, entries, factors, none),
-            coupled_weights(g, dout, t, w, first, second, linear, linear, parts, entries, factors, none),
-            self.zeros(like),
-            self.zeros(first),
-            self.zeros(second),
-            self.zeros(segments),
-            self.zeros(linear),
-            self.zeros(parts),
-            self.zeros(entries),
-            self.zeros(factors),
-            self.zeros(none),
-        )
-
-
-class _CoupledMatrices(Kernel):
-    """The gradient of (10) in T, from g (M, W), x and w; ``like`` has the shape of T."""
-
-    def construct(
-        self, g: Tensor, x: Tensor, w: Tensor, like: Tensor, first: Tensor, second: Tensor, segments: Tensor,
-        linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """All segments."""
-        return self.kernel(g, x, w, like, first, second, segments, linear, parts, entries, factors, none)
+        return self.kernel(g, t, w, x, first, second, segments, linear, parts, entries, factors, none)
 
     def bprop(
-        self, g: Tensor, x: Tensor, w: Tensor, like: Tensor, first: Tensor, second: Tensor, segments: Tensor,
-        linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor, out: Tensor, dout: Tensor,
+        self, g: Tensor, t: Tensor, w: Tensor, x: Tensor, first: Tensor, second: Tensor, segments: Tensor,
+        linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor, out: tuple, dout: tuple,
     ) -> tuple:  # fmt: skip
-        """The gradient takes the place of T."""
+        """The gradients take the places of x and of T, one at a time."""
+        x_, t_ = dout
+        zeros = none.reshape(-1)
+        of_x, of_t = coupled_gradients(g, t_, w, x_, first, second, linear, linear, parts, entries, factors, none)
         return (
-            coupled(x, dout, w, none.reshape(-1), first, second, segments, linear, parts, entries, factors, none),
-            coupled_inputs(g, dout, w, x, first, second, segments, linear, parts, entries, factors, none),
-            coupled_weights(g, x, dout, w, first, second, segments, linear, parts, entries, factors, none),
-            self.zeros(like),
+            coupled(x_, t, w, zeros, first, second, linear, linear, parts, entries, factors, none)
+            + coupled(x, t_, w, zeros, first, second, segments, linear, parts, entries, factors, none),
+            of_t,
+            coupled_weights(g, x_, t, w, first, second, linear, linear, parts, entries, factors, none)
+            + coupled_weights(g, x, t_, w, first, second, segments, linear, parts, entries, factors, none),
+            of_x,
             self.zeros(first),
             self.zeros(second),
             self.zeros(segments),
@@ -125,10 +100,11 @@ class _CoupledWeights(Kernel):
         linear: Tensor, parts: Tensor, entries: Tensor, factors: Tensor, none: Tensor, out: Tensor, dout: Tensor,
     ) -> tuple:  # fmt: skip
         """The gradient takes the place of w."""
+        of_x, of_t = coupled_gradients(g, t, dout, x, first, second, segments, linear, parts, entries, factors, none)
         return (
             coupled(x, t, dout, none.reshape(-1), first, second, segments, linear, parts, entries, factors, none),
-            coupled_inputs(g, t, dout, x, first, second, segments, linear, parts, entries, factors, none),
-            coupled_matrices(g, x, dout, t, first, second, segments, linear, parts, entries, factors, none),
+            of_x,
+            of_t,
             self.zeros(like),
             self.zeros(first),
             self.zeros(second),
@@ -142,6 +118,5 @@ class _CoupledWeights(Kernel):
 
 
 coupled = _Coupled("coupled", lambda *shapes: [shapes[1][0], shapes[11][1]])
-coupled_inputs = _CoupledInputs("coupled_inputs", lambda *shapes: shapes[3])
-coupled_matrices = _CoupledMatrices("coupled_matrices", lambda *shapes: shapes[3])
+coupled_gradients = _CoupledGradients("coupled_gradients", lambda *shapes: (shapes[3], shapes[1]), 2)
 coupled_weights = _CoupledWeights("coupled_weights", lambda *shapes: shapes[3])

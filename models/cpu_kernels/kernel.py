@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import joblib
 from mindspore import nn, ops
@@ -38,13 +39,19 @@ class Kernel(nn.Cell):
 
     Args:
         name: of the kernel in kernels.cc; the result has the precision of its first input.
-        shape: makes the shape of the result from those of the inputs.
+        shape: makes the shape of the result from those of the inputs, or a tuple of the shapes of several results.
+        results: how many there are.
     """
 
-    def __init__(self, name: str, shape: Callable[..., list[int]]):
+    def __init__(self, name: str, shape: Callable[..., Any], results: int = 1):
         super().__init__(auto_prefix=False)
-        self.kernel = ops.Custom(f"{LIBRARY}:{name}", shape, lambda *types: types[0], "aot")
+        self.kernel = ops.Custom(f"{LIBRARY}:{name}", shape, _types(results), "aot")
         self.zeros = ops.ZerosLike()
+
+
+def _types(results: int) -> Callable[..., Any]:
+    """The precision of each result: that of the first input."""
+    return (lambda *types: types[0]) if results == 1 else lambda *types: (types[0],) * results
 
 
 def same(*shapes: list[int]) -> list[int]:

@@ -17,6 +17,7 @@
 #include "row_blocks.h"
 #include "threads.h"
 #include "triplets.h"
+#include "weighted_blocks.h"
 
 namespace {
 
@@ -306,7 +307,7 @@ KERNEL(mixed_weights) {  // g (M, N), z (M, K), parts, entries, factors as above
   });
 }
 
-// The tables of the next four kernels are their inputs 4 to 11: first, second, all segments (S, 9), those with an x, parts
+// The tables of the next three kernels are their inputs 4 to 11: first, second, all segments (S, 9), those with an x, parts
 // (P, 5), entries (S, 7), factors (S,), any (., W).
 #define COUPLED(F, K, segments)                                                                                  \
   Coupled<R>({F, K, shapes[11][1]}, {TABLE(Segment, segments)}, {TABLE(Part, 8), TABLE(Entry, 9), REAL(10)},     \
@@ -319,18 +320,11 @@ KERNEL(coupled) {  // x (N, F), T (M, K), w (numel,), b (W,), tables -> (M, W)
   });
 }
 
-KERNEL(coupled_inputs) {  // g (M, W), T (M, K), w (numel,), any (N, F), tables -> (N, F)
+KERNEL(coupled_gradients) {  // g (M, W), T (M, K), w (numel,), x (N, F), tables -> (N, F), (M, K)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    coupled_inputs<R>(shapes[3][0], shapes[1][0], COUPLED(shapes[3][1], shapes[1][1], 7), REAL(0), REAL(1), REAL(2),
-                      REAL(12));
-  });
-}
-
-KERNEL(coupled_matrices) {  // g (M, W), x (N, F), w (numel,), any (M, K), tables -> (M, K)
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    coupled_matrices<R>(shapes[0][0], COUPLED(shapes[1][1], shapes[3][1], 6), REAL(0), REAL(1), REAL(2), REAL(12));
+    coupled_gradients<R>(shapes[3][0], shapes[1][0], COUPLED(shapes[3][1], shapes[1][1], 6), REAL(0), REAL(1), REAL(2),
+                         REAL(3), REAL(12), REAL(13));
   });
 }
 
@@ -339,6 +333,35 @@ KERNEL(coupled_weights) {  // g (M, W), x (N, F), T (M, K), any (numel,), tables
     using R = decltype(zero);
     coupled_weights<R>(shapes[0][0], shapes[3][0], COUPLED(shapes[1][1], shapes[2][1], 6), REAL(0), REAL(1), REAL(2),
                        REAL(12));
+  });
+}
+
+// Widths of x, T and y, the weights, and the three tables from one input on: segments (S, 9), places (S,), factors (S,).
+#define WEIGHTED(F, K, W, w, tables)                                                                             \
+  WeightedBlocks<R>{                                                                                             \
+      {F, K, W}, shapes[w][1], shapes[w][0], {TABLE(Segment, tables)}, INDEX(tables + 1), REAL(tables + 2)}
+
+KERNEL(weighted_blocks) {  // x (M, F), T (M, K), w (M, C) or (1, C), tables, any (., W) -> (M, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    weighted_blocks<R>(shapes[0][0], WEIGHTED(shapes[0][1], shapes[1][1], shapes[6][1], 2, 3), REAL(0), REAL(1),
+                       REAL(2), REAL(7));
+  });
+}
+
+KERNEL(weighted_gradients) {  // g (M, W), T (M, K), w (M, C) or (1, C), x (M, F), tables -> (M, F), (M, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    weighted_gradients<R>(shapes[0][0], WEIGHTED(shapes[3][1], shapes[1][1], shapes[0][1], 2, 4), REAL(0), REAL(1),
+                          REAL(2), REAL(3), REAL(7), REAL(8));
+  });
+}
+
+KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, C) or (1, C), tables -> as this one
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    weighted_weights<R>(shapes[0][0], WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 4), REAL(0), REAL(1),
+                        REAL(2), REAL(7));
   });
 }
 

@@ -71,13 +71,37 @@ inline V value_at(const R* place) {
   return *reinterpret_cast<const V*>(place);
 }
 
-// z = T x of one segment; ``known`` columns, or any number of them.
+// z = T x of one segment; ``known`` columns, or any number of them.  With weights each channel is multiplied by its own
+// and by the factor.
 template <int known, class R>
-inline void forward(const Segment& s, const R* x, const R* t, R* z) {
+inline void forward(const Segment& s, const R* x, const R* t, R* z, const R* weights = nullptr, R factor = R(1)) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
     constexpr int kept = known ? known : 1;
     V columns[kept];
+    if (known)
+      for (int j = 0; j < known; ++j) columns[j] = value_at<V>(x + j * s.width + c);
+    const V scale = weights ? factor * value_at<V>(weights + c) : V();
+    for (int i = 0; i < s.rows; ++i) {
+      const R* row = t + i * s.matrix_stride;
+      V sum = {};
+      if (known) {
+        for (int j = 0; j < kept; ++j) sum += row[j] * columns[j];
+      } else {
+        for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
+      }
+      at<V>(z + i * s.out_stride + c) = weights ? scale * sum : sum;
+    }
+  });
+}
+
+// weights += factor (T x) z of one segment, summed over its rows.
+template <int known, class R>
+inline void totals(const Segment& s, const R* z, const R* x, const R* t, R* weights, R factor) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    constexpr int kept = known ? known : 1;
+    V columns[kept], all = {};
     if (known)
       for (int j = 0; j < known; ++j) columns[j] = value_at<V>(x + j * s.width + c);
     for (int i = 0; i < s.rows; ++i) {
@@ -88,8 +112,9 @@ inline void forward(const Segment& s, const R* x, const R* t, R* z) {
       } else {
         for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
       }
-      at<V>(z + i * s.out_stride + c) = sum;
+      all += sum * value_at<V>(z + i * s.out_stride + c);
     }
+    at<V>(weights + c) += factor * all;
   });
 }
 

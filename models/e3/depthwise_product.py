@@ -9,7 +9,6 @@ for the paths p, with weights of each row or of all; e3nn's ``uvu`` with one cop
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,11 +75,11 @@ class DepthwiseTensorProduct(nn.Cell):
         self.contraction, self.channels = contraction, self.irreps_out.num_irreps
         self.couple = BlockProduct(irreps_in, coupling.shapes, coupling.whole, blocks, contraction)
         kernels = load(contraction)
-        self.kernel: Any = kernels.scaled_columns if kernels else None
+        self.kernel: Any = kernels.weighted_blocks if kernels else None
         if kernels:
-            runs = _runs(outputs, orders, each, starts)
-            self.runs = Tensor(np.array([run[:3] for run in runs]), mstype.int32)
-            self.factors = Tensor(np.array([factors[run[3]] for run in runs]), contraction)
+            paths = [p for order in orders for p in order]  # of the segments of the coupling
+            self.places = Tensor(starts[paths], mstype.int32)
+            self.factors = Tensor(factors[paths], contraction)
         else:
             index = np.concatenate([starts[p] + np.arange(each[p].mul) for order in orders for p in order])
             scales = np.concatenate([np.full(each[p].mul, factors[p]) for order in orders for p in order])
@@ -89,9 +88,11 @@ class DepthwiseTensorProduct(nn.Cell):
 
     def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
         """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
-        coupled = self.couple(x, matrices)
         if self.kernel is not None:
-            return to_type(self.kernel(to_type(weights, self.contraction), coupled, self.runs, self.factors), x.dtype)
+            features, scales = to_type(x, self.contraction), to_type(weights, self.contraction)
+            tables = self.couple.table, self.places, self.factors
+            return to_type(self.kernel(features, matrices, scales, *tables, self.couple.like), x.dtype)
+        coupled = self.couple(x, matrices)
         scales = self.weights(weights)[0].reshape(-1, self.channels)
         return to_type(coupled * self.spread(to_type(scales, self.contraction)), x.dtype)
 
@@ -112,15 +113,3 @@ def _paths(irreps_in: Irreps, attributes: Irreps, keep: Irreps) -> list[tuple[in
     if not found:
         raise IrrepsError(f"irreps {keep}: no product of {irreps_in} with {attributes} contains one of them")
     return found
-
-
-def _runs(
-    outputs: Sequence[Irrep], orders: Sequence[Sequence[int]], each: Irreps, starts: np.ndarray
-) -> list[tuple[int, int, int, int]]:
-    """The runs of ``models.cpu_kernels.gates``, and the path of each: every component of every path, by irreps."""
-    runs, column = [], 0
-    for output, order in zip(outputs, orders, strict=True):
-        for p in list(order) * output.dim:
-            runs.append((column, each[p].mul, int(starts[p]), p))
-            column += each[p].mul
-    return runs

@@ -84,6 +84,12 @@ BEHIND = Bilinear((Z_WIDTH, WEIGHTS, COUPLED_WIDTH), terms_of_mixture(COUPLED_PA
 SCALES = np.zeros((GATES, 7))
 for (column, length, first), factor in zip(RUNS, FACTORS[:3], strict=True):
     SCALES[first + np.arange(length), column + np.arange(length)] = factor
+# of the segments without that of a number: some weights belong to two
+PLACES, BLOCK_WEIGHTS, WEIGHTED_WIDTH = [0, 3, 5], 8, 18
+OF_SEGMENTS = np.zeros((BLOCK_WEIGHTS, Z_WIDTH))
+for (*_, width, _, _, rows, z, z_stride, _), place, factor in zip(SEGMENTS[:-1], PLACES, FACTORS[:3], strict=True):
+    for row in range(rows):
+        OF_SEGMENTS[place + np.arange(width), z + row * z_stride + np.arange(width)] = factor
 
 
 def block_product(x, t):
@@ -115,6 +121,10 @@ def scaled_columns(a, x):
     return multiply(a, Tensor(SCALES, x.dtype)) * x
 
 
+def weighted_blocks(x, t, w):
+    return (BLOCKS[2](x, t) * multiply(w, Tensor(OF_SEGMENTS, x.dtype)))[:, :WEIGHTED_WIDTH]
+
+
 def gate(y):
     scalars, gates, x = y[:, :SCALARS], y[:, SCALARS : SCALARS + GATES], y[:, SCALARS + GATES :]
     scales = multiply(sigmoid(gates), Tensor(CONSTANTS[1] * (SCALES != 0), y.dtype))
@@ -131,6 +141,11 @@ FUNCTIONS = {
     "coupled of own rows": (coupled_of_own_rows, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
     "scaled_columns": (scaled_columns, ((ROWS, GATES), (ROWS, 7))),
     "scaled_columns of one row": (scaled_columns, ((1, GATES), (ROWS, 7))),
+    "weighted_blocks of own rows": (weighted_blocks, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (ROWS, BLOCK_WEIGHTS))),
+    "weighted_blocks of own rows, one of weights": (
+        weighted_blocks,
+        ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (1, BLOCK_WEIGHTS)),
+    ),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
 }
 
@@ -161,7 +176,12 @@ def kernel_of(name: str, dtype: str) -> Callable:
     def scaled_columns(a, x):
         return fused.scaled_columns(a, x, runs, factors)
 
-    functions = {each.__name__: each for each in (block_product, mixed, mixed_without_bias, coupled, scaled_columns)}
+    def weighted_blocks(x, t, w):
+        like = Tensor(np.zeros((1, WEIGHTED_WIDTH), dtype))
+        return fused.weighted_blocks(x, t, w, linear, Tensor(PLACES, mstype.int32), factors[:3], like)
+
+    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns, weighted_blocks
+    functions = {each.__name__: each for each in cells}
     if name == "gate":
         return fused.Gate(SCALARS, GATES, np.array(RUNS), CONSTANTS, factors.dtype)
     return functions[name.partition(" ")[0]]
@@ -193,8 +213,8 @@ def test_a_gradient_sums_the_rows_of_one_index(graph_mode):
     assert (found * x.asnumpy()).sum() == pytest.approx((product * z.asnumpy()).sum(), rel=1e-13)
 
 
-def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
-    """Inputs and shape of the result of each kernel, large enough to be shared among threads."""
+def large_calls() -> dict[str, tuple]:
+    """Inputs and shapes of the results of each kernel, large enough to be shared among threads."""
     random = np.random.default_rng(0)
 
     def array(*shape):
@@ -215,6 +235,7 @@ def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
     behind = [*ends, both, both, *mixture, array(1, 74)]
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
+    halves, weighted = array(edges, 72), (own, ints([0]), array(1))
     few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
     return {
         "block_product": ([x, t, *ends, segments, z], z.shape),
@@ -228,13 +249,16 @@ def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
         "mixed_inputs by row": ([result, many, *by_row, few], few.shape),
         "mixed_weights by row": ([result, few, *by_row, many], many.shape),
         "coupled": ([x, t, w, array(74), *behind], y.shape),
-        "coupled_inputs": ([y, t, w, x, *behind], x.shape),
-        "coupled_inputs of own rows": ([y, t, w[: 36 * 37], mine, *behind_own], mine.shape),
-        "coupled_matrices": ([y, x, w, t, *behind], t.shape),
+        "coupled_gradients": ([y, t, w, x, *behind], x.shape, t.shape),
+        "coupled_gradients of own rows": ([y, t, w[: 36 * 37], mine, *behind_own], mine.shape, t.shape),
         "coupled_weights": ([y, x, t, w, *behind], w.shape),
         "scaled_columns": ([gates, columns, runs, array(2)], columns.shape),
         "column_totals": ([columns, columns, runs, array(2), gates], gates.shape),
         "column_totals of all rows": ([columns, columns, runs, array(2), gates[:1]], (1, 40)),
+        "weighted_blocks": ([mine, t, array(edges, 36), *weighted, array(1, 72)], (edges, 72)),
+        "weighted_gradients": ([halves, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
+        "weighted_weights": ([halves, mine, t, array(edges, 36), *weighted], (edges, 36)),
+        "weighted_weights of all rows": ([halves, mine, t, array(1, 36), *weighted], (1, 36)),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
     }
@@ -243,22 +267,31 @@ def large_calls() -> dict[str, tuple[list[np.ndarray], tuple[int, ...]]]:
 @needs_kernels
 @pytest.mark.parametrize("name", large_calls())
 def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
-    inputs, shape = large_calls()[name]
+    inputs, *shapes = large_calls()[name]
     kernel = name.partition(" ")[0]
-    alone = call(threaded[1], kernel, inputs, shape)
+    alone = call(threaded[1], kernel, inputs, *shapes)
     assert np.isfinite(alone).all()
     for threads in (2, 3):
-        results = [call(threaded[threads], kernel, inputs, shape) for _ in range(3)]
+        results = [call(threaded[threads], kernel, inputs, *shapes) for _ in range(3)]
         assert all(np.array_equal(result, results[0]) for result in results)
         np.testing.assert_allclose(results[0], alone, rtol=0, atol=5e-6 * np.abs(alone).max())
 
 
 @needs_kernels
 @pytest.mark.parametrize(
-    "name", ["block_product", "mixed", "mixed_weights", "coupled_inputs", "coupled_weights", "gate_slopes"]
+    "name",
+    [
+        "block_product",
+        "mixed",
+        "mixed_weights",
+        "coupled_gradients",
+        "coupled_weights",
+        "weighted_gradients",
+        "gate_slopes",
+    ],
 )
 def test_what_is_not_a_number_stays_visible(name, threaded):
-    inputs, shape = large_calls()[name]
+    inputs, *shapes = large_calls()[name]
     broken = [inputs[0].copy(), *inputs[1:]]
     broken[0][7, 3] = np.nan
-    assert np.isnan(call(threaded[2], name, broken, shape)).any()
+    assert np.isnan(call(threaded[2], name, broken, *shapes)).any()

@@ -207,17 +207,17 @@ def test_a_model_is_the_same_with_and_without_kernels(graph_mode):
 # --- called directly, with other numbers of threads -------------------------------------------------------------------
 
 
-def call(library: ctypes.CDLL, name: str, inputs: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """What MindSpore does with a kernel; the result has the precision of the first input."""
-    result = np.full(shape, np.nan, inputs[0].dtype)
-    arrays = [*inputs, result]
+def call(library: ctypes.CDLL, name: str, inputs: list[np.ndarray], *shapes_out: tuple[int, ...]) -> np.ndarray:
+    """What MindSpore does with a kernel: results of these shapes, of the precision of the first input, in a row."""
+    results = [np.full(shape, np.nan, inputs[0].dtype) for shape in shapes_out]
+    arrays = [*inputs, *results]
     data = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
     ranks = (ctypes.c_int * len(arrays))(*(array.ndim for array in arrays))
     sizes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
     shapes = (ctypes.c_void_p * len(arrays))(*(ctypes.addressof(size) for size in sizes))
     types = (ctypes.c_char_p * len(arrays))(*(str(array.dtype).encode() for array in arrays))
     assert getattr(library, name)(len(arrays), data, ranks, shapes, types, None, None) == 0
-    return result
+    return np.concatenate([result.reshape(-1) for result in results]) if len(results) > 1 else results[0]
 
 
 @pytest.fixture
