@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import lzma
 import re
@@ -24,6 +25,7 @@ from crystal_samples import (
     zno_folder,
 )
 
+from data_tools.formats.cell_files import read_blocks, read_cell, structure_of, with_structure
 from data_tools.formats.crystal_source import open_source
 from data_tools.formats.phonopy_files import read_born, read_crystal, read_with_source
 from data_tools.graph import DataError
@@ -315,3 +317,30 @@ def test_displaced_atoms_that_do_not_stand_for_the_primitive_cell(tmp_path):
         text += [str(other + 1), displacement, *(forces[image] for image in images)]
     (folder / "FORCE_SETS").write_text("\n".join(text))
     same(read_crystal(folder), crystal, 1e-6)
+
+
+def changed(cell, scale=1.0, numbers=None, positions=0.0):
+    numbers = cell.numbers if numbers is None else numbers
+    return dataclasses.replace(
+        cell, numbers=numbers, cell=scale * cell.cell, positions=scale * cell.positions + positions
+    )
+
+
+CELLS = {
+    "stretched a little": (lambda cell: changed(cell, 1.003), ""),
+    "stretched": (lambda cell: changed(cell, 1.03), "another"),
+    "other elements": (lambda cell: changed(cell, numbers=cell.numbers[::-1].copy()), "another"),
+    "an atom elsewhere": (lambda cell: changed(cell, positions=np.eye(4, 3) * 0.2), "another"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), CELLS.values(), ids=CELLS)
+def test_force_constants_of_other_cells(change, words):
+    """What brings its own cells must have those of the structure: elements, order, places, size."""
+    setting = read_cell(ZINC_OXIDE)
+    other = with_structure(setting, change(structure_of(setting)))
+    if not words:
+        np.testing.assert_array_equal(read_blocks(ZINC_OXIDE, other), zinc_oxide().blocks)
+        return
+    with pytest.raises(DataError, match=words):
+        read_blocks(ZINC_OXIDE, other)
