@@ -69,12 +69,15 @@ class ChannelMixing(nn.Cell):
     What goes in and what comes out is one matrix, (M, all components and channels).
 
     Args:
-        parts: of z, in their order.
+        parts: of z, each behind the one before.
         entries: all.
         numel: numbers of weights.
         biases: numbers of biases, 0 where there are none.
         dtype: of weights and biases.
         contraction: precision of the products.
+
+    Raises:
+        ValueError: parts with a gap between them, or that read the same channels.
     """
 
     def __init__(
@@ -87,6 +90,9 @@ class ChannelMixing(nn.Cell):
         contraction: mstype.Type,
     ):
         super().__init__(auto_prefix=False)
+        ends = np.cumsum([part.components * part.inputs for part in parts]).tolist()
+        if [part.start for part in parts] != [0, *ends[:-1]]:
+            raise ValueError(f"parts from {[part.start for part in parts]} on: expected {[0, *ends[:-1]]}")
         self.contraction = contraction
         self.widths = tuple(part.components * part.outputs for part in parts)
         self.starts = tuple(sum(self.widths[:p]) for p in range(len(parts)))

@@ -11,6 +11,7 @@ from mindspore import dtype as mstype
 from test_cpu_kernels import ORDER_LIMITS, call, derivatives, indices, joined, needs_kernels, reals, threaded
 
 from models import cpu_kernels
+from models.e3.channel_mixing import ChannelMixing, Part
 from models.graph_ops import gather
 from physics.derivatives import Compiled
 
@@ -295,3 +296,11 @@ def test_what_is_not_a_number_stays_visible(name, threaded):
     broken = [inputs[0].copy(), *inputs[1:]]
     broken[0][7, 3] = np.nan
     assert np.isnan(call(threaded[2], name, broken, *shapes)).any()
+
+
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_parts_stand_behind_each_other(start):
+    """A gradient in z would keep that of one part where two read the same channels."""
+    parts = [Part(0, 1, 4, 2), Part(start, 3, 2, 2)]
+    with pytest.raises(ValueError, match=r"expected \[0, 4\]"):
+        ChannelMixing(parts, [], 0, 0, mstype.float32, mstype.float32)
