@@ -71,25 +71,40 @@ inline V value_at(const R* place) {
   return *reinterpret_cast<const V*>(place);
 }
 
+// x of one segment for the channels of V from c on, whose products with rows of T are asked for one by one; ``known``
+// columns are kept, any number of them is read again for each row.
+template <int known, class V, class R>
+struct Columns {
+  const Segment& s;
+  const R* x;
+  int c;
+  V kept[known ? known : 1];
+
+  Columns(const Segment& s, const R* x, int c) : s(s), x(x), c(c) {
+    for (int j = 0; j < known; ++j) kept[j] = value_at<V>(x + j * s.width + c);
+  }
+
+  V times(const R* row) const {
+    V sum = {};
+    if (known) {
+      for (int j = 0; j < known; ++j) sum += row[j] * kept[j];
+    } else {
+      for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
+    }
+    return sum;
+  }
+};
+
 // z = T x of one segment; ``known`` columns, or any number of them.  With weights each channel is multiplied by its own
 // and by the factor.
 template <int known, class R>
 inline void forward(const Segment& s, const R* x, const R* t, R* z, const R* weights = nullptr, R factor = R(1)) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
-    constexpr int kept = known ? known : 1;
-    V columns[kept];
-    if (known)
-      for (int j = 0; j < known; ++j) columns[j] = value_at<V>(x + j * s.width + c);
+    const Columns<known, V, R> columns(s, x, c);
     const V scale = weights ? factor * value_at<V>(weights + c) : V();
     for (int i = 0; i < s.rows; ++i) {
-      const R* row = t + i * s.matrix_stride;
-      V sum = {};
-      if (known) {
-        for (int j = 0; j < kept; ++j) sum += row[j] * columns[j];
-      } else {
-        for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
-      }
+      const V sum = columns.times(t + i * s.matrix_stride);
       at<V>(z + i * s.out_stride + c) = weights ? scale * sum : sum;
     }
   });
@@ -100,20 +115,10 @@ template <int known, class R>
 inline void totals(const Segment& s, const R* z, const R* x, const R* t, R* weights, R factor) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
-    constexpr int kept = known ? known : 1;
-    V columns[kept], all = {};
-    if (known)
-      for (int j = 0; j < known; ++j) columns[j] = value_at<V>(x + j * s.width + c);
-    for (int i = 0; i < s.rows; ++i) {
-      const R* row = t + i * s.matrix_stride;
-      V sum = {};
-      if (known) {
-        for (int j = 0; j < kept; ++j) sum += row[j] * columns[j];
-      } else {
-        for (int j = 0; j < s.columns; ++j) sum += row[j] * value_at<V>(x + j * s.width + c);
-      }
-      all += sum * value_at<V>(z + i * s.out_stride + c);
-    }
+    const Columns<known, V, R> columns(s, x, c);
+    V all = {};
+    for (int i = 0; i < s.rows; ++i)
+      all += columns.times(t + i * s.matrix_stride) * value_at<V>(z + i * s.out_stride + c);
     at<V>(weights + c) += factor * all;
   });
 }
