@@ -11,6 +11,7 @@
 #include "couplings.h"
 #include "distances.h"
 #include "gates.h"
+#include "messages.h"
 #include "mixtures.h"
 #include "pairs.h"
 #include "products.h"
@@ -362,6 +363,33 @@ KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, C) or (1, C
     using R = decltype(zero);
     weighted_weights<R>(shapes[0][0], WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 4), REAL(0), REAL(1),
                         REAL(2), REAL(7));
+  });
+}
+
+// The inputs of the next three kernels from 3 or 4 on: receivers and senders (E,), the tables of WEIGHTED, any (., W).
+#define EDGES(nodes, w, index) Edges{nodes, shapes[index][0], shapes[w][0], INDEX(index), INDEX(index + 1)}
+
+KERNEL(messages) {  // x (N, F), T (E, K), w (P, C), receivers, senders, tables, any (., W) -> (N, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    messages<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[0][1], shapes[1][1], shapes[8][1], 2, 5), REAL(0), REAL(1),
+                REAL(2), REAL(9));
+  });
+}
+
+KERNEL(message_senders) {  // g (N, W), T (E, K), w (P, C), receivers, senders, tables, any (., F) -> (N, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    message_senders<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[8][1], shapes[1][1], shapes[0][1], 2, 5), REAL(0),
+                       REAL(1), REAL(2), REAL(9));
+  });
+}
+
+KERNEL(message_gradients) {  // g (N, W), x (N, F), T (E, K), w (P, C), receivers, senders, tables -> (E, K), (P, C)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    message_gradients<R>(EDGES(shapes[0][0], 3, 4), WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 6), REAL(0),
+                         REAL(1), REAL(2), REAL(3), REAL(9), REAL(10));
   });
 }
 

@@ -1,0 +1,191 @@
+// Sums over the neighbours of a node of what weighted_blocks.h computes of each edge, and their gradients.
+//
+// Edge e and edge e + P, its reverse, have one row of weights.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "products.h"
+#include "row_blocks.h"
+#include "threads.h"
+#include "weighted_blocks.h"
+
+namespace {
+
+// The edges of each node, those of node i from starts[i] to starts[i + 1].
+struct EdgesOfNodes {
+  std::vector<int32_t> starts, edges;
+
+  EdgesOfNodes(int64_t nodes, int64_t count, const int32_t* node_of) : starts(nodes + 1, 0), edges(count) {
+    for (int64_t e = 0; e < count; ++e) ++starts[node_of[e] + 1];
+    for (int64_t i = 0; i < nodes; ++i) starts[i + 1] += starts[i];
+    std::vector<int32_t> next(starts.begin(), starts.end() - 1);
+    for (int64_t e = 0; e < count; ++e) edges[next[node_of[e]]++] = static_cast<int32_t>(e);
+  }
+};
+
+struct Edges {
+  int64_t nodes, count, pairs;
+  const int32_t *receivers, *senders;
+
+  int64_t pair_of(int64_t e) const { return e < pairs ? e : e - pairs; }
+};
+
+// y += factor w (T x) of one segment.
+template <int known, class R>
+inline void add_message(const Segment& s, const R* x, const R* t, const R* w, R factor, R* y) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    const Columns<known, V, R> columns(s, x, c);
+    const V scale = factor * value_at<V>(w + c);
+    for (int i = 0; i < s.rows; ++i)
+      at<V>(y + i * s.out_stride + c) += scale * columns.times(t + i * s.matrix_stride);
+  });
+}
+
+// x += factor w (T^T g) of one segment.
+template <int known, class R>
+inline void add_transposed(const Segment& s, const R* g, const R* t, const R* w, R factor, R* x) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    constexpr int kept = known ? known : 1;
+    const V scale = factor * value_at<V>(w + c);
+    for (int first = 0; first < s.columns; first += kept) {
+      V sums[kept] = {};
+      for (int i = 0; i < s.rows; ++i) {
+        const V from = value_at<V>(g + i * s.out_stride + c);
+        for (int j = 0; j < kept; ++j) sums[j] += t[i * s.matrix_stride + first + j] * from;
+      }
+      for (int j = 0; j < kept; ++j) at<V>(x + (first + j) * s.width + c) += scale * sums[j];
+    }
+  });
+}
+
+// f(node, its edges) in parts of about equal work, after ``out`` (nodes, width) has been set to 0.
+template <class R, class F>
+void for_edges_of_nodes(const Edges& edges, const int32_t* node_of, int64_t operations, int64_t width, R* out, F f) {
+  const EdgesOfNodes lists(edges.nodes, edges.count, node_of);
+  const auto bounds = fair_rows(edges.nodes, edges.count, node_of, nullptr, parts_of(edges.count * operations, 4));
+  shared(bounds.size() - 1, [&](int part, int) {
+    for (int64_t node = bounds[part]; node < bounds[part + 1]; ++node) {
+      R* row = out + node * width;
+      std::fill(row, row + width, R(0));
+      for (int32_t k = lists.starts[node]; k < lists.starts[node + 1]; ++k) f(lists.edges[k], row);
+    }
+  });
+}
+
+// y (N, width) from x (N, width), T (E, width) and w (P, C).
+template <class R>
+void messages(const Edges& edges, const WeightedBlocks<R>& shape, const R* x, const R* t, const R* w, R* y) {
+  const Widths widths = shape.widths;
+  for_edges_of_nodes(edges, edges.receivers, shape.operations(), widths.z, y, [&](int64_t e, R* row) {
+    const R *from = x + edges.senders[e] * widths.x, *matrices = t + e * widths.t;
+    shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
+      by_columns(s.columns, [&](auto known) {
+        add_message<known>(s, from + s.x, matrices + s.matrix, weights, factor, row + s.out);
+      });
+    });
+  });
+}
+
+// The gradient in x (N, width), from g (N, width), T and w.
+template <class R>
+void message_senders(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* t, const R* w, R* x) {
+  const Widths widths = shape.widths;
+  for_edges_of_nodes(edges, edges.senders, shape.operations(), widths.x, x, [&](int64_t e, R* row) {
+    const R *from = g + edges.receivers[e] * widths.z, *matrices = t + e * widths.t;
+    shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
+      by_columns(s.columns, [&](auto known) {
+        add_transposed<known>(s, from + s.out, matrices + s.matrix, weights, factor, row + s.x);
+      });
+    });
+  });
+}
+
+// The sums of the lanes of neighbouring vectors, as many as there are lanes, into as many numbers.
+template <class R>
+inline void lane_sums(const typename Wide<R>::type* vectors, R* out) {
+  using V = typename Wide<R>::type;
+  constexpr int lanes = Wide<R>::lanes;
+  V level[lanes];
+  for (int k = 0; k < lanes; ++k) level[k] = vectors[k];
+  typedef std::conditional_t<sizeof(R) == 4, int32_t, int64_t> I;
+  typedef I Mask __attribute__((vector_size(vector_bytes)));
+  Mask even, odd;
+  for (int k = 0; k < lanes; ++k) even[k] = 2 * k, odd[k] = 2 * k + 1;
+  for (int count = lanes; count > 1; count /= 2)
+    for (int k = 0; k < count / 2; ++k)
+      level[k] = __builtin_shuffle(level[2 * k], level[2 * k + 1], even) +
+                 __builtin_shuffle(level[2 * k], level[2 * k + 1], odd);
+  at<V>(out) = level[0];
+}
+
+// The gradients of one edge and segment: in T as (rows, columns) vectors, whose lanes are to be summed, and in w, which
+// is added.
+template <int known, class R>
+inline void add_gradients(const Segment& s, const R* g, const R* x, const R* t, const R* w, R factor,
+                          typename Wide<R>::type* sums, R* of_w) {
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    const V scale = factor * value_at<V>(w + c);
+    V all = {};
+    for (int i = 0; i < s.rows; ++i) {
+      const V upper = value_at<V>(g + i * s.out_stride + c), scaled = scale * upper;
+      V product = {};
+      for (int j = 0; j < s.columns; ++j) {
+        const V lower = value_at<V>(x + j * s.width + c);
+        product += t[i * s.matrix_stride + j] * lower;
+        R* sum = reinterpret_cast<R*>(sums + i * s.columns + j);
+        at<V>(sum) += scaled * lower;
+      }
+      all += product * upper;
+    }
+    at<V>(of_w + c) += factor * all;
+  });
+}
+
+// The gradients in T (E, width) and in w (P, C), from g (N, width), x, T and w.
+template <class R>
+void message_gradients(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t,
+                       const R* w, R* of_t, R* of_w) {
+  using V = typename Wide<R>::type;
+  constexpr int64_t lanes = Wide<R>::lanes;
+  const Widths widths = shape.widths;
+  int64_t most = 0;
+  for (const Segment& s : shape.table) most = std::max(most, int64_t(s.rows) * s.columns);
+  const int64_t whole = (most + lanes - 1) / lanes * lanes;
+  shared(parts_of(2 * edges.count * shape.operations(), 4), [&](int part, int parts) {
+    const Range range = part_of(edges.pairs, part, parts);
+    std::vector<V> sums(whole);
+    std::vector<R> numbers(whole);
+    for (int64_t p = range.begin; p < range.end; ++p) {
+      R* const weights_of = of_w + p * shape.weights;
+      std::fill_n(weights_of, shape.weights, R(0));
+      for (int64_t e = p; e < edges.count; e += edges.pairs) {
+        const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
+        const R* matrices = t + e * widths.t;
+        R* const matrices_of = of_t + e * widths.t;
+        std::fill_n(matrices_of, widths.t, R(0));
+        for (int64_t k = 0; k < shape.table.count; ++k) {
+          const Segment& s = shape.table.segments[k];
+          const int64_t size = int64_t(s.rows) * s.columns, rounded = (size + lanes - 1) / lanes * lanes;
+          std::fill_n(sums.begin(), rounded, V{});
+          by_columns(s.columns, [&](auto known) {
+            add_gradients<known>(s, upper + s.out, lower + s.x, matrices + s.matrix, w + p * shape.weights + shape.places[k],
+                                 shape.factors[k], sums.data(), weights_of + shape.places[k]);
+          });
+          for (int64_t n = 0; n < size; n += lanes) lane_sums<R>(sums.data() + n, numbers.data() + n);
+          for (int i = 0; i < s.rows; ++i)
+            for (int j = 0; j < s.columns; ++j)
+              matrices_of[s.matrix + i * s.matrix_stride + j] += numbers[i * s.columns + j];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
