@@ -138,6 +138,28 @@ class SegnnConfig:
 
 
 @dataclass(frozen=True)
+class EquivariantPotentialConfig:
+    """Hyperparameters of ``models.equivariant_potential.EquivariantPotential``."""
+
+    name: str = "equivariant_potential"
+    """The network."""
+    irreps: str = "64x0e+32x1o+16x2e"
+    """Features of an atom between layers; scalars, 0e, first."""
+    blocks: int = bounded(2, least=1)
+    """Number of layers."""
+    lmax: int = bounded(2, least=1, most=4)
+    """Largest degree of the spherical harmonics."""
+    cutoff: float = bounded(5.0, above=0)
+    """Neighbours closer than this interact, Angstrom."""
+    bessel: int = bounded(8, least=1)
+    """Radial functions of the distance."""
+    gaussians: int = bounded(8, least=2)
+    """Radial functions of the distance over the sum of the covalent radii."""
+    average_degree: float = bounded(40.0, above=0)
+    """Neighbours of an atom, by whose root sums are divided."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What is learned from."""
 
@@ -263,8 +285,8 @@ class TrainingConfig:
     """Molecules in a training batch, over all devices."""
     eval_batch_size: int = bounded(128, least=1)
     """Molecules in an evaluation batch."""
-    loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber")})
-    """Loss on standardised labels; ``huber`` turns linear beyond 1."""
+    loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber", "norm")})
+    """Loss on standardised labels; ``huber`` turns linear beyond 1, ``norm`` is the length of the error of a vector."""
     energy_weight: float = bounded(1.0, least=0)
     """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)
@@ -325,7 +347,7 @@ class RunConfig:
 class Config:
     """A whole run."""
 
-    model: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig = field(default_factory=SchNetConfig)
+    model: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig | EquivariantPotentialConfig = field(default_factory=SchNetConfig)
     """The network."""
     data: DataConfig = field(default_factory=DataConfig)
     """The molecules."""
@@ -342,4 +364,5 @@ class Config:
 
 
 #: The dataclass of each model's section; a later model adds a line.
-MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig, "segnn": SegnnConfig}
+MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig, "segnn": SegnnConfig,
+    "equivariant_potential": EquivariantPotentialConfig}

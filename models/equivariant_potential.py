@@ -26,7 +26,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
-from models.blocks import Product, TwoLayers
+from models.blocks import Product
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.linear import Linear
@@ -40,8 +40,29 @@ from models.precision import Precision
 from models.radial import PolynomialEnvelope
 from models.swish import Swish
 
+import os
 ENVELOPE_EXPONENT = 5
 REDUCED = (0.6, 2.4)  # first and last centre x_k
+
+
+class Scalars(nn.Cell):
+    """A network of two layers of scalars, whose weights have the size of those of other layers here.
+
+    Args:
+        inputs, hidden, outputs: sizes.
+        size: of the outputs at the beginning.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, size: float, dtype: mstype.Type):
+        super().__init__()
+        self.hidden = Linear(Irreps([(inputs, "0e")]), Irreps([(hidden, "0e")]), True, dtype)
+        self.output = Linear(Irreps([(hidden, "0e")]), Irreps([(outputs, "0e")]), True, dtype)
+        self.swish, self.size = Swish(), Tensor(size, dtype)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, inputs) to (N, outputs)."""
+        return self.output(self.swish(self.hidden(x))) * self.size
 
 
 class PairBasis(nn.Cell):
@@ -59,12 +80,13 @@ class PairBasis(nn.Cell):
         self.size = bessel + gaussians
         self.envelope = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype)
         self.frequencies = Tensor(np.pi / cutoff * np.arange(1, bessel + 1).reshape(1, -1), dtype)
+        self.softer = Tensor(np.arange(1, bessel + 1).reshape(1, -1) ** -float(os.environ.get('EP_SOFT', '0')), dtype)
         centres = np.linspace(*REDUCED, gaussians)
         self.centres = Tensor(centres.reshape(1, -1), dtype)
         self.sharpness = Tensor(-0.5 / (centres[1] - centres[0]) ** 2, dtype)
         radii = np.maximum(COVALENT_RADII, 0.5)  # the ghost has one, too
         self.radii = Tensor(radii.reshape(-1, 1), dtype)
-        self.network = TwoLayers(2 * features, features, 2 * self.size, Swish(), dtype)
+        self.network = Scalars(2 * features, features, 2 * self.size, float(os.environ.get('EP_PAIR', '1')), dtype)
         _, self.join = split_and_join([bessel, gaussians])
         _, self.side_by_side = split_and_join([features, features])
         self.split, _ = split_and_join([self.size, self.size])
@@ -83,7 +105,7 @@ class PairBasis(nn.Cell):
         radii = gather(self.radii, numbers)  # (N, 1)
         reduced = distances / (gather(radii, first) + gather(radii, second)) - self.centres  # (P, gaussians)
         envelope = self.envelope(distances)  # (P, 1)
-        waves = ops.sin(distances * self.frequencies) / distances
+        waves = ops.sin(distances * self.frequencies) / distances * self.softer
         basis = self.join((waves, ops.exp(self.sharpness * (reduced * reduced))))  # (P, B)
         one, other = gather(u, first), gather(u, second)
         factors, charges = self.split(self.network(self.side_by_side((one + other, one * other))))
@@ -196,7 +218,7 @@ class EquivariantPotential(nn.Cell):
         self.layers = nn.CellList(
             [Layer(ends[k], ends[k + 1], self.coupling, size, scalars, average_degree, dtype) for k in range(blocks)]
         )
-        self.heads = nn.CellList([TwoLayers(scalars, scalars, 1, Swish(), dtype) for _ in range(blocks)])
+        self.heads = nn.CellList([Scalars(scalars, scalars, 1, float(os.environ.get('EP_HEAD','1')), dtype) for _ in range(blocks)])
         self.split, _ = split_and_join([hidden[0].mul, hidden.dim - hidden[0].mul])
 
     def construct(

@@ -21,6 +21,7 @@ class LatticeTranslations:
     Attributes:
         of_primitive: (n,) int64 the primitive atom, 0 to p - 1, of each atom.
         cells: (n, 3) int64 the lattice vector, in those of the primitive cell, from that primitive atom.
+        steps: (3, 3) int64 the vectors of the supercell, in those of the primitive cell.
     """
 
     def __init__(self, crystal: Crystal):
@@ -30,7 +31,8 @@ class LatticeTranslations:
             DataError: the supercell is no repetition of the primitive cell.
         """
         self.of_primitive = primitive_atoms(crystal)
-        self.cells, steps = _lattice_vectors(crystal)
+        self.cells, self.steps = _lattice_vectors(crystal)
+        steps = self.steps
         size, volume = len(self.cells), abs(round(np.linalg.det(steps)))
         # whole numbers: x inverse(steps) = x adjugate / determinant, and only the remainder of it counts
         self._adjugate = np.rint(np.linalg.inv(steps) * volume).astype(np.int64)

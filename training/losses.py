@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
-LOSSES = ("mse", "mae", "huber")
+SMALLEST = 1e-12  # below every error: the slope of the root stays finite
+LOSSES = ("mse", "mae", "huber", "norm")
 
 
 class _MaskedSum(nn.Cell):
@@ -49,4 +50,16 @@ def huber_error(prediction: Tensor, label: Tensor) -> Tensor:
     return inner * (size - inner / 2)
 
 
-ERRORS = {"mse": squared_error, "mae": absolute_error, "huber": huber_error}
+def norm_error(prediction: Tensor, label: Tensor) -> Tensor:
+    """|x_n - y_n| / sqrt(D) of vectors of D numbers, the last axis, for each of them; the absolute error of a number.
+
+    The mean over them is the length of the error, in units of that of equal components.
+    """
+    if prediction.ndim < 2:
+        return absolute_error(prediction, label)
+    difference = prediction - label
+    squares = (difference * difference).mean(-1, keep_dims=True)
+    return ops.sqrt(squares + SMALLEST) * ops.ones_like(difference)
+
+
+ERRORS = {"mse": squared_error, "mae": absolute_error, "huber": huber_error, "norm": norm_error}

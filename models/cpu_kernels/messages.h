@@ -106,63 +106,54 @@ void message_senders(const Edges& edges, const WeightedBlocks<R>& shape, const R
   });
 }
 
-// The sums of the lanes of neighbouring vectors, as many as there are lanes, into as many numbers.
-template <class R>
-inline void lane_sums(const typename Wide<R>::type* vectors, R* out) {
-  using V = typename Wide<R>::type;
-  constexpr int lanes = Wide<R>::lanes;
-  V level[lanes];
-  for (int k = 0; k < lanes; ++k) level[k] = vectors[k];
-  typedef std::conditional_t<sizeof(R) == 4, int32_t, int64_t> I;
-  typedef I Mask __attribute__((vector_size(vector_bytes)));
-  Mask even, odd;
-  for (int k = 0; k < lanes; ++k) even[k] = 2 * k, odd[k] = 2 * k + 1;
-  for (int count = lanes; count > 1; count /= 2)
-    for (int k = 0; k < count / 2; ++k)
-      level[k] = __builtin_shuffle(level[2 * k], level[2 * k + 1], even) +
-                 __builtin_shuffle(level[2 * k], level[2 * k + 1], odd);
-  at<V>(out) = level[0];
-}
-
-// The gradients of one edge and segment: in T as (rows, columns) vectors, whose lanes are to be summed, and in w, which
-// is added.
+// The gradients of one edge and segment are added to those of T and of w.
 template <int known, class R>
-inline void add_gradients(const Segment& s, const R* g, const R* x, const R* t, const R* w, R factor,
-                          typename Wide<R>::type* sums, R* of_w) {
-  over_channels<R>(s.width, [&](auto zero, int c) {
-    using V = decltype(zero);
-    const V scale = factor * value_at<V>(w + c);
-    V all = {};
-    for (int i = 0; i < s.rows; ++i) {
-      const V upper = value_at<V>(g + i * s.out_stride + c), scaled = scale * upper;
-      V product = {};
-      for (int j = 0; j < s.columns; ++j) {
-        const V lower = value_at<V>(x + j * s.width + c);
-        product += t[i * s.matrix_stride + j] * lower;
-        R* sum = reinterpret_cast<R*>(sums + i * s.columns + j);
-        at<V>(sum) += scaled * lower;
+inline void add_gradients(const Segment& s, const R* g, const R* x, const R* t, const R* w, R factor, R* of_t,
+                          R* of_w) {
+  using V = typename Wide<R>::type;
+  constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
+  const int whole = s.width / lanes * lanes;
+  for (int i = 0; i < s.rows; ++i)
+    for (int first = 0; first < s.columns; first += most) {
+      const R* const upper = g + i * s.out_stride;
+      const R* const row = t + i * s.matrix_stride + first;
+      const R* const lower = x + first * s.width;
+      V sums[most] = {};
+      R rest[most] = {};
+      for (int c = 0; c < whole; c += lanes) {
+        const V from = factor * value_at<V>(upper + c), scaled = from * value_at<V>(w + c);
+        V product = {};
+        for (int j = 0; j < most; ++j) {
+          const V value = value_at<V>(lower + j * s.width + c);
+          product += row[j] * value;
+          sums[j] += scaled * value;
+        }
+        at<V>(of_w + c) += product * from;
       }
-      all += product * upper;
+      over_channels<R, vector_bytes / 2>(s.width, [&](auto zero, int c) {
+        using Few = decltype(zero);
+        const Few from = factor * value_at<Few>(upper + c), scaled = from * value_at<Few>(w + c);
+        Few product = {};
+        for (int j = 0; j < most; ++j) {
+          const Few value = value_at<Few>(lower + j * s.width + c);
+          product += row[j] * value;
+          rest[j] += total<R>(scaled * value);
+        }
+        at<Few>(of_w + c) += product * from;
+      }, whole);
+      for (int j = 0; j < most; ++j) of_t[i * s.matrix_stride + first + j] += total<R>(sums[j]) + rest[j];
     }
-    at<V>(of_w + c) += factor * all;
-  });
 }
 
 // The gradients in T (E, width) and in w (P, C), from g (N, width), x, T and w.
 template <class R>
 void message_gradients(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t,
                        const R* w, R* of_t, R* of_w) {
-  using V = typename Wide<R>::type;
-  constexpr int64_t lanes = Wide<R>::lanes;
   const Widths widths = shape.widths;
-  int64_t most = 0;
-  for (const Segment& s : shape.table) most = std::max(most, int64_t(s.rows) * s.columns);
-  const int64_t whole = (most + lanes - 1) / lanes * lanes;
   shared(parts_of(2 * edges.count * shape.operations(), 4), [&](int part, int parts) {
     const Range range = part_of(edges.pairs, part, parts);
-    std::vector<V> sums(whole);
-    std::vector<R> numbers(whole);
     for (int64_t p = range.begin; p < range.end; ++p) {
+      const R* const weights = w + p * shape.weights;
       R* const weights_of = of_w + p * shape.weights;
       std::fill_n(weights_of, shape.weights, R(0));
       for (int64_t e = p; e < edges.count; e += edges.pairs) {
@@ -172,16 +163,11 @@ void message_gradients(const Edges& edges, const WeightedBlocks<R>& shape, const
         std::fill_n(matrices_of, widths.t, R(0));
         for (int64_t k = 0; k < shape.table.count; ++k) {
           const Segment& s = shape.table.segments[k];
-          const int64_t size = int64_t(s.rows) * s.columns, rounded = (size + lanes - 1) / lanes * lanes;
-          std::fill_n(sums.begin(), rounded, V{});
+          const int32_t place = shape.places[k];
           by_columns(s.columns, [&](auto known) {
-            add_gradients<known>(s, upper + s.out, lower + s.x, matrices + s.matrix, w + p * shape.weights + shape.places[k],
-                                 shape.factors[k], sums.data(), weights_of + shape.places[k]);
+            add_gradients<known>(s, upper + s.out, lower + s.x, matrices + s.matrix, weights + place, shape.factors[k],
+                                 matrices_of + s.matrix, weights_of + place);
           });
-          for (int64_t n = 0; n < size; n += lanes) lane_sums<R>(sums.data() + n, numbers.data() + n);
-          for (int i = 0; i < s.rows; ++i)
-            for (int j = 0; j < s.columns; ++j)
-              matrices_of[s.matrix + i * s.matrix_stride + j] += numbers[i * s.columns + j];
         }
       }
     }
