@@ -8,13 +8,19 @@ from mindspore import dtype as mstype
 from mindspore import nn
 
 from models.dimenetpp import DimeNetPlusPlus
+from models.graph_attention_transformer import GraphAttentionTransformer
 from models.graph_model import GraphModel
 from models.heads import PooledReadout, Readout
 from models.precision import precision
 from models.schnet import SchNet
 from models.segnn import SEGNN
 
-MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus, "segnn": SEGNN}
+MODELS: dict[str, type[nn.Cell]] = {
+    "schnet": SchNet,
+    "dimenetpp": DimeNetPlusPlus,
+    "segnn": SEGNN,
+    "graph_attention_transformer": GraphAttentionTransformer,
+}
 NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 

@@ -1,10 +1,11 @@
 """Linear layers of E(3): the copies of each irrep are mixed, its components are not.
 
-    (1)  y_v = (1 / sqrt(M)) sum_u W_uv x_u + b_v
+    (1)  y_v = c sum_u W_uv x_u + b_v
 
-u runs over the M copies of an irrep in the input, v over those in the output; b_v only where the irrep is 0e, which
-alone may have a constant.  Weights lie as in e3nn: (copies in, copies out) of each path from an irrep of the input to
-an equal one of the output, in the order of the input and then of the output.
+with c = 1 / sqrt(M), or c = 1 and weights that are drawn so much smaller.  u runs over the M copies of an irrep in the
+input, v over those in the output; b_v only where the irrep is 0e, which alone may have a constant.  Weights lie as in
+e3nn: (copies in, copies out) of each path from an irrep of the input to an equal one of the output, in the order of the
+input and then of the output.
 """
 
 from __future__ import annotations
@@ -53,25 +54,33 @@ class Linear(nn.Cell):
         irreps_in: of x.
         irreps_out: of y.
         bias: whether scalars, 0e, have a b.
+        normalized: whether c is 1 / sqrt(M), or 1.
         dtype: of the parameters.
 
     Raises:
         IrrepsError: the input has no copy of an irrep of the output, or the output is empty.
     """
 
-    def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps, bias: bool, dtype: mstype.Type):
+    def __init__(
+        self, irreps_in: str | Irreps, irreps_out: str | Irreps, bias: bool, normalized: bool, dtype: mstype.Type
+    ):
         super().__init__()
         self.irreps_in, self.irreps_out = with_copies(irreps_in), with_copies(irreps_out)
         mixings = _mixings(self.irreps_in, self.irreps_out)
-        self.mixings = tuple((one.ir.dim, one.sources, one.targets, one.rows, one.columns) for one in mixings)
+        self.mixings = tuple((one.ir.dim, one.sources, one.rows, one.columns) for one in mixings)
+        targets = [target for one in mixings for target in one.targets]
+        self.places = tuple(targets.index(k) for k in range(len(self.irreps_out)))  # among the results of all mixings
         self.biased = tuple(bias and one.ir.is_scalar for one in mixings)
         numel = sum(one.size for one in mixings)
-        normal = initializer(Normal(1.0), (numel,), mstype.float32).init_data()
-        self.weight = Parameter(normal.astype(dtype), name="weight")
+        factors = np.concatenate([np.full(one.size, one.rows**-0.5) for one in mixings])
+        order = _order_of_weights(self.irreps_in, self.irreps_out, mixings)
+        drawn = initializer(Normal(1.0), (numel,), mstype.float32).init_data().asnumpy()
+        if not normalized:
+            drawn[order] *= factors
+        self.weight = Parameter(Tensor(drawn, dtype), name="weight")
         constants = self.irreps_out.count("0e") if bias else 0
         self.bias: Any = Parameter(initializer("zeros", (constants,), dtype), name="bias") if constants else None
-        self.factors = Tensor(np.concatenate([np.full(one.size, one.rows**-0.5) for one in mixings]), dtype)
-        order = _order_of_weights(self.irreps_in, self.irreps_out, mixings)
+        self.factors = Tensor(factors, dtype) if normalized else None
         self.order = None if (order == np.arange(numel)).all() else Tensor(order.astype(np.int32))
         self.split_weights, _ = split_and_join([one.size for one in mixings])
         self.split_input, _ = split_and_join([part.dim for part in self.irreps_in])
@@ -87,19 +96,21 @@ class Linear(nn.Cell):
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""
         rows = x.shape[0]
         inputs, weights = self.split_input(x), self.weights(x.dtype)
-        outputs: list = [None] * len(self.irreps_out)
+        outputs: tuple = ()
         for k in range(len(self.mixings)):
-            dim, sources, targets, mul_in, mul_out = self.mixings[k]
+            dim, sources, mul_in, mul_out = self.mixings[k]
             copies: tuple = ()
             for source in sources:
                 copies = (*copies, inputs[source].reshape(rows * dim, -1))
             y = self.product(self.join_copies[k](copies), weights[k].reshape(mul_in, mul_out))  # (N (2 l + 1), copies)
             if self.biased[k]:
                 y = self.add_bias(y, to_type(self.bias, x.dtype))
-            parts = self.split_copies[k](y)
-            for place in range(len(targets)):
-                outputs[targets[place]] = parts[place].reshape(rows, -1)
-        return self.join_output(tuple(outputs))
+            for part in self.split_copies[k](y):
+                outputs = (*outputs, part.reshape(rows, -1))
+        ordered: tuple = ()
+        for place in self.places:  # a list whose elements are set makes a cycle in MindSpore's graph
+            ordered = (*ordered, outputs[place])
+        return self.join_output(ordered)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """(M, K) and (K, N) to (M, N)."""
@@ -110,7 +121,8 @@ class Linear(nn.Cell):
     def weights(self, kind: mstype.Type) -> tuple:
         """The matrices of the irreps, flat, (1, size), with the factors of (1)."""
         flat = self.weight if self.order is None else gather(self.weight, self.order)
-        return self.split_weights(to_type(flat * self.factors, kind).reshape(1, -1))
+        scaled = flat if self.factors is None else flat * self.factors
+        return self.split_weights(to_type(scaled, kind).reshape(1, -1))
 
 
 def _mixings(irreps_in: Irreps, irreps_out: Irreps) -> list[Mixing]:
