@@ -78,8 +78,8 @@ DIMENETPP = {
 }  # fmt: skip
 SEGNN = {"features": 8, "blocks": 1, "lmax": 1, "lmax_attributes": 2, "norm": "none", "task": "node"}
 TRANSFORMER = {
-    "irreps": "3x0e+2x1o", "irreps_head": "2x0e+1x1o", "irreps_mlp": "3x0e+2x1o", "irreps_features": "4x0e", "blocks": 1,
-    "heads": 2, "lmax": 1, "radial": 3, "radial_features": 4, "radial_layers": 1, "average_degree": 5.0,
+    "irreps": "3x0e+2x1o", "irreps_head": "2x0e+1x1o", "irreps_mlp": "3x0e+2x1o", "irreps_features": "4x0e",
+    "blocks": 1, "heads": 2, "lmax": 1, "radial": 3, "radial_features": 4, "radial_layers": 1, "average_degree": 5.0,
     "average_nodes": 9.0,
 }  # fmt: skip
 STEPS_AT_CUTOFF = {
