@@ -178,8 +178,9 @@ EQUIFORMER_SOURCES: dict[str, Source] = {
         mark=r"edge_deg_embed\.exp\.tp\.weight",
         repeated={"blocks": r"blocks\.(\d+)\.", "radial_layers": OF_RADIAL.pattern},
         names=_names,
-        buffers=(r".*\._w3j_\d+_\d+_\d+", r".*\.output_mask", r".*\.gate\..*", r"atomref", re.escape(TABLE),
-                 r".*\.acts\..*", r".*\.tp\._compiled_main.*"),
+        # the weights of products that a radial network gives are there too, as arrays of no number
+        buffers=(r".*\._w3j_\d+_\d+_\d+", r".*\.output_mask", r".*\.gate\..*", r".*\.acts\..*", r"atomref",
+                 r".*\.tp\._compiled_main.*", r".*\.(?:dw|dtp)\.tp\.weight", re.escape(TABLE)),
         required=(TABLE,),
         clean=dict,
         sizes=_sizes,

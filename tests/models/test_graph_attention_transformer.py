@@ -33,18 +33,30 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = Path(__file__).parents[2] / "configs" / "graph_attention_transformer" / "qm9_original.yaml"
 NAME = "equiformer"
-SETTINGS = {
+SMALL = {
     "irreps": "16x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_head": "8x0e+2x0o+2x1e+2x1o+1x2e+1x2o",
     "irreps_mlp": "24x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_features": "32x0e", "blocks": "2", "radial": "16",
     "radial_features": "16",
 }  # fmt: skip
-FILES = {"equiformer_small_e3": {}, "equiformer_small_e3_nonorm": {"norm": "none"}}
+FILES = {
+    "equiformer_small_e3": SMALL,
+    "equiformer_small_e3_nonorm": SMALL | {"norm": "none"},
+    "equiformer_bessel": {
+        "irreps": "12x0e+6x1o+4x2e", "irreps_head": "6x0e+3x1o+2x2e", "irreps_mlp": "18x0e+9x1o+6x2e",
+        "irreps_features": "24x0e", "blocks": "2", "heads": "2", "basis": "bessel", "radial": "10",
+        "radial_features": "12", "radial_layers": "1",
+    },
+    "equiformer_1e_lmax3": {
+        "irreps": "8x0e+4x1e+2x2e+2x3e", "irreps_head": "4x0e+2x1e+1x2e+1x3e", "irreps_mlp": "8x0e+4x1e+2x2e+2x3e",
+        "irreps_features": "9x0e", "blocks": "1", "heads": "2", "lmax": "3", "radial": "10", "radial_features": "8",
+    },
+}  # fmt: skip
 ELEMENTS = "grad64/atom_embed.atom_type_lin.tp.weight"  # rows of a table here
 MIRROR = {"irreps": "3x0e+2x1e", "irreps_head": "2x0e+1x1e", "irreps_mlp": "3x0e+2x1e"}
 
 
 def settings_of(name, **changes):
-    return [(f"model.{key}", value) for key, value in {**SETTINGS, **FILES[name], **changes}.items()]
+    return [(f"model.{key}", value) for key, value in {**FILES[name], **changes}.items()]
 
 
 def converted(name):
@@ -60,6 +72,8 @@ def converted(name):
         ("equiformer_small_e3", "PYNATIVE", "operators"),
         ("equiformer_small_e3_nonorm", "PYNATIVE", "kernels"),
         ("equiformer_small_e3_nonorm", "PYNATIVE", "operators"),
+        ("equiformer_bessel", "PYNATIVE", "kernels"),
+        ("equiformer_1e_lmax3", "PYNATIVE", "kernels"),
     ],
 )
 def test_everything_agrees(name, mode, path):
@@ -70,7 +84,8 @@ def test_everything_agrees(name, mode, path):
     assert all(row.accepted for row in rows), table(rows)
     exact = [row for row in rows if row.bits == 64]
     assert max(row.value for row in exact) < 0.01 * FLOAT64_TOLERANCE, table(rows)
-    assert {row.kind for row in exact} == {"outputs", "forces", "blocks", "gradients"}
+    features = {"blocks"} if "small" in name else set()
+    assert {row.kind for row in exact} == {"outputs", "forces", "gradients"} | features
     assert sum(row.kind == "gradients" for row in exact) == len(parameters)
     assert not_compared(file, exact) == [ELEMENTS]
 
