@@ -72,7 +72,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     packed = open_packed(config)
     begun = continued(config, task, packed.table.source, place)
     previous = begun.checkpoint if begun is not None else None
-    config, split, adapted = resolve(config, task, packed.table, chosen, begun)
+    config, split, adapted = resolve(config, task, packed, chosen, begun)
     dataset = make_dataset(packed, split, task)
     log_scale(dataset.normalizer, task)
     log.info("Initializing model...")

@@ -83,8 +83,8 @@ def _check_force_constants(config: Config) -> None:
         )
     if envelope != "polynomial":
         raise ConfigError(
-            f"model.envelope {envelope}: expected polynomial for target.name={FORCE_CONSTANTS}, because the second "
-            "derivatives of the cosine jump at the cutoff"
+            f"model.envelope {envelope}: expected polynomial for target.name={FORCE_CONSTANTS}, because second "
+            "derivatives jump at the cutoff otherwise"
         )
     if run.amp_level in FLOAT16_LEVELS:
         raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 for target.name={FORCE_CONSTANTS}")

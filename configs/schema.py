@@ -7,11 +7,35 @@ its choices or its range is an error that names the nearest valid one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-#: targets for which the original DimeNet++ starts its last layers from zero
-ZERO_OUTPUT = ("mu", "homo", "lumo", "zpve")
+from configs.model_sections import (
+    MODEL_CONFIGS,
+    ZERO_OUTPUT,
+    DimeNetPlusPlusConfig,
+    EquivariantPotentialConfig,
+    GraphAttentionTransformerConfig,
+    SchNetConfig,
+    SegnnConfig,
+    bounded,
+)
 
+__all__ = [
+    "MODEL_CONFIGS",
+    "ZERO_OUTPUT",
+    "Config",
+    "DataConfig",
+    "DimeNetPlusPlusConfig",
+    "EquivariantPotentialConfig",
+    "GraphAttentionTransformerConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "SchNetConfig",
+    "ScheduleConfig",
+    "SegnnConfig",
+    "TargetConfig",
+    "TrainingConfig",
+]
 
 DEVICES = ("CPU", "GPU", "Ascend")
 #: usual names of a device whose nearest by its letters is another
@@ -29,134 +53,6 @@ FLOAT16_HINTS = {
         "expected float32 or float64; there is no bfloat16, for arithmetic in float16 set run.amp_level=O2",
     ),
 }
-
-
-def bounded(default: Any, **bounds: float) -> Any:
-    """A number with a range: ``least`` and ``most`` belong to it, ``above`` and ``below`` do not."""
-    return field(default=default, metadata=bounds)
-
-
-@dataclass(frozen=True)
-class SchNetConfig:
-    """Hyperparameters of ``models.schnet.SchNet``."""
-
-    name: str = "schnet"
-    """The model."""
-    features: int = bounded(64, least=2)
-    """Size of an atom's feature vector."""
-    filters: int = bounded(64, least=1)
-    """Size of a convolution filter."""
-    blocks: int = bounded(2, least=1)
-    """Number of interaction blocks."""
-    gaussians: int = bounded(25, least=2)
-    """Number of radial basis functions."""
-    cutoff: float = bounded(5.0, above=0)
-    """Neighbours closer than this interact, Angstrom."""
-    convention: str = field(default="pyg", metadata={"choices": ("pyg", "schnetpack", "2017")})
-    """Whose head and filter: torch_geometric, schnetpack or the first paper."""
-    filter: str = field(default="elementwise", metadata={"choices": ("elementwise", "matrix")})
-    """Elementwise filters (paper), or a full matrix per edge (ablation)."""
-    elements: str = field(default="free", metadata={"choices": ("free", "described")})
-    """What an atom begins with: a vector of its element (paper), or besides a function of the element's place in the
-    periodic table and its radius, for data with few examples of each."""
-    envelope: str = field(default="cosine", metadata={"choices": ("cosine", "polynomial")})
-    """What takes a filter to zero at the cutoff: the cosine of the paper, whose curvature jumps there, or a polynomial
-    with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""
-    output_init: str = field(default="glorot", metadata={"choices": ("glorot", "zeros")})
-    """Initial weights of the last layer; with ``zeros`` an untrained network predicts the references alone."""
-
-
-@dataclass(frozen=True)
-class DimeNetPlusPlusConfig:
-    """Hyperparameters of ``models.dimenetpp.DimeNetPlusPlus``; the original's name stands in parentheses."""
-
-    name: str = "dimenetpp"
-    """The model."""
-    features: int = bounded(128, least=1)
-    """Size of a message (hidden_channels, emb_size)."""
-    blocks: int = bounded(4, least=1)
-    """Number of interaction blocks (num_blocks)."""
-    interaction_features: int = bounded(64, least=1)
-    """Size of a message while it is multiplied with the spherical basis (int_emb_size)."""
-    basis_features: int = bounded(8, least=1)
-    """Size between the two layers that a basis passes through (basis_emb_size)."""
-    output_features: int = bounded(256, least=1)
-    """Size of the hidden layers of an output block (out_emb_channels, out_emb_size)."""
-    spherical: int = bounded(7, least=1)
-    """Number of degrees of the spherical basis (num_spherical)."""
-    radial: int = bounded(6, least=1)
-    """Number of radial functions, also for each degree (num_radial)."""
-    cutoff: float = bounded(5.0, above=0)
-    """Neighbours closer than this interact, Angstrom."""
-    envelope_exponent: int = bounded(5, least=1)
-    """Exponent of the polynomial that falls to zero at the cutoff."""
-    layers_before_skip: int = bounded(1, least=0)
-    """Residual layers of a block before its skip connection (num_before_skip)."""
-    layers_after_skip: int = bounded(2, least=0)
-    """Residual layers of a block after its skip connection (num_after_skip)."""
-    output_layers: int = bounded(3, least=0)
-    """Hidden layers of an output block (num_output_layers, num_dense_output)."""
-    outputs: int = bounded(1, least=1)
-    """Values for each molecule (out_channels, num_targets); a run trains one."""
-    output_init: str = field(default="auto", metadata={"choices": ("auto", "zeros", "orthogonal")})
-    """Initial weights of the last layers; ``auto``: zeros for mu, homo, lumo and zpve, as in the original."""
-    reference_bugs: bool = False
-    """The faults of the original's bases, which its published weights have learned with."""
-
-
-@dataclass(frozen=True)
-class SegnnConfig:
-    """Hyperparameters of ``models.segnn.SEGNN``; the original's name stands in parentheses."""
-
-    name: str = "segnn"
-    """The network."""
-    features: int = bounded(128, least=1)
-    """Size of the hidden irreps: 128 are 36x0e+36x1o+36x2e (hidden_features)."""
-    blocks: int = bounded(7, least=1)
-    """Number of layers (layers, num_layers)."""
-    lmax: int = bounded(2, least=0, most=4)
-    """Largest degree of the hidden irreps (lmax_h)."""
-    lmax_attributes: int = bounded(3, least=0, most=6)
-    """Largest degree of the spherical harmonics (lmax_attr)."""
-    cutoff: float = bounded(2.0, above=0)
-    """Angstrom; pairs closer than this are joined (radius)."""
-    subspace: str = field(default="weight_balanced", metadata={"choices": ("weight_balanced", "balanced")})
-    """How ``features`` become irreps (subspace_type)."""
-    norm: str = field(default="instance", metadata={"choices": ("instance", "batch", "none")})
-    """Normalisation after each layer (norm)."""
-    task: str = field(default="graph", metadata={"choices": ("graph", "node")})
-    """``graph``: nodes are pooled, and a network reads the result, whatever ``target.readout`` says; ``node``: each
-    node has a value of its own and ``target.readout`` joins them, as in the other models (task)."""
-    pooling: str = field(default="mean", metadata={"choices": ("mean", "sum")})
-    """How nodes are pooled for the task ``graph`` (pool: avg, sum)."""
-    node_features: str = field(default="one_hot", metadata={"choices": ("one_hot", "cormorant", "gilmer")})
-    """What a node begins with (feature_type)."""
-    outputs: int = bounded(1, least=1)
-    """Values for each molecule; a run trains one."""
-    ncon_dtype: str = field(default="auto", metadata={"choices": ("auto", "float16", "float32", "float64")})
-    """Precision of the products with the attributes; ``auto`` is that of the model."""
-
-
-@dataclass(frozen=True)
-class EquivariantPotentialConfig:
-    """Hyperparameters of ``models.equivariant_potential.EquivariantPotential``."""
-
-    name: str = "equivariant_potential"
-    """The network."""
-    irreps: str = "64x0e+32x1o+16x2e"
-    """Features of an atom between layers; scalars, 0e, first."""
-    blocks: int = bounded(2, least=1)
-    """Number of layers."""
-    lmax: int = bounded(2, least=1, most=4)
-    """Largest degree of the spherical harmonics."""
-    cutoff: float = bounded(5.0, above=0)
-    """Neighbours closer than this interact, Angstrom."""
-    bessel: int = bounded(8, least=1)
-    """Radial functions of the distance."""
-    gaussians: int = bounded(8, least=2)
-    """Radial functions of the distance over the sum of the covalent radii."""
-    average_degree: float = bounded(40.0, above=0)
-    """Neighbours of an atom, by whose root sums are divided."""
 
 
 @dataclass(frozen=True)
@@ -343,11 +239,20 @@ class RunConfig:
     """Steps that the profiler looks at."""
 
 
+ModelConfig = (
+    SchNetConfig
+    | DimeNetPlusPlusConfig
+    | SegnnConfig
+    | GraphAttentionTransformerConfig
+    | EquivariantPotentialConfig
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """A whole run."""
 
-    model: SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig | EquivariantPotentialConfig = field(default_factory=SchNetConfig)
+    model: ModelConfig = field(default_factory=SchNetConfig)
     """The network."""
     data: DataConfig = field(default_factory=DataConfig)
     """The molecules."""
@@ -361,8 +266,3 @@ class Config:
     """The loop."""
     run: RunConfig = field(default_factory=RunConfig)
     """The machine."""
-
-
-#: The dataclass of each model's section; a later model adds a line.
-MODEL_CONFIGS: dict[str, type] = {"schnet": SchNetConfig, "dimenetpp": DimeNetPlusPlusConfig, "segnn": SegnnConfig,
-    "equivariant_potential": EquivariantPotentialConfig}

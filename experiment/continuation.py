@@ -13,7 +13,7 @@ from data_tools.graph import DataError
 from data_tools.labels.split_sizes import SIZES
 from data_tools.labels.splits import stored_digest
 from data_tools.source_files import same_content
-from experiment.resolve import Begun, task_of, with_names
+from experiment.resolve import AVERAGES, Begun, task_of, with_names
 from experiment.run_folder import SPLIT, RunFolder
 from training import checkpoint as checkpoints
 
@@ -49,6 +49,7 @@ def continued(config: Config, task: Task, source: str, place: RunFolder) -> Begu
     earlier = config_from_dict(information["config"], str(folder))
     then = config_to_dict(with_names(earlier, task_of(information["task"])))
     now = config_to_dict(with_names(config, task))
+    now["model"] |= {name: then["model"].get(name) for name in AVERAGES if now["model"].get(name) == 0}
     then["target"], now["target"] = information["task"], task.to_dict()
     sizes = {name: then["data"][name] for name in SIZES}
     then["data"] |= {name: now["data"][name] for name in SIZES}

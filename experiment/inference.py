@@ -18,7 +18,7 @@ from experiment.measurement import measure, write_measurement
 from experiment.named_files import open_log_file
 from experiment.provenance import Command, command_lines
 from experiment.report import log_test_error
-from experiment.resolve import split_of
+from experiment.resolve import AVERAGES, split_of
 from experiment.run_folder import RunFolder
 from experiment.run_log import log_to
 from experiment.selection import Selection, select
@@ -84,7 +84,8 @@ def _check_same(trained: Trained, config: Config, path: str) -> None:
     """Refuse the checkpoint of another model or target: its errors would not be those that were asked for."""
     ours, theirs = dataclasses.asdict(config.model), dataclasses.asdict(trained.config.model)
     wrong = [f"model.{key} {ours[key]!r} instead of {theirs.get(key)!r}" for key in ours
-             if ours[key] not in (theirs.get(key), data.AUTO) and key != "ncon_dtype"]  # fmt: skip
+             if ours[key] not in (theirs.get(key), data.AUTO) and key != "ncon_dtype"
+             and not (key in AVERAGES and ours[key] == 0)]  # fmt: skip
     readout = config.target.readout
     if readout not in (trained.task.readout, data.AUTO):
         wrong.append(f"target.readout {readout!r} instead of {trained.task.readout!r}")

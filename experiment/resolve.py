@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.rules import check_resume
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
 from data_tools.dataset import AUTO, Dataset, Task, make_dataset, resolve_task
 from data_tools.graph import DataError, StructureTable
+from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.split_sizes import SIZES, fit_sizes
 from data_tools.labels.splits import CHOOSE_SIZES, Split, digest, make_split
 from experiment.data import open_packed
 from training.checkpoint import Checkpoint
 
+#: keys of a model that are averages over the training structures where a configuration says 0
+AVERAGES = ("average_degree", "average_nodes")
 TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
@@ -43,14 +48,16 @@ class Begun:
 
 
 def resolve(
-    config: Config, task: Task, table: StructureTable, chosen: Collection[str] = (), begun: Begun | None = None
+    config: Config, task: Task, packed: PackedGraphs, chosen: Collection[str] = (), begun: Begun | None = None
 ) -> tuple[Config, Split, str]:
     """A configuration without ``auto``, whose sizes of the split are numbers of structures that the data can serve.
+
+    Averages of the model that are 0 become those of the training structures.
 
     Args:
         config: as it was given.
         task: of its target.
-        table: the structures that it names.
+        packed: the structures that it names.
         chosen: sizes (``data.train_size``, ...) that were asked for: those do not adapt.
         begun: the run that goes on, whose split it must be.
 
@@ -61,6 +68,7 @@ def resolve(
         ConfigError: other sizes than those of the run that goes on.
         DataError: sizes that the data cannot serve, or another split than that of the run.
     """
+    table = packed.table
     config, settings = with_names(config, task), config.data
     fitted, words = fit_sizes(
         settings.split, table, {name: getattr(settings, name) for name in SIZES},
@@ -76,7 +84,7 @@ def resolve(
             f"--resume {begun.folder}: the split is not that of the run, which would test on structures it has trained "
             "on; begin a new run, or use the version of the program that began this one"
         )
-    return config, split, words
+    return _with_averages(config, packed, split.train), split, words
 
 
 def split_of(config: Config, table: StructureTable) -> Split:
@@ -124,6 +132,15 @@ def task_of(stored: Mapping[str, str]) -> Task:
         DataError: it does not fit together.
     """
     return resolve_task(*(stored[key] for key in TASK_KEYS))
+
+
+def _with_averages(config: Config, packed: PackedGraphs, rows: np.ndarray) -> Config:
+    """The averages over some rows in the place of those that are 0."""
+    atoms = packed.table.n_atoms[rows].sum()
+    found = {"average_degree": 2 * packed.n_pairs[rows].sum() / atoms or 1.0, "average_nodes": atoms / len(rows)}
+    model: Any = config.model
+    changes = {name: float(found[name]) for name in AVERAGES if getattr(model, name, None) == 0}
+    return dataclasses.replace(config, model=dataclasses.replace(model, **changes))
 
 
 def _with_data(config: Config, changes: dict[str, Any]) -> Config:

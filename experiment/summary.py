@@ -6,11 +6,12 @@ import logging
 import os
 from typing import Any
 
-from configs.schema import Config, SegnnConfig
+from configs.schema import Config, GraphAttentionTransformerConfig, SegnnConfig
 from data_tools import dataset as data
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.labels.statistics import Normalizer
 from models import cpu_kernels
+from models.graph_attention_transformer import breaks_mirror
 from models.segnn import hidden_irreps
 from training.cpu_runtime import cores
 from training.device import versions
@@ -62,8 +63,13 @@ def log_scale(normalizer: Normalizer, task: data.Task) -> None:
 
 
 def describe_irreps(config: Config) -> None:
-    """The irreps of a SEGNN's nodes, and a warning where its products will be slow; nothing for other models."""
+    """The irreps of a SEGNN's nodes, and warnings of products that will be slow and of irreps that break the mirror."""
     model = config.model
+    if isinstance(model, GraphAttentionTransformerConfig) and breaks_mirror(model.irreps):
+        log.warning(
+            "warning: model.irreps %s: even irreps of odd degree and no odd ones, so that a structure and its mirror "
+            "image have different energies; 1o in the place of 1e keeps the mirror", model.irreps,
+        )  # fmt: skip
     if not isinstance(model, SegnnConfig):
         return
     irreps = hidden_irreps(model.features, model.lmax, model.lmax_attributes, model.subspace)

@@ -9,14 +9,20 @@ from mindspore import nn
 
 from models.dimenetpp import DimeNetPlusPlus
 from models.equivariant_potential import EquivariantPotential
+from models.graph_attention_transformer import GraphAttentionTransformer
 from models.graph_model import GraphModel
 from models.heads import PooledReadout, Readout
 from models.precision import precision
 from models.schnet import SchNet
 from models.segnn import SEGNN
 
-MODELS: dict[str, type[nn.Cell]] = {"schnet": SchNet, "dimenetpp": DimeNetPlusPlus, "segnn": SEGNN,
-    "equivariant_potential": EquivariantPotential}
+MODELS: dict[str, type[nn.Cell]] = {
+    "schnet": SchNet,
+    "dimenetpp": DimeNetPlusPlus,
+    "segnn": SEGNN,
+    "graph_attention_transformer": GraphAttentionTransformer,
+    "equivariant_potential": EquivariantPotential,
+}
 NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 

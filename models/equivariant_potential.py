@@ -56,8 +56,8 @@ class Scalars(nn.Cell):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, size: float, dtype: mstype.Type):
         super().__init__()
-        self.hidden = Linear(Irreps([(inputs, "0e")]), Irreps([(hidden, "0e")]), True, dtype)
-        self.output = Linear(Irreps([(hidden, "0e")]), Irreps([(outputs, "0e")]), True, dtype)
+        self.hidden = Linear(Irreps([(inputs, "0e")]), Irreps([(hidden, "0e")]), True, True, dtype)
+        self.output = Linear(Irreps([(hidden, "0e")]), Irreps([(outputs, "0e")]), True, True, dtype)
         self.swish, self.size = Swish(), Tensor(size, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -80,13 +80,13 @@ class PairBasis(nn.Cell):
         self.size = bessel + gaussians
         self.envelope = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype)
         self.frequencies = Tensor(np.pi / cutoff * np.arange(1, bessel + 1).reshape(1, -1), dtype)
-        self.softer = Tensor(np.arange(1, bessel + 1).reshape(1, -1) ** -float(os.environ.get('EP_SOFT', '0')), dtype)
+        self.softer = Tensor(np.arange(1, bessel + 1).reshape(1, -1) ** -float(os.environ.get('EP_SOFT', '1')), dtype)
         centres = np.linspace(*REDUCED, gaussians)
         self.centres = Tensor(centres.reshape(1, -1), dtype)
         self.sharpness = Tensor(-0.5 / (centres[1] - centres[0]) ** 2, dtype)
         radii = np.maximum(COVALENT_RADII, 0.5)  # the ghost has one, too
         self.radii = Tensor(radii.reshape(-1, 1), dtype)
-        self.network = Scalars(2 * features, features, 2 * self.size, float(os.environ.get('EP_PAIR', '1')), dtype)
+        self.network = Scalars(2 * features, features, 2 * self.size, float(os.environ.get('EP_PAIR', '0.3')), dtype)
         _, self.join = split_and_join([bessel, gaussians])
         _, self.side_by_side = split_and_join([features, features])
         self.split, _ = split_and_join([self.size, self.size])
@@ -142,15 +142,16 @@ class Layer(nn.Cell):
         self.sum = MessageSum(irreps_in, coupling, Irreps([(1, part.ir) for part in irreps_out]), dtype)
         self.radial = Parameter(initializer(Normal(basis**-0.5), (self.sum.numel, basis), dtype), name="radial")
         self.product = Product()
-        self.mix = Linear(self.sum.irreps_out, inner, True, dtype)
+        self.mix = Linear(self.sum.irreps_out, inner, True, True, dtype)
         kept = Irreps([part for part in inner if irreps_in.count(part.ir)])
-        self.stay = Linear(irreps_in, kept, False, dtype)
+        self.stay = Linear(irreps_in, kept, False, True, dtype)
         self.pad: Any = Pad(kept.dim, inner.dim) if kept.dim < inner.dim else None
-        self.element = Linear(Irreps([(features, "0e")]), Irreps(inner[:1]), False, dtype)
+        self.element = Linear(Irreps([(features, "0e")]), Irreps(inner[:1]), False, True, dtype)
         self.pad_element: Any = Pad(inner[0].mul, inner.dim) if inner[0].mul < inner.dim else None
         self.scale = Tensor(neighbours**-0.5, dtype)
         self.gate = Gate(scalars, ["silu"], gates, ["sigmoid"] * len(gates), others, dtype)
         self.residual = irreps_in == irreps_out
+        self.invariants: Any = Invariants(inner, dtype) if others else None
 
     def construct(self, h: Tensor, u: Tensor, basis: Tensor, matrices: Any, receivers: Tensor, senders: Tensor):
         """h (N, dim), u (N, F), b (P, B) and the coupling of the harmonics to h (N, dim)."""
@@ -161,8 +162,38 @@ class Layer(nn.Cell):
             stay = self.pad(stay)
         if self.pad_element is not None:
             element = self.pad_element(element)
-        y = self.gate(self.mix(m) + stay + element)  # (5)
+        y = self.mix(m) + stay + element
+        if self.invariants is not None:
+            y = y + self.invariants(y)
+        y = self.gate(y)  # (5)
         return h + y if self.residual else y
+
+
+class Invariants(nn.Cell):
+    """K |y|^2 of every copy that is no scalar, added to the scalars: what two neighbours of an atom have to do with it.
+
+    Args:
+        irreps: of y; scalars first.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, irreps: Irreps, dtype: mstype.Type):
+        super().__init__()
+        others = Irreps(irreps[1:])
+        mean = np.zeros((irreps.dim, others.num_irreps))
+        row, column = irreps[0].dim, 0
+        for mul, ir in others:
+            for _ in range(ir.dim):
+                mean[row : row + mul, column : column + mul] = np.eye(mul) / ir.dim
+                row += mul
+            column += mul
+        self.mean, self.multiply = Tensor(mean, dtype), ops.MatMul()
+        self.mix = Linear(Irreps([(others.num_irreps, "0e")]), Irreps(irreps[:1]), False, True, dtype)
+        self.pad = Pad(irreps[0].dim, irreps.dim)
+
+    def construct(self, y: Tensor) -> Tensor:
+        """(N, dim) to (N, dim)."""
+        return self.pad(self.mix(self.multiply(y * y, self.mean)))
 
 
 class Pad(nn.Cell):
@@ -218,7 +249,7 @@ class EquivariantPotential(nn.Cell):
         self.layers = nn.CellList(
             [Layer(ends[k], ends[k + 1], self.coupling, size, scalars, average_degree, dtype) for k in range(blocks)]
         )
-        self.heads = nn.CellList([Scalars(scalars, scalars, 1, float(os.environ.get('EP_HEAD','1')), dtype) for _ in range(blocks)])
+        self.heads = nn.CellList([Scalars(scalars, scalars, 1, float(os.environ.get('EP_HEAD','0.3')), dtype) for _ in range(blocks)])
         self.split, _ = split_and_join([hidden[0].mul, hidden.dim - hidden[0].mul])
 
     def construct(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
+from mindspore.common.initializer import Uniform, initializer
 
 from models.cpu_kernels import load
 from models.graph_ops import to_type
@@ -41,6 +42,35 @@ class GaussianBasis(nn.Cell):
             return self.kernel(distances, offsets, coefficients)
         difference = distances - offsets
         return ops.exp(coefficients * (difference * difference))
+
+
+class TrainedGaussians(nn.Cell):
+    """e_k(d) = exp(-z_k^2 / 2) / (s_k sqrt(2 pi)) with z_k = (a d / cutoff + b - m_k) / s_k and s_k = |t_k| + 1e-5.
+
+    m, t, a and b are trained.  Source: Equiformer (arXiv 2206.11990), whose code has 3.14159 for pi.
+
+    Args:
+        functions: K.
+        cutoff: Angstrom.
+        dtype: of the parameters and of the result.
+    """
+
+    def __init__(self, functions: int, cutoff: float, dtype: mstype.Type):
+        super().__init__()
+        random = (initializer(Uniform(0.5), (1, functions), mstype.float32).init_data().asnumpy() for _ in range(2))
+        centres, widths = (0.5 + numbers for numbers in random)  # within 0 and 1
+        self.mean = Parameter(Tensor(centres, dtype), name="mean")
+        self.std = Parameter(Tensor(1 / functions + (1 - 1 / functions) * widths, dtype), name="std")
+        self.scale = Parameter(initializer("ones", (1, 1), dtype), name="scale")
+        self.shift = Parameter(initializer("zeros", (1, 1), dtype), name="shift")
+        self.per_cutoff, self.least = Tensor(1 / cutoff, dtype), Tensor(1e-5, dtype)
+        self.half, self.area = Tensor(-0.5, dtype), Tensor((2 * 3.14159) ** -0.5, dtype)
+
+    def construct(self, distances: Tensor) -> Tensor:
+        """(P, 1) Angstrom to (P, K)."""
+        widths = ops.abs(self.std) + self.least  # (1, K)
+        z = (self.scale * (distances * self.per_cutoff) + self.shift - self.mean) / widths  # (P, K)
+        return ops.exp(self.half * (z * z)) * (self.area / widths)
 
 
 class CosineCutoff(nn.Cell):

@@ -156,7 +156,7 @@ class SteerableLayer(nn.Cell):
         if gated and irreps_out.lmax:
             scalars, others = irreps_out[:1], Irreps(irreps_out[1:])
             gates = Irreps([(others.num_irreps, "0e")])
-            self.activation = Gate(Irreps(scalars), ["silu"], gates, ["sigmoid"], others, dtype)
+            self.activation = Gate(Irreps(scalars), ["silu"], gates, ["sigmoid"], others, False, dtype)
         elif gated:
             self.activation = Swish()
 

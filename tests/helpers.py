@@ -77,6 +77,11 @@ DIMENETPP = {
     "radial": 3, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1, "output_init": "orthogonal",
 }  # fmt: skip
 SEGNN = {"features": 8, "blocks": 1, "lmax": 1, "lmax_attributes": 2, "norm": "none", "task": "node"}
+TRANSFORMER = {
+    "irreps": "3x0e+2x1o", "irreps_head": "2x0e+1x1o", "irreps_mlp": "3x0e+2x1o", "irreps_features": "4x0e",
+    "blocks": 1, "heads": 2, "lmax": 1, "radial": 3, "radial_features": 4, "radial_layers": 1, "average_degree": 5.0,
+    "average_nodes": 9.0,
+}  # fmt: skip
 STEPS_AT_CUTOFF = {
     "cutoff continuity": "the authors' messages have no envelope: an atom that crosses the cutoff counts at once",
     "second derivatives": "as above",
@@ -101,6 +106,7 @@ CASES = (
     Case("schnet-dipole", "schnet", ONE_BLOCK | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
+    Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER, 3.0),
     Case("schnet-extent", "schnet", ONE_BLOCK | {"readout": "electronic_spatial_extent"}, 3.0, NOT_ADDITIVE),
 )
 #: what the laws are held for

@@ -35,6 +35,7 @@ class DepthwiseTensorProduct(nn.Cell):
         coupling: of attributes with one copy of each irrep.
         keep: irreps that the result may have.
         irrep_normalization, path_normalization: see above.
+        even_first: whether an even irrep of the result stands before the odd one of its degree, or behind it (e3nn).
         dtype: of the weights.
         contraction: precision of the products; what comes out has that of the features.
 
@@ -49,6 +50,7 @@ class DepthwiseTensorProduct(nn.Cell):
         keep: Irreps,
         irrep_normalization: str,
         path_normalization: str,
+        even_first: bool,
         dtype: mstype.Type,
         contraction: mstype.Type,
     ):
@@ -57,10 +59,10 @@ class DepthwiseTensorProduct(nn.Cell):
         if any(mul != 1 for mul, _ in attributes):
             raise IrrepsError(f"attributes {attributes}: expected one copy of each irrep, for each edge has its own")
         found = _paths(irreps_in, attributes, keep)
-        outputs = sorted({output for _, _, output in found})
         each = Irreps([(irreps_in[i].mul, output) for i, _, output in found])
         self.paths = [Path(i, j, k) for k, (i, j, _) in enumerate(found)]
-        self.irreps_out = each.sort().irreps.simplify()
+        self.irreps_out = each.sort(even_first).irreps.simplify()
+        outputs = [part.ir for part in self.irreps_out]
         factors = path_factors(
             (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
         )

@@ -192,9 +192,10 @@ class Irreps(tuple[MulIrrep, ...]):
         parts = groupby((part for part in self if part.mul), key=lambda part: part.ir)
         return Irreps([(sum(part.mul for part in several), ir) for ir, several in parts])
 
-    def sort(self) -> Sorted:
-        """By degree, and odd before even; irreps that are equal keep their order."""
-        former = sorted(range(len(self)), key=lambda place: self[place].ir)
+    def sort(self, even_first: bool = False) -> Sorted:
+        """By degree, and odd before even, or even before odd; irreps that are equal keep their order."""
+        sign = -1 if even_first else 1
+        former = sorted(range(len(self)), key=lambda place: (self[place].ir.l, sign * self[place].ir.p))
         places = sorted(range(len(self)), key=lambda place: former[place])
         return Sorted(Irreps([self[place] for place in former]), tuple(places), tuple(former))
 

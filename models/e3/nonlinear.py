@@ -69,6 +69,7 @@ class Gate(nn.Cell):
         irreps_gates: which multiply; as many copies as ``irreps_gated``.
         act_gates: a name of ``FUNCTIONS`` for each of them, or None.
         irreps_gated: which are multiplied.
+        even_first: whether an even irrep stands before the odd one of its degree in what goes in, or behind it (e3nn).
         dtype: of the feature.
 
     Attributes:
@@ -86,6 +87,7 @@ class Gate(nn.Cell):
         irreps_gates: str | Irreps,
         act_gates: Sequence[str | None],
         irreps_gated: str | Irreps,
+        even_first: bool,
         dtype: mstype.Type,
     ):
         super().__init__()
@@ -97,13 +99,13 @@ class Gate(nn.Cell):
             )
         pairs = _pairs(gated, irreps_after(gates, act_gates))
         taken = [scalars.simplify(), gates.simplify(), gated.simplify()]
-        self.irreps_in = Irreps([part for irreps in taken for part in irreps]).sort().irreps.simplify()
+        self.irreps_in = Irreps([part for irreps in taken for part in irreps]).sort(even_first).irreps.simplify()
         self.irreps_out = irreps_after(scalars, act_scalars) + [
             (mul, Irrep(one.l, one.p * other.p)) for mul, one, other in pairs
         ]
         copies = [ir for irreps in taken for mul, ir in irreps for _ in range(mul)]
         runs = [part.mul for part in taken[0] + taken[1]] + [mul for mul, _, _ in pairs]
-        self.arrange = arrangement(_columns(copies, runs))
+        self.arrange = arrangement(_columns(copies, runs, self.irreps_in))
         widths = [irreps.dim for irreps in taken]
         self.split, _ = split_and_join([width for width in widths if width])
         _, self.join = split_and_join([widths[0], widths[2]])
@@ -208,20 +210,19 @@ def _runs(pairs: list[tuple[int, Irrep, Irrep]]) -> np.ndarray:
     return np.array(runs)
 
 
-def _columns(copies: list[Irrep], runs: list[int]) -> np.ndarray:
+def _columns(copies: list[Irrep], runs: list[int], irreps: Irreps) -> np.ndarray:
     """Where the numbers of a feature stand in the sorted one.
 
     Args:
         copies: the irrep of each copy, in the order of the feature.
         runs: how many copies lie together in the feature, with channels last.
+        irreps: of the sorted one.
 
     Returns:
         (dim,) columns of the sorted feature, in which all copies of an irrep lie together.
     """
-    count, start, first_of = Counter(copies), 0, {}
-    for ir in sorted(count):
-        first_of[ir] = start
-        start += count[ir] * ir.dim
+    count = Counter(copies)
+    first_of = {ir: part.start for (_, ir), part in zip(irreps, irreps.slices(), strict=True)}
     met: Counter = Counter()
     firsts = []  # of each copy, the column of its first component
     for ir in copies:

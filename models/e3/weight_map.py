@@ -47,8 +47,8 @@ class _Matrices(_Sums):
         return matrices
 
     def bprop(self, weights: Tensor, out: tuple, dout: tuple) -> tuple:
-        """The transpose."""
-        return (self.gradient[0](dout),)
+        """The transpose; in PYNATIVE mode the gradient of one matrix alone is no tuple."""
+        return (self.gradient[0](dout if isinstance(dout, tuple) else (dout,)),)
 
 
 class _Vector(_Sums):

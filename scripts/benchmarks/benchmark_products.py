@@ -60,7 +60,7 @@ class Value(nn.Cell):
         self.coupling = Coupling(ATTRIBUTES, degrees, degrees, kind, kind)
         if product == "uvu":
             self.product: nn.Cell = DepthwiseTensorProduct(
-                FEATURES, self.coupling, FEATURES, "component", "element", kind, kind
+                FEATURES, self.coupling, FEATURES, "component", "element", False, kind, kind
             )
             width = self.product.irreps_out.dim
         else:

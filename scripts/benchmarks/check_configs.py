@@ -73,7 +73,7 @@ def prepare(config: Config, folder: Path) -> Prepared:
     task = resolve_task(config)
     ranks = set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     packed = open_packed(config)
-    config, split, _ = resolve(config, task, packed.table)
+    config, split, _ = resolve(config, task, packed)
     dataset = make_dataset(packed, split, task)
     model = build_single(config, task)
     labelled = Labelled.of(dataset)

@@ -1,4 +1,4 @@
-"""The parts of models/e3 that have operators of their own, each beside its formula in NumPy."""
+"""The parts of equivariant networks that have operators of their own, each beside its formula in NumPy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
 from models import DTYPES
+from models.attention import ReceiverSoftmax
 from models.e3.channels import Spread, runs_of
 from models.e3.irreps import Irreps
 from models.e3.layout import padding, split_and_join
@@ -52,8 +53,18 @@ def e3(dtype: str) -> list[Operator]:
     def heaviest(x):
         return x * x * gather(largest(weights, graphs, 2), graphs).reshape(-1, 1)
 
+    softmax, falling = ReceiverSoftmax(4, True, kind), Tensor([[1.0], [0.7], [0.0], [0.5]], kind)
+
+    def attention(x):
+        return softmax(x, falling, graphs, weights[:2])
+
+    def numpy_attention(x):
+        powers = falling.asnumpy() * np.exp(x)
+        return powers / (1 + np.array([*3 * [powers[:3].sum(0)], powers[3]]))
+
     x = signed(4, 4)
     return [
+        Operator("ReceiverSoftmax", attention, numpy_attention, x),
         Operator("Split and Join", rejoined, lambda x: np.concatenate((x[:, :1] ** 2, x[:, 1:] ** 3), 1), x),
         Operator("padding", padded, lambda x: np.append((x * x).sum(0) ** 3, [0, 0]), x),
         Operator("Spread", scaled, lambda x: 2 * x * x[:, [0, 1, 1, 1]], x),

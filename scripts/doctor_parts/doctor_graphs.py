@@ -41,9 +41,10 @@ AUDITED: dict[str, tuple[str, dict[str, Any]]] = {
         {"features": 128, "blocks": 4, "interaction_features": 64, "basis_features": 8, "output_features": 256},
     ),
     "segnn": ("segnn", {"features": 128, "blocks": 7}),
+    "graph attention": ("graph_attention_transformer", {"blocks": 6}),
 }
 AMP_LEVELS = ("O0", "O2")
-ONE_PRECISION = ("segnn",)  # models that know O0 alone
+ONE_PRECISION = ("segnn", "graph_attention_transformer")  # models that know O0 alone
 TRAIN, FORCES = "train step", "train step on forces"
 STEPS = (TRAIN, FORCES, "evaluation", "evaluation with forces", "Hessian product")
 TERMS = {TRAIN: (Term("energy", 1.0, "mae"),), FORCES: (Term("energy", 0.1, "mae"), Term("forces", 1.0, "mae"))}

@@ -42,7 +42,10 @@ MODES_AGREE = 1e-4  # two train steps in float32, relative
 STEP = {"float64": 1e-3, "float32": 1e-2}  # Angstrom, of central differences of fourth order
 PARAMETER_STEP = 1e-2  # of the same along a random direction in the space of parameters, in float32
 #: hyperparameters that no operator depends on: each block would compile for half a minute again
-SMALLER = {"blocks": 1, "features": 32, "interaction_features": 16, "output_features": 32}
+SMALLER = {
+    "blocks": 1, "features": 32, "interaction_features": 16, "output_features": 32, "irreps": "16x0e+8x1o+4x2e",
+    "irreps_head": "4x0e+2x1o+1x2e", "irreps_mlp": "16x0e+8x1o+4x2e", "irreps_features": "32x0e", "radial": 32,
+}  # fmt: skip
 DECIDED = {"dimenetpp": {"output_init": "zeros"}}  # what a run decides by its target
 #: relative errors of forces and Hessians
 LIMITS = {"float64": (1e-7, 1e-7), "float32": (1e-2, 1e-2)}

@@ -18,7 +18,7 @@ from models.angular import SphericalBesselBasis, ZonalHarmonics, spherical_besse
 from models.blocks import AddBias, Dense, ShiftedSoftplus, Softplus
 from models.cpu_kernels import load
 from models.graph_ops import edge_vectors, gather, safe_norm, segment_mean, segment_sum
-from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope
+from models.radial import BesselBasis, CosineCutoff, GaussianBasis, PolynomialEnvelope, TrainedGaussians
 from models.swish import Swish, SwishOnDevice
 from scripts.doctor_parts.doctor_e3 import e3
 from scripts.doctor_parts.doctor_formulas import Operator, positive, sigmoid, signed
@@ -216,13 +216,21 @@ def layers(dtype: str) -> list[Operator]:
     kind = DTYPES[dtype]
     centres, width, cutoff = np.array([0.0, 0.75, 1.5]), -0.5 / 0.75**2, 2.0
     basis, envelope, dense = GaussianBasis(centres, width, kind), CosineCutoff(cutoff, kind), Dense(4, 3, kind)
-    weight = signed(3, 4)
+    trained, weight = TrainedGaussians(3, cutoff, kind), signed(3, 4)
+    means, widths = np.array([[0.1, 0.4, 0.9]]), np.array([[0.3, -0.5, 1.0]])
+    trained.mean.set_data(Tensor(means, kind))
+    trained.std.set_data(Tensor(widths, kind))
     dense.weight.set_data(Tensor(weight, kind))
 
     def gaussians(d):
         return np.concatenate((np.exp(width * (d - centres) ** 2), np.ones_like(d)), 1)
 
+    def densities(d):
+        s = np.abs(widths) + 1e-5
+        return np.exp(-(((d / cutoff - means) / s) ** 2) / 2) / (s * np.sqrt(2 * 3.14159))
+
     return [
+        Operator("TrainedGaussians", trained, densities, positive(4, 1)),
         Operator("GaussianBasis", basis, gaussians, positive(4, 1)),
         Operator("CosineCutoff", envelope, lambda d: (np.cos(np.pi * d / cutoff) + 1) / 2, positive(4, 1)),
         Operator("Dense", dense, lambda x: x @ weight.T, signed(4, 4)),

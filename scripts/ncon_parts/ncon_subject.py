@@ -118,7 +118,7 @@ def open_configuration(path: str, changes: Iterable[tuple[str, str]], structures
     check_model(config, path)
     task = resolve_task(config)
     packed = open_packed(config)
-    config, split, _ = resolve(config, task, packed.table)
+    config, split, _ = resolve(config, task, packed)
     dataset = data.make_dataset(packed, split, task)
     set_up(config.run.mode, config.run.device_target, config.run.device_id, config.run.seed)
     weights = parameters_of(build(config, task))

@@ -14,12 +14,13 @@ import numpy as np
 
 from models.elements import ELEMENTS, every_row
 from scripts.weights.weight_maps_dimenetpp import DIMENETPP_SOURCES
+from scripts.weights.weight_maps_equiformer import EQUIFORMER_SOURCES
 from scripts.weights.weight_maps_schnet import SCHNET_SOURCES
 from scripts.weights.weight_maps_segnn import SEGNN_SOURCES
 from scripts.weights.weight_source import Source, State, WeightError
 
 SHOWN = 4  # names in an error
-SOURCES: dict[str, Source] = SCHNET_SOURCES | DIMENETPP_SOURCES | SEGNN_SOURCES
+SOURCES: dict[str, Source] = SCHNET_SOURCES | DIMENETPP_SOURCES | SEGNN_SOURCES | EQUIFORMER_SOURCES
 
 
 def check_keys(name: str, state: State, where: object = "weights") -> State:

@@ -18,6 +18,7 @@ from configs.schema import ZERO_OUTPUT
 from configs.writing import config_to_dict, config_to_yaml
 from data_tools.dataset import open_two_files
 from data_tools.formats.readers import read_table
+from data_tools.graphs.packed import pack
 from data_tools.labels.splits import digest
 from experiment import model as of_model
 from experiment.data import resolve_task
@@ -34,13 +35,13 @@ SIZES = {"data.train_size": 32, "data.valid_size": 0.1, "data.test_size": 0}
 
 
 @pytest.fixture(scope="module")
-def table(molecules):
-    return read_table(molecules)
+def packed(molecules):
+    return pack(read_table(molecules), 2.0)
 
 
 @pytest.fixture(scope="module")
 def frames():
-    return open_two_files("sample", "sample", 2.0).table
+    return open_two_files("sample", "sample", 2.0)
 
 
 def values_in(content):
@@ -59,10 +60,10 @@ def assert_resolved(content):
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_profile_becomes_numbers_and_names(profile, table, frames):
+def test_a_profile_becomes_numbers_and_names(profile, packed, frames):
     two = load_config(profile).data.split == "two_files"
     changes = [] if two else [(key, str(value)) for key, value in {**FILES, **SIZES}.items()]
-    config, data = load_config(profile, changes), frames if two else table
+    config, data = load_config(profile, changes), frames if two else packed
     task = resolve_task(config)
     resolved, _, _ = resolve(config, task, data)
     text = config_to_yaml(resolved)
@@ -74,28 +75,44 @@ def test_a_profile_becomes_numbers_and_names(profile, table, frames):
     same, _, words = resolve(again, task, data, names)
     assert (same, words) == (resolved, "")
     if two:
-        assert digest(split_of(config, data)) == digest(split_of(resolved, data))
+        assert digest(split_of(config, data.table)) == digest(split_of(resolved, data.table))
 
 
 @pytest.mark.parametrize(
     "sizes", [("0", "0", "0"), ("0.5", "0.25", "0.25"), ("32", "0", "0.1"), ("0", "12", "0")], ids=" ".join
 )
-def test_the_sizes_make_the_same_split_again(sizes, table):
+def test_the_sizes_make_the_same_split_again(sizes, packed):
     parts = zip(("train", "valid", "test"), sizes, strict=True)
     changes = [*FILES.items(), *((f"data.{part}_size", size) for part, size in parts)]
     config = load_config(MINI, changes)
-    resolved, split, words = resolve(config, resolve_task(config), table)
-    assert digest(split_of(resolved, table)) == digest(split_of(config, table)) == digest(split) and not words
+    resolved, split, words = resolve(config, resolve_task(config), packed)
+    assert (
+        digest(split_of(resolved, packed.table)) == digest(split_of(config, packed.table)) == digest(split)
+        and not words
+    )
     found = resolved.data.train_size, resolved.data.valid_size, resolved.data.test_size
     assert found == (len(split.train), len(split.valid), len(split.test))
 
 
-def test_a_split_of_fixed_parts_keeps_them(table):
-    labelled = dataclasses.replace(table, split=np.repeat(["train", "valid", "test"], [40, 20, 20]))
+def test_a_split_of_fixed_parts_keeps_them(packed):
+    labelled = dataclasses.replace(packed.table, split=np.repeat(["train", "valid", "test"], [40, 20, 20]))
     config = load_config(MINI, [("data.file", "F"), ("data.split", "labelled"), ("data.train_size", "0")])
-    resolved, _, _ = resolve(config, resolve_task(config), labelled)
+    resolved, _, _ = resolve(config, resolve_task(config), dataclasses.replace(packed, table=labelled))
     assert (resolved.data.train_size, resolved.data.valid_size, resolved.data.test_size) == (40, 0, 0)
     assert digest(split_of(resolved, labelled)) == digest(split_of(config, labelled))
+
+
+def test_averages_of_the_training_structures(packed):
+    """Neighbours of an atom and atoms of a structure, in the place of 0; numbers that are given stay."""
+    files = [*FILES.items(), ("model.name", "graph_attention_transformer"), ("model.average_nodes", "0")]
+    config = config_from_dict({}, "", [*files, ("model.average_degree", "0"), ("data.train_size", "9")])
+    resolved, split, _ = resolve(config, resolve_task(config), packed)
+    atoms = packed.table.n_atoms[split.train]
+    assert len(atoms) == 9 and resolved.model.average_nodes == atoms.mean() != packed.table.n_atoms.mean()
+    assert resolved.model.average_degree == pytest.approx(2 * packed.n_pairs[split.train].sum() / atoms.sum())
+    assert resolve(resolved, resolve_task(config), packed)[0] == resolved
+    kept, _, _ = resolve(config_from_dict({}, "", files), resolve_task(config), packed)
+    assert kept.model.average_degree == config_from_dict({}, "", files).model.average_degree > 15
 
 
 @pytest.mark.parametrize("target", ["gap", "mu", "U0", "homo", "dipole_moment"])

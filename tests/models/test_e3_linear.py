@@ -38,7 +38,7 @@ def by_paths(layer, x):
 def test_numbers_of_e3nn(path, name, kind):
     dtype, numbers, tolerance = KINDS[kind]
     irreps_in, irreps_out = GOLDEN[f"{name}/irreps"].tolist()
-    layer = Linear(irreps_in, irreps_out, name == "linear", dtype)
+    layer = Linear(irreps_in, irreps_out, name == "linear", True, dtype)
     layer.weight.set_data(Tensor(GOLDEN[f"{name}/w"].astype(numbers)))
     if layer.bias is not None:
         layer.bias.set_data(Tensor(GOLDEN[f"{name}/b"].astype(numbers)))
@@ -49,28 +49,31 @@ def test_numbers_of_e3nn(path, name, kind):
 
 
 def test_parameters_of_e3nn():
-    layer = Linear(*SCATTERED, True, ms.float32)
+    layer = Linear(*SCATTERED, True, True, ms.float32)
     assert [(one.name, one.shape) for one in layer.trainable_params()] == [("weight", (35,)), ("bias", (3,))]
     assert not layer.bias.asnumpy().any() and 0.5 < layer.weight.asnumpy().std() < 1.5
-    assert [one.name for one in Linear("3x1o", "2x1o", True, ms.float32).trainable_params()] == ["weight"]
+    assert [one.name for one in Linear("3x1o", "2x1o", True, True, ms.float32).trainable_params()] == ["weight"]
 
 
 def test_equal_irreps_apart_from_each_other(path):
-    layer = Linear(*SCATTERED, False, ms.float64)
+    layer = Linear(*SCATTERED, False, True, ms.float64)
     x = np.random.default_rng(1).normal(size=(5, Irreps(SCATTERED[0]).dim))
     found = as_e3nn(SCATTERED[1], layer(Tensor(here(SCATTERED[0], x))).asnumpy())
     np.testing.assert_allclose(found, by_paths(layer, x), rtol=0, atol=1e-14)
 
 
 def test_rotation_and_inversion(path):
-    layer = random_parameters(Linear(*SCATTERED, True, ms.float64))
+    layer = random_parameters(Linear(*SCATTERED, True, True, ms.float64))
     x = np.random.default_rng(2).normal(size=(5, Irreps(SCATTERED[0]).dim))
     assert_equivariant(layer, *SCATTERED, x)
 
 
 def test_no_copy_changes_nothing():
     random = np.random.default_rng(3)
-    layer, other = Linear("2x0e+0x1o+1x2e", "0x1e+2x0e", True, ms.float64), Linear("2x0e+2e", "2x0e", True, ms.float64)
+    layer, other = (
+        Linear("2x0e+0x1o+1x2e", "0x1e+2x0e", True, True, ms.float64),
+        Linear("2x0e+2e", "2x0e", True, True, ms.float64),
+    )
     for parameter, copy in zip(layer.trainable_params(), other.trainable_params(), strict=True):
         copy.set_data(parameter)
     x = Tensor(random.normal(size=(3, 7)))
@@ -80,5 +83,5 @@ def test_no_copy_changes_nothing():
 @pytest.mark.parametrize("irreps_out, words", [("2x0e+1x1e", "no 1e in the input"), ("0x0e", "at least one irrep")])
 def test_an_output_that_no_input_reaches(irreps_out, words):
     with pytest.raises(IrrepsError, match=words) as caught:
-        Linear("2x0e+1x1o", irreps_out, True, ms.float32)
+        Linear("2x0e+1x1o", irreps_out, True, True, ms.float32)
     assert "\n" not in str(caught.value)

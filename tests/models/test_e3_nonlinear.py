@@ -54,18 +54,18 @@ def test_functions(path, dtype, numbers, tolerance):
 
 @pytest.mark.parametrize("name", GATES)
 def test_numbers_of_e3nn(path, name):
-    gate = Gate(*GATES[name], ms.float64)
+    gate = Gate(*GATES[name], False, ms.float64)
     assert (str(gate.irreps_in), str(gate.irreps_out)) == tuple(GOLDEN[f"{name}/irreps"])
     found = gate(Tensor(here(gate.irreps_in, GOLDEN[f"{name}/x"]))).asnumpy()
     assert np.abs(as_e3nn(gate.irreps_out, found) - GOLDEN[f"{name}/y"]).max() <= 1e-13
-    single = Gate(*GATES[name], ms.float32)
+    single = Gate(*GATES[name], False, ms.float32)
     found = single(Tensor(here(gate.irreps_in, GOLDEN[f"{name}/x"]).astype(np.float32))).asnumpy()
     assert np.abs(as_e3nn(gate.irreps_out, found) - GOLDEN[f"{name}/y"]).max() <= 1e-5
 
 
 def test_equal_irreps_apart_from_each_other(path):
     """e3nn: the sorted input has the scalars before the gates, and the first copies of an irrep first."""
-    gate = Gate(*SCATTERED, ms.float64)
+    gate = Gate(*SCATTERED, False, ms.float64)
     assert str(gate.irreps_in) == "4x0o+5x0e+5x1o+1x2e"
     assert str(gate.irreps_out) == "2x0e+1x0e+2x1o+1x2e+3x1e"
     x = np.random.default_rng(0).normal(size=(4, gate.irreps_in.dim))
@@ -85,7 +85,7 @@ def test_equal_irreps_apart_from_each_other(path):
 
 @pytest.mark.parametrize("arguments", [*GATES.values(), SCATTERED], ids=[*GATES, "scattered"])
 def test_rotation_and_inversion(path, arguments):
-    gate = Gate(*arguments, ms.float64)
+    gate = Gate(*arguments, False, ms.float64)
     x = np.random.default_rng(1).normal(size=(5, gate.irreps_in.dim))
     assert_equivariant(gate, gate.irreps_in, gate.irreps_out, x)
 
@@ -103,10 +103,10 @@ def test_activations_of_several_irreps():
 
 def test_gates_without_scalars_and_scalars_without_gates():
     x = np.random.default_rng(3).normal(size=(4, 8))
-    gate = Gate("", [], "2x0e", ["sigmoid"], "2x1o", ms.float64)
+    gate = Gate("", [], "2x0e", ["sigmoid"], "2x1o", False, ms.float64)
     expected = x[:, 2:] * np.tile(FUNCTIONS["sigmoid"].constant * CLOSED["sigmoid"](x[:, :2]), 3)
     np.testing.assert_allclose(gate(Tensor(x)).asnumpy(), expected, rtol=1e-14)
-    scalars = Gate("8x0e", ["silu"], "", [], "", ms.float64)
+    scalars = Gate("8x0e", ["silu"], "", [], "", False, ms.float64)
     expected = FUNCTIONS["silu"].constant * CLOSED["silu"](x)
     np.testing.assert_allclose(scalars(Tensor(x)).asnumpy(), expected, rtol=1e-14)
     assert scalars.irreps_out == Irreps("8x0e")
@@ -114,8 +114,8 @@ def test_gates_without_scalars_and_scalars_without_gates():
 
 def test_derivatives_to_third_order(path, graph_mode):
     """Of a linear layer with a gate, in the features and in the weights; at features of zero too."""
-    gate = Gate("1x0e", ["smooth_leaky_relu"], "1x0e+1x0o", ["sigmoid", "tanh"], "2x1o", ms.float64)
-    layer = random_parameters(Linear("1x0o+1x0e+2x1o", gate.irreps_in, True, ms.float64))
+    gate = Gate("1x0e", ["smooth_leaky_relu"], "1x0e+1x0o", ["sigmoid", "tanh"], "2x1o", False, ms.float64)
+    layer = random_parameters(Linear("1x0o+1x0e+2x1o", gate.irreps_in, True, True, ms.float64))
     x = np.random.default_rng(4).normal(size=(3, layer.irreps_in.dim))
     gradients = assert_three_orders(nn.SequentialCell(layer, gate), x, finite_at=0 * x)
     assert all(gradient.any() for gradient in gradients.values())
@@ -146,4 +146,4 @@ def test_activations_that_do_not_fit(irreps, functions, words):
 )
 def test_gates_that_do_not_fit(arguments, words):
     with pytest.raises(IrrepsError, match=words):
-        Gate(*arguments, ms.float32)
+        Gate(*arguments, False, ms.float32)

@@ -120,7 +120,7 @@ def test_a_vector_of_length_zero(path):
 
 def test_the_gate_in_the_frame(path):
     irreps, gated = Irreps("3x0e+2x1o+1x2e"), Irreps("6x0e+2x1o+1x2e")
-    gate = Gate("3x0e", ["silu"], "3x0e", ["sigmoid"], "2x1o+1x2e", ms.float64)
+    gate = Gate("3x0e", ["silu"], "3x0e", ["sigmoid"], "2x1o+1x2e", False, ms.float64)
     d = EdgeFrames(LMAX, ms.float64, ms.float64)(Tensor(vectors()))
     x = Tensor(np.random.default_rng(4).normal(size=(12, gated.dim)))
     found = OutOfFrame(irreps, LMAX, ms.float64)(

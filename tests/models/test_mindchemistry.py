@@ -89,7 +89,7 @@ def test_a_gate():
     """Theirs has constants of its own numbers drawn at each start."""
     parts, gated = ("3x0e", "3x0e"), "2x1o+1x2e"
     others = theirs.Gate(parts[0], [ms.ops.tanh], parts[1], [ms.ops.sigmoid], gated, **KINDS)
-    ours = Gate(parts[0], ["tanh"], parts[1], ["sigmoid"], gated, ms.float64)
+    ours = Gate(parts[0], ["tanh"], parts[1], ["sigmoid"], gated, False, ms.float64)
     assert str(ours.irreps_in) == str(others.irreps_in.simplify())
     x = features(str(ours.irreps_in), 4)
     y = others(Tensor(x))

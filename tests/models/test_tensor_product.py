@@ -80,7 +80,9 @@ def test_values_and_gradients_of_e3nn(path, name):
 def test_depthwise_products_of_e3nn(path, name):
     first, second, output = irreps_of(name)
     coupling = coupling_of(first, second, output)
-    product = DepthwiseTensorProduct(first, coupling, output, "component", name.split("_")[1], ms.float64, ms.float64)
+    product = DepthwiseTensorProduct(
+        first, coupling, output, "component", name.split("_")[1], False, ms.float64, ms.float64
+    )
     x, a = here(first, GOLDEN[f"{name}/x1"]), here(second, GOLDEN[f"{name}/x2"])
     y = product(x, coupling(a), Tensor(GOLDEN[f"{name}/w"]))
     assert product.irreps_out == output.simplify()
@@ -174,4 +176,6 @@ def test_outputs_that_nothing_couples_to():
         Products(Irreps("4x0e"), Irreps("1x0e+1x1o"), Irreps("2x0e+1x1e"))
     with pytest.raises(IrrepsError, match="one copy"):
         coupling = coupling_of(Irreps("2x0e"), Irreps("2x0e"), Irreps("2x0e"))
-        DepthwiseTensorProduct(Irreps("2x0e"), coupling, Irreps("0e"), "component", "element", ms.float64, ms.float64)
+        DepthwiseTensorProduct(
+            Irreps("2x0e"), coupling, Irreps("0e"), "component", "element", False, ms.float64, ms.float64
+        )
