@@ -3,7 +3,7 @@
 After Batzner et al., Nature Communications 13, 2453 (2022), NequIP: convolutions (4) with gates (5).
 
     (1)  r_ij, d = |r_ij|, x = d / (R_i + R_j)       R are covalent radii
-    (2)  b_ij = f(d) (sin(n pi d / c) / d, exp(-k (x - x_k)^2)) (1 + P(u_i + u_j, u_i u_j))
+    (2)  b_ij = f(d) (sin(n pi d / c) / (n d), exp(-k (x - x_k)^2)) (1 + P(u_i + u_j, u_i u_j))
     (3)  w_ij = b_ij W                               radial weights of every channel of every path, linear in b
     (4)  m_i  = sum_j w_ij (h_j (x) Y(r_ij / d)) / sqrt(n)
     (5)  h_i <- h_i + gate(L m_i + L' h_i + L'' u_i)
@@ -40,8 +40,8 @@ from models.precision import Precision
 from models.radial import PolynomialEnvelope
 from models.swish import Swish
 
-import os
 ENVELOPE_EXPONENT = 5
+START = 0.3  # size of the first energies: second derivatives are then about as large as those of crystals
 REDUCED = (0.6, 2.4)  # first and last centre x_k
 
 
@@ -79,14 +79,14 @@ class PairBasis(nn.Cell):
         super().__init__()
         self.size = bessel + gaussians
         self.envelope = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype)
-        self.frequencies = Tensor(np.pi / cutoff * np.arange(1, bessel + 1).reshape(1, -1), dtype)
-        self.softer = Tensor(np.arange(1, bessel + 1).reshape(1, -1) ** -float(os.environ.get('EP_SOFT', '1')), dtype)
+        orders = np.arange(1, bessel + 1).reshape(1, -1)
+        self.frequencies, self.inverse = Tensor(np.pi / cutoff * orders, dtype), Tensor(1 / orders, dtype)
         centres = np.linspace(*REDUCED, gaussians)
         self.centres = Tensor(centres.reshape(1, -1), dtype)
         self.sharpness = Tensor(-0.5 / (centres[1] - centres[0]) ** 2, dtype)
         radii = np.maximum(COVALENT_RADII, 0.5)  # the ghost has one, too
         self.radii = Tensor(radii.reshape(-1, 1), dtype)
-        self.network = Scalars(2 * features, features, 2 * self.size, float(os.environ.get('EP_PAIR', '0.3')), dtype)
+        self.network = Scalars(2 * features, features, 2 * self.size, START, dtype)
         _, self.join = split_and_join([bessel, gaussians])
         _, self.side_by_side = split_and_join([features, features])
         self.split, _ = split_and_join([self.size, self.size])
@@ -105,7 +105,7 @@ class PairBasis(nn.Cell):
         radii = gather(self.radii, numbers)  # (N, 1)
         reduced = distances / (gather(radii, first) + gather(radii, second)) - self.centres  # (P, gaussians)
         envelope = self.envelope(distances)  # (P, 1)
-        waves = ops.sin(distances * self.frequencies) / distances * self.softer
+        waves = ops.sin(distances * self.frequencies) / distances * self.inverse
         basis = self.join((waves, ops.exp(self.sharpness * (reduced * reduced))))  # (P, B)
         one, other = gather(u, first), gather(u, second)
         factors, charges = self.split(self.network(self.side_by_side((one + other, one * other))))
@@ -149,7 +149,7 @@ class Layer(nn.Cell):
         self.element = Linear(Irreps([(features, "0e")]), Irreps(inner[:1]), False, True, dtype)
         self.pad_element: Any = Pad(inner[0].mul, inner.dim) if inner[0].mul < inner.dim else None
         self.scale = Tensor(neighbours**-0.5, dtype)
-        self.gate = Gate(scalars, ["silu"], gates, ["sigmoid"] * len(gates), others, dtype)
+        self.gate = Gate(scalars, ["silu"], gates, ["sigmoid"] * len(gates), others, False, dtype)
         self.residual = irreps_in == irreps_out
         self.invariants: Any = Invariants(inner, dtype) if others else None
 
@@ -249,7 +249,7 @@ class EquivariantPotential(nn.Cell):
         self.layers = nn.CellList(
             [Layer(ends[k], ends[k + 1], self.coupling, size, scalars, average_degree, dtype) for k in range(blocks)]
         )
-        self.heads = nn.CellList([Scalars(scalars, scalars, 1, float(os.environ.get('EP_HEAD','0.3')), dtype) for _ in range(blocks)])
+        self.heads = nn.CellList([Scalars(scalars, scalars, 1, START, dtype) for _ in range(blocks)])
         self.split, _ = split_and_join([hidden[0].mul, hidden.dim - hidden[0].mul])
 
     def construct(

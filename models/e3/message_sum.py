@@ -36,7 +36,7 @@ class MessageSum(nn.Cell):
 
     def __init__(self, irreps_in: Irreps, coupling: Coupling, keep: Irreps, dtype: mstype.Type):
         super().__init__()
-        self.product = DepthwiseTensorProduct(irreps_in, coupling, keep, "component", "element", dtype, dtype)
+        self.product = DepthwiseTensorProduct(irreps_in, coupling, keep, "component", "element", False, dtype, dtype)
         self.irreps_out, self.numel = self.product.irreps_out, self.product.numel
         kernels = load(dtype)
         self.kernel: Any = kernels.messages if kernels else None
