@@ -240,11 +240,7 @@ class RunConfig:
 
 
 ModelConfig = (
-    SchNetConfig
-    | DimeNetPlusPlusConfig
-    | SegnnConfig
-    | GraphAttentionTransformerConfig
-    | EquivariantPotentialConfig
+    SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig | GraphAttentionTransformerConfig | EquivariantPotentialConfig
 )
 
 

@@ -4,9 +4,9 @@ The lattice of a supercell S is part of that of the primitive cell Z.  Between t
 
     (1)  S <= L <= Z
 
-and each is the lattice of a cell of its own, mostly not a repetition of the primitive cell along its axes (Lloyd-Williams
-and Monserrat, Phys. Rev. B 92, 184301, 2015).  Its force constants are sums over the atoms of the supercell that L
-carries into each other,
+and each is the lattice of a cell of its own, mostly not a repetition of the primitive cell along its axes
+(Lloyd-Williams and Monserrat, Phys. Rev. B 92, 184301, 2015).  Its force constants are sums over the atoms of the
+supercell that L carries into each other,
 
     (2)  Phi_L(i, J) = sum_(j in J) Phi_S(i, j)
 
@@ -17,14 +17,18 @@ phonons at the wave vectors that are whole numbers on L: the dynamical matrices 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
+from ase.geometry.minkowski_reduction import minkowski_reduce
 
 from data_tools.crystals import Crystal
 from data_tools.graph import Structure
 from physics.lattice_translations import LatticeTranslations
 
 TRIES = 60  # random lattices for each one that is wanted; most crystals have few
+SMALL, LARGE, WHOLE = 24, 56, 64  # the most atoms of the cells that a model is trained on; see ``cells_to_train_on``
+LARGE_TRIED = 4
 
 
 def folded_cells(crystal: Crystal, most_atoms: int, count: int, seed: list[int]) -> list[Crystal]:
@@ -37,7 +41,7 @@ def folded_cells(crystal: Crystal, most_atoms: int, count: int, seed: list[int])
         seed: of the choice.
 
     Returns:
-        None where the primitive cell has more atoms already; without the supercell itself.
+        Them, without the supercell itself; none where the primitive cell has more atoms already.
 
     Raises:
         DataError: the supercell is no repetition of the primitive cell.
@@ -58,6 +62,28 @@ def folded_cells(crystal: Crystal, most_atoms: int, count: int, seed: list[int])
     return [_folded(crystal, translations, basis) for basis in found.values()]
 
 
+def cells_to_train_on(crystal: Crystal, seed: int) -> list[Crystal]:
+    """One or two cells that stand for a crystal in training, where many crystals count more than large ones.
+
+    A random cell of at most ``SMALL`` atoms, or the primitive one; and the largest of a few random ones of at most
+    ``LARGE`` atoms, or the supercell, if it has at most ``WHOLE``.
+
+    Args:
+        crystal: the supercell.
+        seed: of the choice, which does not depend on other crystals.
+
+    Raises:
+        DataError: as ``folded_cells``.
+    """
+    key = int.from_bytes(hashlib.sha256(crystal.name.encode()).digest()[:8], "big")
+    small = folded_cells(crystal, max(SMALL, crystal.n_primitive), 1, [seed, key, 0])
+    least = small[0].n_atoms if small else 0
+    larger = [one for one in folded_cells(crystal, LARGE, LARGE_TRIED, [seed, key, 1]) if one.n_atoms > least]
+    if larger:
+        return [*small, max(larger, key=lambda one: one.n_atoms)]
+    return [*small, crystal] if crystal.n_atoms <= WHOLE or not small else small
+
+
 def _folded(crystal: Crystal, translations: LatticeTranslations, basis: np.ndarray) -> Crystal:
     """Equation (2) for the lattice whose vectors are the rows of ``basis``, in those of the primitive cell."""
     cells = _remainder(translations.cells, basis)
@@ -68,10 +94,11 @@ def _folded(crystal: Crystal, translations: LatticeTranslations, basis: np.ndarr
     blocks = np.zeros((crystal.n_primitive, len(first), 3, 3))
     np.add.at(blocks.transpose(1, 0, 2, 3), members, crystal.blocks.transpose(1, 0, 2, 3))
     supercell = crystal.supercell
+    cell, _ = minkowski_reduce(basis @ crystal.primitive_cell)  # short vectors: a skewed cell has distant images
     return dataclasses.replace(
         crystal,
         supercell=Structure(
-            supercell.numbers[first], supercell.positions[first], basis @ crystal.primitive_cell, supercell.name
+            supercell.numbers[first], supercell.positions[first], np.asarray(cell), supercell.name
         ),
         p2s=members[crystal.p2s],
         s2p=members[crystal.s2p[first]],
@@ -95,7 +122,7 @@ def _normal_form(vectors: np.ndarray) -> np.ndarray:
             smallest = min(leading, key=lambda row: abs(row[axis]))
             for row in leading:
                 if row is not smallest:
-                    row -= (row[axis] // smallest[axis]) * smallest
+                    row[:] = row - (row[axis] // smallest[axis]) * smallest
         pivot = next(row for row in rows if row[axis])
         rows = [row for row in rows if row is not pivot]
         basis[axis] = pivot if pivot[axis] > 0 else -pivot

@@ -82,6 +82,9 @@ TRANSFORMER = {
     "blocks": 1, "heads": 2, "lmax": 1, "radial": 3, "radial_features": 4, "radial_layers": 1, "average_degree": 5.0,
     "average_nodes": 9.0,
 }  # fmt: skip
+POTENTIAL = {
+    "irreps": "4x0e+3x1o+2x2e", "blocks": 2, "lmax": 2, "bessel": 3, "gaussians": 3, "average_degree": 5.0,
+}  # fmt: skip
 STEPS_AT_CUTOFF = {
     "cutoff continuity": "the authors' messages have no envelope: an atom that crosses the cutoff counts at once",
     "second derivatives": "as above",
@@ -107,6 +110,7 @@ CASES = (
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
     Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER, 3.0),
+    Case("equivariant_potential", "equivariant_potential", POTENTIAL, 3.0),
     Case("schnet-extent", "schnet", ONE_BLOCK | {"readout": "electronic_spatial_extent"}, 3.0, NOT_ADDITIVE),
 )
 #: what the laws are held for

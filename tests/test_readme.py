@@ -58,10 +58,13 @@ PAIRS = (READMES, ("cloud/README.md", "cloud/README_CN.md"))
 #: a configuration of each model, for keys that stand alone
 BASES = (
     "configs/schnet/qm9_mini.yaml", "configs/dimenetpp/qm9_lite.yaml", "configs/segnn/qm9_mini.yaml",
-    "configs/graph_attention_transformer/crystals.yaml",
+    "configs/graph_attention_transformer/crystals.yaml", "configs/equivariant_potential/crystals.yaml",
 )  # fmt: skip
 #: no number of parameters depends on what a run takes from its data
-FROM_DATA = {"graph_attention_transformer": [("model.average_degree", "1"), ("model.average_nodes", "1")]}
+FROM_DATA = {
+    "graph_attention_transformer": [("model.average_degree", "1"), ("model.average_nodes", "1")],
+    "equivariant_potential": [("model.average_degree", "1")],
+}
 KEY = re.compile(r"(?:--set )?((?:model|data|target|optimizer|schedule|training|run)\.\w+)(?:=(\S+))?")
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 

@@ -42,9 +42,10 @@ AUDITED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "segnn": ("segnn", {"features": 128, "blocks": 7}),
     "graph attention": ("graph_attention_transformer", {"blocks": 6}),
+    "equivariant potential": ("equivariant_potential", {"blocks": 3, "average_degree": 30.0}),
 }
 AMP_LEVELS = ("O0", "O2")
-ONE_PRECISION = ("segnn", "graph_attention_transformer")  # models that know O0 alone
+ONE_PRECISION = ("segnn", "graph_attention_transformer", "equivariant_potential")  # models that know O0 alone
 TRAIN, FORCES = "train step", "train step on forces"
 STEPS = (TRAIN, FORCES, "evaluation", "evaluation with forces", "Hessian product")
 TERMS = {TRAIN: (Term("energy", 1.0, "mae"),), FORCES: (Term("energy", 0.1, "mae"), Term("forces", 1.0, "mae"))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import DIMENETPP, PATHS, SCHNET, SEGNN, TRANSFORMER, on_path
+from helpers import DIMENETPP, PATHS, POTENTIAL, SCHNET, SEGNN, TRANSFORMER, on_path
 from tiny_runs import REPOSITORY, column, read_rows
 
 import train
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 
 HYPERPARAMETERS = {
     "schnet": SCHNET, "dimenetpp": DIMENETPP, "segnn": SEGNN, "graph_attention_transformer": TRANSFORMER,
+    "equivariant_potential": POTENTIAL,
 }  # fmt: skip
 SMALL = {
     "model.cutoff": 4.0, "data.train_size": 32, "data.valid_size": 8, "data.test_size": 8, "data.shapes": 1,
@@ -25,6 +26,7 @@ SMALL = {
 #: the modes differ in the train step alone, which is the same for every model
 WHERE = [
     ("schnet", "PYNATIVE"), ("dimenetpp", "GRAPH"), ("segnn", "GRAPH"), ("graph_attention_transformer", "GRAPH"),
+    ("equivariant_potential", "GRAPH"),
 ]  # fmt: skip
 #: for a model without a profile for ethanol
 ETHANOL = {

@@ -12,7 +12,7 @@ from test_cpu_kernels import ORDER_LIMITS, call, derivatives, indices, joined, n
 
 from models import cpu_kernels
 from models.e3.channel_mixing import ChannelMixing, Part
-from models.graph_ops import gather
+from models.graph_ops import both_ways, gather, segment_sum
 from physics.derivatives import Compiled
 
 __all__ = ["threaded"]  # a fixture
@@ -126,6 +126,15 @@ def weighted_blocks(x, t, w):
     return (BLOCKS[2](x, t) * multiply(w, Tensor(OF_SEGMENTS, x.dtype)))[:, :WEIGHTED_WIDTH]
 
 
+EDGES = 2 * (ROWS // 2)
+ENDS = [ends.asnumpy()[: EDGES // 2] for ends in (FIRST, SECOND)]
+RECEIVERS, SENDERS = (Tensor(np.concatenate(ends)) for ends in (ENDS, ENDS[::-1]))
+
+
+def messages(x, t, w):
+    return segment_sum(weighted_blocks(gather(x, SENDERS), t, both_ways(w)), RECEIVERS, x)
+
+
 def gate(y):
     scalars, gates, x = y[:, :SCALARS], y[:, SCALARS : SCALARS + GATES], y[:, SCALARS + GATES :]
     scales = multiply(sigmoid(gates), Tensor(CONSTANTS[1] * (SCALES != 0), y.dtype))
@@ -147,6 +156,7 @@ FUNCTIONS = {
         weighted_blocks,
         ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (1, BLOCK_WEIGHTS)),
     ),
+    "messages of own rows": (messages, ((NODES, X_WIDTH), (EDGES, T_WIDTH), (EDGES // 2, BLOCK_WEIGHTS))),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
 }
 
@@ -181,7 +191,11 @@ def kernel_of(name: str, dtype: str) -> Callable:
         like = Tensor(np.zeros((1, WEIGHTED_WIDTH), dtype))
         return fused.weighted_blocks(x, t, w, linear, Tensor(PLACES, mstype.int32), factors[:3], like)
 
-    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns, weighted_blocks
+    def messages(x, t, w):
+        like, tables = Tensor(np.zeros((1, WEIGHTED_WIDTH), dtype)), (linear, Tensor(PLACES, mstype.int32), factors[:3])
+        return fused.messages(x, t, w, RECEIVERS, SENDERS, *tables, like)
+
+    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns, weighted_blocks, messages
     functions = {each.__name__: each for each in cells}
     if name == "gate":
         return fused.Gate(SCALARS, GATES, np.array(RUNS), CONSTANTS, factors.dtype)
@@ -237,6 +251,9 @@ def large_calls() -> dict[str, tuple]:
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
     halves, weighted = array(edges, 72), (own, ints([0]), array(1))
+    y_nodes, pairs = array(nodes, 72), array((edges - 1) // 2, 36)
+    ends_of_pairs = [one[: (edges - 1) // 2] for one in ends]
+    both_ends = [np.concatenate(ends_of_pairs), np.concatenate(ends_of_pairs[::-1])]
     few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
     return {
         "block_product": ([x, t, *ends, segments, z], z.shape),
@@ -260,6 +277,9 @@ def large_calls() -> dict[str, tuple]:
         "weighted_gradients": ([halves, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
         "weighted_weights": ([halves, mine, t, array(edges, 36), *weighted], (edges, 36)),
         "weighted_weights of all rows": ([halves, mine, t, array(1, 36), *weighted], (1, 36)),
+        "messages": ([x, t[:-1], pairs, *both_ends, *weighted, array(1, 72)], (nodes, 72)),
+        "message_senders": ([y_nodes, t[:-1], pairs, *both_ends, *weighted, array(1, 180)], x.shape),
+        "message_gradients": ([y_nodes, x, t[:-1], pairs, *both_ends, *weighted], t[:-1].shape, pairs.shape),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
     }
@@ -288,6 +308,9 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
         "coupled_gradients",
         "coupled_weights",
         "weighted_gradients",
+        "messages",
+        "message_senders",
+        "message_gradients",
         "gate_slopes",
     ],
 )

@@ -36,6 +36,7 @@ CASES = (
     ("segnn", graphs.FORCES, {"lmax": 1, "lmax_attributes": 1}),
     ("graph_attention_transformer", graphs.FORCES, {"lmax": 1, "irreps": "4x0e+2x1o", "irreps_head": "2x0e+1x1o",
      "irreps_mlp": "4x0e+2x1o", "irreps_features": "4x0e", "radial_layers": 1}),
+    ("equivariant_potential", graphs.FORCES, {"lmax": 1, "irreps": "4x0e+2x1o", "average_degree": 5.0}),
 )
 graphs.ms.set_context(mode=graphs.MODES["GRAPH"])
 for name, step, chosen in CASES:
