@@ -105,6 +105,8 @@ def _made(record: Record) -> list[str]:
     )
     if source["largest_force_eV_per_A"] is not None:
         words += f" The largest force on an atom at this geometry is {_short(source['largest_force_eV_per_A'])} eV/A."
+    if source["spread"]:
+        words += _spread(source["spread"])
     if not relaxed:
         return [words, "", "The structure is the one of the file; it was not relaxed."]
     end = "reached" if relaxed["converged"] else "not reached"
@@ -115,6 +117,23 @@ def _made(record: Record) -> list[str]:
         f"{_short(relaxed['energy_lowered_eV_per_atom'])} eV an atom, the volume changed by "
         f"{100 * (relaxed['volume_factor'] - 1):+.2f} %.",
     ]  # fmt: skip
+
+
+def _spread(spread: Record) -> str:
+    """How far the potentials differ, and the error that this has meant elsewhere."""
+    words = (
+        f" The {spread['members']} potentials differ by {100 * spread['relative']:.1f} % of the force constants (root "
+        "mean square)."
+    )
+    if "expected_relative_error" not in spread:
+        return words
+    return (
+        f"{words} On {spread['materials']} materials that they were not trained on, the error was "
+        f"{spread['error_over_spread']:.1f} times this spread in the median (between {spread['lower']:.1f} and "
+        f"{spread['upper']:.1f} times for 80 % of them): **expect an error of about "
+        f"{100 * spread['expected_relative_error']:.0f} % of the force constants**; the median there was "
+        f"{100 * spread['median_relative_error']:.0f} %."
+    )
 
 
 def _sum_rule(record: Record) -> str:

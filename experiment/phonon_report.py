@@ -78,6 +78,7 @@ def record_of(run: PhononRun, command: Command) -> dict[str, Any]:
             "cutoff_A": request.potential.cutoff if request.potential else None,
             "largest_force_eV_per_A": run.force,
             "phonons_of": "projected" if request.project else "raw",
+            "spread": _spread(run),
         },
         "relaxation": None if run.relaxed is None else _relaxation(run),
         "phonons": _phonons(run.phonons),
@@ -90,6 +91,20 @@ def record_of(run: PhononRun, command: Command) -> dict[str, Any]:
         "seconds": run.seconds,
     }
     return _plain(record)
+
+
+def _spread(run: PhononRun) -> dict[str, Any] | None:
+    """How far several potentials differ, and what that has meant on materials that they had not seen."""
+    if run.spread is None or run.request.potential is None:
+        return None
+    relative = float(np.linalg.norm(run.spread) / np.linalg.norm(run.raw.blocks))
+    found: dict[str, Any] = {
+        "members": len(run.request.potential.members),
+        "mean_eV_per_A2": float(np.abs(run.spread).mean()),
+        "relative": relative,
+    }
+    card = run.request.potential.card
+    return found | {"expected_relative_error": card["error_over_spread"] * relative, **card} if card else found
 
 
 def _relaxation(run: PhononRun) -> dict[str, Any]:

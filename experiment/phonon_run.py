@@ -36,7 +36,13 @@ from physics.minimum_image import MinimumImages, minimum_images
 from physics.phonon_spectra import Bands, DensityOfStates, band_structure, density_of_states
 from physics.phonons import Mesh, Stability, mesh_frequencies, stability
 from physics.relaxation import FMAX, STEPS, Relaxed, relax
-from physics.supercells import polar_without_charges, rounded_symmetry, small_supercell, space_group
+from physics.supercells import (
+    polar_without_charges,
+    repetitions,
+    rounded_symmetry,
+    small_supercell,
+    space_group,
+)
 from physics.thermal import Thermal, thermal
 
 TEMPERATURES = np.arange(0.0, 1001.0, 10.0)  # K
@@ -50,7 +56,8 @@ class Request(NamedTuple):
 
     Attributes:
         structure: file of the cell.
-        supercell: repetitions along the lattice vectors; None: those of the file.
+        supercell: repetitions along the lattice vectors; None: those of the file, or where it has none as many as make
+            it wide enough.
         potential: whose force constants; None: those of ``force_constants``.
         force_constants: file; None: computed.
         relaxed: relax the structure first.
@@ -110,6 +117,7 @@ class PhononRun:
         energy_checks: of the potential.
         relaxed: what the relaxation has led to.
         force: the largest on an atom at this geometry, eV/Angstrom; NaN without a potential.
+        spread: (p, n, 3, 3) standard deviation over several potentials, eV/Angstrom^2; None of a single one.
         warnings: one line each.
         seconds: of each part.
     """
@@ -126,6 +134,7 @@ class PhononRun:
     energy_checks: list[Check]
     relaxed: Relaxed | None
     force: float
+    spread: np.ndarray | None
     warnings: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -168,7 +177,7 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
     with clock("relaxation"):
         setting, relaxed = _relaxed(request, original, warnings)
     with clock("force constants"):
-        raw, method = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
+        raw, method, spread = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
     if request.born is not None:
         born, dielectric = read_born(request.born, raw)
         raw = dataclasses.replace(raw, born=born, dielectric=dielectric)
@@ -189,7 +198,7 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
                 warnings(f"{raw.name}: the reference has another path in the Brillouin zone; its bands are not drawn")
     return PhononRun(
         request, setting, raw, after, method, images, phonons, compared, checks, of_energy, relaxed, force,
-        warnings.lines, clock.seconds,
+        spread, warnings.lines, clock.seconds,
     )  # fmt: skip
 
 
@@ -243,9 +252,11 @@ def _setting(request: Request) -> Setting:
     found = read_cell(request.structure)
     if request.supercell is not None:
         return with_supercell(found, request.supercell)
-    if not brings_supercell(request.structure):
-        raise ConfigError("--supercell: expected three numbers, for example --supercell 2 2 2, got none")
-    return found
+    if brings_supercell(request.structure):
+        return found
+    if request.force_constants is not None:
+        raise ConfigError("--supercell: expected that of the force constants, for example --supercell 2 2 2, got none")
+    return with_supercell(found, repetitions(structure_of(found)))
 
 
 def _reference(request: Request, setting: Setting) -> Crystal | None:
@@ -272,14 +283,14 @@ def _relaxed(request: Request, setting: Setting, warn: _Warnings) -> tuple[Setti
     return with_structure(setting, found.structure), found
 
 
-def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal, str]:
-    """The crystal with its force constants, and how they were made."""
+def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal, str, np.ndarray | None]:
+    """The crystal with its force constants, how they were made, and how far several potentials differ."""
     if request.force_constants is not None:
-        blocks, method = read_blocks(request.force_constants, setting), f"read from {request.force_constants.name}"
-    else:
-        assert request.potential is not None
-        blocks, method = blocks_of(crystal, request.potential, request.progress)
-    return dataclasses.replace(crystal, blocks=blocks), method
+        method = f"read from {request.force_constants.name}"
+        return dataclasses.replace(crystal, blocks=read_blocks(request.force_constants, setting)), method, None
+    assert request.potential is not None
+    found = blocks_of(crystal, request.potential, request.progress)
+    return dataclasses.replace(crystal, blocks=found.blocks), found.method, found.spread
 
 
 def _of_potential(request: Request, crystal: Crystal) -> tuple[float, list[Check]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ase.calculators.mixing import AverageCalculator
 
 from configs.loading import ConfigError
 from data_tools.crystals import Crystal
@@ -17,6 +19,8 @@ from data_tools.progress_bar import track
 from data_tools.source_files import one_line
 from physics.energy_checks import atoms_of
 from physics.finite_displacements import DISTANCE, blocks_of_forces, displaced_cells
+
+SAMPLES = Path(__file__).parents[1] / "data_tools" / "samples"
 
 
 class Potential(NamedTuple):
@@ -27,12 +31,30 @@ class Potential(NamedTuple):
         name: for the page.
         cutoff: Angstrom; None: unknown.
         exact: whether it has second derivatives.
+        members: this project's calculators whose mean it is, itself alone if it is one of them; none of others.
+        card: what is known of how good it is; empty: nothing.
     """
 
     calculator: Any
     name: str
     cutoff: float | None
     exact: bool
+    members: tuple[Any, ...] = ()
+    card: Mapping[str, Any] = {}
+
+
+class Blocks(NamedTuple):
+    """Force constants of a potential.
+
+    Attributes:
+        blocks: (p, n, 3, 3) eV/Angstrom^2.
+        method: in words how they were computed.
+        spread: (p, n, 3, 3) standard deviation over the members, eV/Angstrom^2; None of a single one.
+    """
+
+    blocks: np.ndarray
+    method: str
+    spread: np.ndarray | None = None
 
 
 def potential_of_class(text: str) -> Potential:
@@ -61,11 +83,13 @@ def potential_of_class(text: str) -> Potential:
     return Potential(calculator, text, float(cutoff) if isinstance(cutoff, int | float) else None, exact=False)
 
 
-def potential_of_checkpoint(path: str, overrides: Sequence[tuple[str, str]] = (), dtype: str = "float64") -> Potential:
-    """The calculator of a checkpoint, or of the best one of a run folder.
+def potential_of_checkpoints(
+    paths: Sequence[str], overrides: Sequence[tuple[str, str]] = (), dtype: str = "float64"
+) -> Potential:
+    """The calculator of a checkpoint, or of the best one of a run folder, or the mean of several.
 
     Args:
-        path: file or folder.
+        paths: files or folders.
         overrides: ``(section.key, text)`` pairs that change the configuration in the checkpoint.
         dtype: of the arithmetic.
 
@@ -75,8 +99,24 @@ def potential_of_checkpoint(path: str, overrides: Sequence[tuple[str, str]] = ()
     """
     from experiment.trained import load_calculator  # noqa: PLC0415  MindSpore takes seconds, which others need not wait
 
-    calculator = load_calculator(path, dtype, overrides=overrides)
-    return Potential(calculator, str(path), float(calculator.cutoff), exact=True)
+    members = tuple(load_calculator(path, dtype, overrides=overrides) for path in paths)
+    calculator = members[0] if len(members) == 1 else AverageCalculator(list(members))
+    cutoff = max(float(member.cutoff) for member in members)
+    cards = [member.recipe.checkpoint.information.get("card", {}) for member in members]
+    same = len(members) > 1 and all(card == cards[0] for card in cards)  # of these members together
+    return Potential(calculator, ", ".join(map(str, paths)), cutoff, True, members, cards[0] if same else {})
+
+
+def shipped() -> list[str]:
+    """The potentials of force constants that ship with the project.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    files = sorted(SAMPLES.glob("phonons_*.safetensors"))
+    if not files:
+        raise ConfigError(f"{SAMPLES}: expected phonons_*.safetensors; give --ckpt, --calculator or --force_constants")
+    return [str(file) for file in files]
 
 
 def largest_force(crystal: Crystal, potential: Potential) -> float:
@@ -89,8 +129,8 @@ def largest_force(crystal: Crystal, potential: Potential) -> float:
     return float(np.linalg.norm(forces, axis=1).max())
 
 
-def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) -> tuple[np.ndarray, str]:
-    """Compact force constants (p, n, 3, 3) in eV/Angstrom^2, and in words how they were computed.
+def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) -> Blocks:
+    """Compact force constants, of several potentials their mean.
 
     Args:
         crystal: its supercell; its blocks are not read.
@@ -101,7 +141,10 @@ def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) ->
         DataError: the calculator cannot compute this crystal.
     """
     if potential.exact:
-        return _exact(crystal, potential.calculator, progress), "exact second derivatives"
+        found = np.stack([_exact(crystal, member, progress) for member in potential.members])
+        several = len(found) > 1
+        words = f"exact second derivatives{f' of the mean of {len(found)} potentials' if several else ''}"
+        return Blocks(found.mean(axis=0), words, found.std(axis=0, ddof=1) if several else None)
     displaced = displaced_cells(crystal)
     atoms = atoms_of(crystal.supercell, potential.calculator)
     forces = np.empty(displaced.positions.shape)
@@ -111,7 +154,7 @@ def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) ->
         forces[place] = _forces(potential, atoms)
     count = f"{len(places)} displacement{'s' if len(places) > 1 else ''}"
     words = f"differences of forces for {count} of {DISTANCE:g} Angstrom"
-    return blocks_of_forces(crystal, displaced, forces, symmetrisations=0), words
+    return Blocks(blocks_of_forces(crystal, displaced, forces, symmetrisations=0), words)
 
 
 def _exact(crystal: Crystal, calculator: Any, progress: bool) -> np.ndarray:

@@ -17,9 +17,9 @@ h are the scalars u before the first layer and scalars after the last one; where
 Why it is fast: everything in (2) to (4) that an edge does is linear in h_j, Y and W, so that a CPU does product and sum
 in one pass, with derivatives that are such passes again; what mixes channels acts on atoms, of which there are few.
 
-Departures from NequIP: radial weights are linear in a basis that depends on both elements, instead of a network of the
-distance; squares in (5) let a layer see angles; energies of pairs stand beside those of atoms; elements are described by
-the periodic table.
+Departures from NequIP: radial weights are linear in a basis that depends on both elements, instead of a network of
+the distance; squares in (5) let a layer see angles; energies of pairs stand beside those of atoms; elements are
+described by the periodic table.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class PairBasis(nn.Cell):
     def construct(
         self, distances: Tensor, numbers: Tensor, u: Tensor, first: Tensor, second: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """b (P, B), and the energies of the pairs (P, 1).
+        """B (P, B), and the energies of the pairs (P, 1).
 
         Args:
             distances: (P, 1) Angstrom.

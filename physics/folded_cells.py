@@ -97,9 +97,7 @@ def _folded(crystal: Crystal, translations: LatticeTranslations, basis: np.ndarr
     cell, _ = minkowski_reduce(basis @ crystal.primitive_cell)  # short vectors: a skewed cell has distant images
     return dataclasses.replace(
         crystal,
-        supercell=Structure(
-            supercell.numbers[first], supercell.positions[first], np.asarray(cell), supercell.name
-        ),
+        supercell=Structure(supercell.numbers[first], supercell.positions[first], np.asarray(cell), supercell.name),
         p2s=members[crystal.p2s],
         s2p=members[crystal.s2p[first]],
         masses=crystal.masses[first],

@@ -11,6 +11,7 @@ from data_tools.crystals import Crystal
 from data_tools.graph import Structure
 from physics.checks import radius_within
 
+WIDE = 10.0  # Angstrom: force constants beyond half of it are small in most crystals
 EXACT, ROUNDED = 1e-5, 1e-2  # Angstrom: phonopy's tolerance of symmetry, and one for coordinates that a file rounds
 ANIONS = {1, 7, 8, 9, 15, 16, 17, 33, 34, 35, 52, 53}  # H N O F P S Cl As Se Br Te I
 
@@ -57,6 +58,14 @@ def small_supercell(crystal: Crystal, cutoff: float | None) -> str:
         f"potential is {cutoff:g}: force constants of several images are added up, and frequencies between the wave "
         "vectors that fit the supercell are interpolated wrongly; use a larger --supercell"
     )
+
+
+def repetitions(structure: Structure) -> tuple[int, int, int]:
+    """The fewest cells along each lattice vector whose supercell is ``WIDE`` across in every direction."""
+    assert structure.cell is not None
+    widths = 1 / np.linalg.norm(np.linalg.inv(structure.cell), axis=0)  # distances of opposite faces
+    counts = [max(1, int(np.ceil(WIDE / width - 1e-6))) for width in widths.tolist()]
+    return counts[0], counts[1], counts[2]
 
 
 def polar_without_charges(crystal: Crystal) -> str:

@@ -1,4 +1,4 @@
-"""Make the file that a model of force constants is trained on: small cells of many crystals instead of their supercells.
+"""Make a file to train models of force constants on: small cells of many crystals instead of their supercells.
 
     python scripts/fold_crystals.py --data runs/phonondb.npz runs/more.npz --output runs/train.npz \
         --valid results/force_constants/valid.txt --test results/force_constants/test.txt

@@ -1,15 +1,17 @@
 r"""Phonons of a crystal from a trained model, a calculator of ASE, or given force constants, and how far to trust them.
 
+    python scripts/phonon.py --structure POSCAR --output runs/phonons
     python scripts/phonon.py --structure POSCAR --supercell 2 2 2 --ckpt runs/RUN --output runs/phonons
     python scripts/phonon.py --structure Al.cif --supercell 3 3 3 --calculator ase.calculators.emt:EMT --relax \
         --output runs/Al
     python scripts/phonon.py --structure phonopy.yaml --force_constants FORCE_CONSTANTS --born BORN --output runs/NaCl
 
 The structure is a POSCAR, a cif, an extended xyz or a phonopy.yaml; the last, a folder of phonopy's files and an
-archive of phonondb bring their supercell along.  A checkpoint gives exact second derivatives, a calculator differences
-of forces for displacements of 0.01 Angstrom.  Force constants are FORCE_CONSTANTS or force_constants.hdf5 of the same
-supercell in eV/Angstrom^2, or in the unit of the phonopy.yaml; or phonopy's files of the same cells, which are
-phonopy_params.yaml, a folder or an archive.
+archive of phonondb bring their supercell along, others get one that is wide enough unless --supercell says which.
+Without --ckpt, --calculator and --force_constants the potentials that ship with the project are used.  A checkpoint
+gives exact second derivatives, a calculator differences of forces for displacements of 0.01 Angstrom.  Force constants
+are FORCE_CONSTANTS or force_constants.hdf5 of the same supercell in eV/Angstrom^2, or in the unit of the phonopy.yaml;
+or phonopy's files of the same cells, which are phonopy_params.yaml, a folder or an archive.
 
 The output folder gets report.md (the page), report.json (every number), bands.png, dos.png, thermal.png, thermal.csv,
 decay.png, and FORCE_CONSTANTS, phonopy_params.yaml and SPOSCAR for phonopy.  Force constants are used as they are;
@@ -34,7 +36,7 @@ from experiment.command_line import CommandLine, exit_code
 from experiment.page_folder import check_folder, new_folder
 from experiment.phonon_report import PAGE, PROGRAM, write_report
 from experiment.phonon_run import Phonons, Request, run_phonons
-from experiment.phonon_source import Potential, potential_of_checkpoint, potential_of_class
+from experiment.phonon_source import Potential, potential_of_checkpoints, potential_of_class, shipped
 from experiment.provenance import command_of
 from physics.phonons import UNSTABLE
 from physics.relaxation import FMAX, STEPS
@@ -51,13 +53,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = CommandLine(description=__doc__)
     add = parser.add_argument
     add("--structure", type=Path, required=True, metavar="FILE", help="POSCAR, cif, extended xyz, phonopy.yaml, ...")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--ckpt", metavar="RUN", help="run folder or checkpoint of a model of energies")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--ckpt", nargs="+", metavar="RUN",
+        help="run folders or checkpoints of models of energies, whose mean is used (default: those that ship)",
+    )  # fmt: skip
     source.add_argument("--calculator", metavar="MODULE:CLASS", help="calculator of ASE, made without arguments")
     source.add_argument(
         "--force_constants", type=Path, metavar="FILE", help="FORCE_CONSTANTS, force_constants.hdf5, ..."
     )
-    add("--supercell", type=int, nargs=3, metavar="N", help="cells along each lattice vector (default: the file's)")
+    add(
+        "--supercell",
+        type=int,
+        nargs=3,
+        metavar="N",
+        help="cells along each lattice vector (default: the file's, or wide enough)",
+    )
     add("--relax", action="store_true", help="relax atoms and cell first, symmetry kept; needs stress")
     add("--fmax", type=float, default=FMAX, help=f"of the relaxation, eV/Angstrom (default: {FMAX:g})")
     add("--steps", type=int, default=STEPS, help=f"of the relaxation at most (default: {STEPS})")
@@ -82,10 +93,10 @@ def potential_of(options: argparse.Namespace) -> Potential | None:
     """What computes forces; None: force constants are given."""
     if options.calculator:
         return potential_of_class(options.calculator)
-    if options.ckpt:
-        device = [("run.device_target", options.device_target)] if options.device_target else []
-        return potential_of_checkpoint(options.ckpt, device, options.dtype)
-    return None
+    if options.force_constants:
+        return None
+    device = [("run.device_target", options.device_target)] if options.device_target else []
+    return potential_of_checkpoints(options.ckpt or shipped(), device, options.dtype)
 
 
 def summary(found: Phonons) -> str:

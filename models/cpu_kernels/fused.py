@@ -1,8 +1,8 @@
 """The kernels as differentiable cells: every gradient is made of kernels again, so that all orders stay fused.
 
 The modules have the names of the headers that they call: (1) activations, (2) pairs, (3) triplets, (4) products,
-(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) weighted_blocks, (12) messages.  (2) to
-(4), (6) to (8) and (10) to (12) are linear in each factor.
+(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) weighted_blocks, (12) messages.
+(2) to (4), (6) to (8) and (10) to (12) are linear in each factor.
 Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its gradient in any factor is linear in
 all the others, so three kernels each (and the sum for b) serve every order: the cells are each other's gradients.
 

@@ -116,7 +116,7 @@ def test_padding_changes_nothing(bench):
 def test_gradients_of_a_force_loss_are_its_differences(bench):
     """Against central differences of the loss along one random direction in parameter space."""
     _, gradients = bench.loss(molecules())
-    random, step = np.random.default_rng(1), 1e-5
+    random, step = np.random.default_rng(1), 3e-6
     before = {p.name: p.asnumpy().copy() for p in bench.gradient.weights}
     direction = {name: random.normal(size=values.shape) for name, values in before.items()}
     losses = []

@@ -10,8 +10,8 @@ from crystal_samples import zinc_oxide
 from spring_crystals import joined, rock_salt, skewed
 
 from data_tools.crystals import Crystal
-from physics.force_constants import exchange_asymmetry, sum_rule
 from physics.folded_cells import LARGE, SMALL, cells_to_train_on, folded_cells
+from physics.force_constants import exchange_asymmetry, sum_rule
 from physics.lattice_translations import LatticeTranslations
 
 CRYSTALS = {
