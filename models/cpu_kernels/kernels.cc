@@ -44,6 +44,7 @@ extern "C" void set_threads(int threads) { wanted_threads.store(std::max(1, thre
 // Calls body<float> or body<double>, by the type of the first input.
 template <class Body>
 int by_type(const char* type, Body body) {
+  flush_denormals();
   if (is_double(type)) {
     body(double());
   } else {

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,6 +274,17 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
         results = [call(threaded[threads], name, inputs, shape) for _ in range(5)]
         assert all(np.array_equal(result, results[0]) for result in results)
         np.testing.assert_allclose(results[0], alone, rtol=0, atol=5e-6 * np.abs(alone).max())
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 3])
+def test_numbers_too_small_for_full_precision_are_zero(threads, threaded):
+    """They would take a hundred times as long, in the thread of the caller and in those that help."""
+    x, w = np.full((4000, 64), 1e-22, np.float32), np.full((64, 64), 1e-22, np.float32)
+    assert x[0, 0] * w[0, 0] > 0
+    with ThreadPoolExecutor(1) as pool:  # as MindSpore calls kernels; the thread of Python stays as it is
+        found = pool.submit(call, threaded[threads], "linear_without_bias", [x, w], (4000, 64)).result()
+    assert not found.any() and np.float32(1e-22) * np.float32(1e-22) > 0
 
 
 @needs_kernels
