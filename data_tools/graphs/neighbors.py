@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from data_tools.graph import DataError
 
@@ -16,6 +17,7 @@ DENSE_LIMIT = 400  # atoms; above it a k-d tree is cheaper than all n (n - 1) / 
 CHUNK_PAIRS = 1_000_000  # candidate pairs examined at a time: about 60 MB of temporaries
 COINCIDENT = 0.1  # Angstrom; no two nuclei of a real structure are this close, and derivatives of r are undefined at 0
 DENSEST = 0.5  # atoms per cubic Angstrom; diamond has 0.18
+ROUNDED = 1e-9  # of a cell
 DENSE_CUBE = 64  # atoms; how many there are in a small cube says little about density
 
 
@@ -162,13 +164,13 @@ def periodic_pairs(
             f"{name}: expected a cell at least {COINCIDENT} Angstrom high with at most {DENSEST:g} atoms per cubic "
             f"Angstrom, found {len(positions)} atoms in a volume of {volume:.3g}; check the cell and its unit"
         )
+    cell = np.asarray(cell, np.float64)
     fractions = np.asarray(positions, np.float64) @ np.linalg.inv(cell)
-    _refuse_crowd((fractions - np.floor(fractions)) @ cell, cutoff, name)
-    from ase.neighborlist import primitive_neighbor_list  # noqa: PLC0415  only crystals need ase
-
-    receivers, senders, images, distances = primitive_neighbor_list(
-        "ijSd", [True] * 3, np.asarray(cell, np.float64), np.asarray(positions, np.float64), cutoff
-    )
+    home = np.floor(fractions).astype(np.int64)
+    _refuse_crowd((fractions - home) @ cell, cutoff, name)
+    reach = cutoff * np.array(areas) / volume  # how many cells the cutoff is, along each vector
+    receivers, senders, images, distances = _pairs_of_images(fractions - home, cell, cutoff, reach)
+    images = images - home[senders] + home[receivers]
     if len(distances) and distances.min() < COINCIDENT:
         k = int(np.argmin(distances))
         raise DataError(f"{name}: atoms {receivers[k]} and {senders[k]} coincide; remove the duplicate atom")
@@ -177,4 +179,29 @@ def periodic_pairs(
     keep = (receivers < senders) | ((receivers == senders) & (leading > 0))
     receivers, senders, images = receivers[keep], senders[keep], images[keep]
     order = np.lexsort((senders, receivers))
-    return receivers[order], senders[order], images[order] @ np.asarray(cell, np.float64)
+    return receivers[order], senders[order], images[order] @ cell
+
+
+def _pairs_of_images(
+    fractions: np.ndarray, cell: np.ndarray, cutoff: float, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both directions of all pairs of an atom in the cell and an image of an atom.
+
+    Args:
+        fractions: (N, 3) between 0 and 1.
+        cell: (3, 3) lattice vectors as rows, Angstrom.
+        cutoff: Angstrom.
+        reach: (3,) of the cutoff, in cells.
+
+    Returns:
+        receivers, senders (K,), the cell of the image of the sender (K, 3) int64, distances (K,) Angstrom.
+    """
+    most = np.ceil(reach).astype(np.int64)
+    shifts = np.indices(2 * most + 1).reshape(3, -1).T - most  # (S, 3)
+    coordinates = (fractions[None] + shifts[:, None]).reshape(-1, 3)
+    near = ((coordinates > -reach - ROUNDED) & (coordinates < 1 + reach + ROUNDED)).all(axis=1).nonzero()[0]
+    here, there = (cKDTree(points @ cell) for points in (fractions, coordinates[near]))
+    found = here.sparse_distance_matrix(there, cutoff, output_type="ndarray")
+    shift, sender = np.divmod(near[found["j"]], len(fractions))
+    keep = (found["v"] < cutoff) & ((found["i"] != sender) | shifts[shift].any(axis=1))
+    return found["i"][keep], sender[keep], shifts[shift[keep]], found["v"][keep]

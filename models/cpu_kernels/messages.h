@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "products.h"
@@ -34,28 +35,48 @@ struct Edges {
   int64_t pair_of(int64_t e) const { return e < pairs ? e : e - pairs; }
 };
 
-// y += factor w (T x) of one segment.
-template <int known, class R>
+// f with the numbers of rows and of columns that degrees to 2 have as constants, or with 0 for any number of both.
+template <class F>
+inline void by_shape(const Segment& s, F f) {
+  const auto with_rows = [&](auto columns) {
+    switch (s.rows) {
+      case 1: return f(std::integral_constant<int, 1>(), columns);
+      case 3: return f(std::integral_constant<int, 3>(), columns);
+      case 5: return f(std::integral_constant<int, 5>(), columns);
+      default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
+    }
+  };
+  switch (s.columns) {
+    case 1: return with_rows(std::integral_constant<int, 1>());
+    case 3: return with_rows(std::integral_constant<int, 3>());
+    case 5: return with_rows(std::integral_constant<int, 5>());
+    default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
+  }
+}
+
+// y += factor w (T x) of one segment; rows and columns that are constants, or any number of both.
+template <int rows, int columns, class R>
 inline void add_message(const Segment& s, const R* x, const R* t, const R* w, R factor, R* y) {
+  const int count = rows ? rows : s.rows;
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
-    const Columns<known, V, R> columns(s, x, c);
+    const Columns<columns, V, R> values(s, x, c);
     const V scale = factor * value_at<V>(w + c);
-    for (int i = 0; i < s.rows; ++i)
-      at<V>(y + i * s.out_stride + c) += scale * columns.times(t + i * s.matrix_stride);
+    for (int i = 0; i < count; ++i) at<V>(y + i * s.out_stride + c) += scale * values.times(t + i * s.matrix_stride);
   });
 }
 
 // x += factor w (T^T g) of one segment.
-template <int known, class R>
+template <int rows, int columns, class R>
 inline void add_transposed(const Segment& s, const R* g, const R* t, const R* w, R factor, R* x) {
+  const int count = rows ? rows : s.rows;
+  constexpr int kept = columns ? columns : 1;
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
-    constexpr int kept = known ? known : 1;
     const V scale = factor * value_at<V>(w + c);
     for (int first = 0; first < s.columns; first += kept) {
       V sums[kept] = {};
-      for (int i = 0; i < s.rows; ++i) {
+      for (int i = 0; i < count; ++i) {
         const V from = value_at<V>(g + i * s.out_stride + c);
         for (int j = 0; j < kept; ++j) sums[j] += t[i * s.matrix_stride + first + j] * from;
       }
@@ -85,8 +106,8 @@ void messages(const Edges& edges, const WeightedBlocks<R>& shape, const R* x, co
   for_edges_of_nodes(edges, edges.receivers, shape.operations(), widths.z, y, [&](int64_t e, R* row) {
     const R *from = x + edges.senders[e] * widths.x, *matrices = t + e * widths.t;
     shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
-      by_columns(s.columns, [&](auto known) {
-        add_message<known>(s, from + s.x, matrices + s.matrix, weights, factor, row + s.out);
+      by_shape(s, [&](auto rows, auto columns) {
+        add_message<rows, columns>(s, from + s.x, matrices + s.matrix, weights, factor, row + s.out);
       });
     });
   });
@@ -99,21 +120,21 @@ void message_senders(const Edges& edges, const WeightedBlocks<R>& shape, const R
   for_edges_of_nodes(edges, edges.senders, shape.operations(), widths.x, x, [&](int64_t e, R* row) {
     const R *from = g + edges.receivers[e] * widths.z, *matrices = t + e * widths.t;
     shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
-      by_columns(s.columns, [&](auto known) {
-        add_transposed<known>(s, from + s.out, matrices + s.matrix, weights, factor, row + s.x);
+      by_shape(s, [&](auto rows, auto columns) {
+        add_transposed<rows, columns>(s, from + s.out, matrices + s.matrix, weights, factor, row + s.x);
       });
     });
   });
 }
 
 // The gradients of one edge and segment are added to those of T and of w.
-template <int known, class R>
+template <int rows, int columns, class R>
 inline void add_gradients(const Segment& s, const R* g, const R* x, const R* t, const R* w, R factor, R* of_t,
                           R* of_w) {
   using V = typename Wide<R>::type;
-  constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
-  const int whole = s.width / lanes * lanes;
-  for (int i = 0; i < s.rows; ++i)
+  constexpr int lanes = Wide<R>::lanes, most = columns ? columns : 1;
+  const int whole = s.width / lanes * lanes, count = rows ? rows : s.rows;
+  for (int i = 0; i < count; ++i)
     for (int first = 0; first < s.columns; first += most) {
       const R* const upper = g + i * s.out_stride;
       const R* const row = t + i * s.matrix_stride + first;
@@ -164,8 +185,8 @@ void message_gradients(const Edges& edges, const WeightedBlocks<R>& shape, const
         for (int64_t k = 0; k < shape.table.count; ++k) {
           const Segment& s = shape.table.segments[k];
           const int32_t place = shape.places[k];
-          by_columns(s.columns, [&](auto known) {
-            add_gradients<known>(s, upper + s.out, lower + s.x, matrices + s.matrix, weights + place, shape.factors[k],
+          by_shape(s, [&](auto rows, auto columns) {
+            add_gradients<rows, columns>(s, upper + s.out, lower + s.x, matrices + s.matrix, weights + place, shape.factors[k],
                                  matrices_of + s.matrix, weights_of + place);
           });
         }
