@@ -97,13 +97,14 @@ def potential_of_checkpoints(
         DataError: the model predicts no energies.
         CheckpointError, ConfigError, DeviceError: as ``experiment.trained.load_calculator``.
     """
-    from experiment.trained import load_calculator  # noqa: PLC0415  MindSpore takes seconds, which others need not wait
+    from experiment.trained import CalculatorRecipe, load_calculator  # noqa: PLC0415  MindSpore takes seconds, which others need not wait
 
     members = tuple(load_calculator(path, dtype, overrides=overrides) for path in paths)
     calculator = members[0] if len(members) == 1 else AverageCalculator(list(members))
     cutoff = max(float(member.cutoff) for member in members)
-    cards = [member.recipe.checkpoint.information.get("card", {}) for member in members]
-    same = len(members) > 1 and all(card == cards[0] for card in cards)  # of these members together
+    recipes = [member.recipe for member in members if isinstance(member.recipe, CalculatorRecipe)]
+    cards = [recipe.checkpoint.information.get("card", {}) for recipe in recipes]
+    same = all(card == cards[0] for card in cards)  # of these members together
     return Potential(calculator, ", ".join(map(str, paths)), cutoff, True, members, cards[0] if same else {})
 
 

@@ -278,7 +278,7 @@ class EquivariantPotential(nn.Cell):
         ends = [scalars(features), *[hidden] * (blocks - 1), scalars(features)]
         self.layers = nn.CellList(
             [
-                Layer(*ends[k : k + 2], self.coupling, self.basis.size, features, average_degree, dtype)
+                Layer(ends[k], ends[k + 1], self.coupling, self.basis.size, features, average_degree, dtype)
                 for k in range(blocks)
             ]
         )
