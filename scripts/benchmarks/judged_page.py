@@ -63,8 +63,8 @@ def page(judged: Judged, made: Made, pictures: Sequence[tuple[str, str]], comman
     for number, (member, used) in enumerate(zip(made.members, made.seconds, strict=True), 1):
         size = sum(parameter.size for parameter in member.model.trainable_params())
         lines.append(
-            f"Potential {number}: {member.config.model.name}, {size:,} parameters; {used:.1f} CPU s a material for exact "
-            f"force constants in {made.dtype}."
+            f"Potential {number}: {member.config.model.name}, {size:,} parameters; {used:.1f} CPU s a material for "
+            f"exact force constants in {made.dtype}."
         )
     lines += ["", *markdown(judged), ""]
     lines.append(
