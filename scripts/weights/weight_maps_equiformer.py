@@ -61,8 +61,8 @@ def _names(counts: Counts) -> dict[str, str]:
         if not ours.endswith(WITHOUT_BIAS):
             names[f"{ours}.bias"] = f"{theirs}.bias.0"
     if counts["norm"]:
-        parts = ("affine_weight", "affine_bias")
-        names |= {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in norms.items() for part in parts}
+        affine = ("affine_weight", "affine_bias")
+        names |= {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in norms.items() for part in affine}
     return {f"network.{ours}": theirs for ours, theirs in names.items()}
 
 
