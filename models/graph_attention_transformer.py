@@ -112,6 +112,20 @@ class Bessel(nn.Cell):
         return self.factor * self.functions(distances)
 
 
+def coupling_of(shapes: Shapes, lmax: int, dtype: mstype.Type) -> Coupling:
+    """Of each irrep of a node with Y to all that a product leads to."""
+    attributes = Irreps.spherical_harmonics(lmax, 1 if breaks_mirror(shapes.node) else -1)
+    reached = dict.fromkeys([SCALAR, *(part.ir for part in shapes.node + shapes.head)])
+    return Coupling(attributes, [part.ir for part in shapes.node], list(reached), dtype, dtype)
+
+
+def _check_names(*pairs: tuple[str, tuple[str, ...]]) -> None:
+    """Raises ValueError for a name that is none of its choices."""
+    for name, names in pairs:
+        if name not in names:
+            raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
+
+
 class Embedding(nn.Cell):
     """The element in (1), with a bias, as the scalars of a node."""
 
@@ -182,6 +196,22 @@ class Block(nn.Cell):
         return update + (nodes if self.shortcut is None else self.shortcut(nodes))
 
 
+class Head(nn.Cell):
+    """Equation (7) after the norm."""
+
+    def __init__(self, features: Irreps, rate: float, average_nodes: float, dtype: mstype.Type):
+        super().__init__()
+        if features.count(SCALAR) != features.dim:
+            raise ValueError(f"irreps_features {features}: expected scalars, such as 512x0e")
+        self.hidden, self.output = linear(features, features, dtype), linear(features, Irreps("1x0e"), dtype)
+        self.drop, self.silu = EquivariantDropout(features, rate, dtype), Activation(features, ["silu"], dtype)
+        self.scale = Tensor(average_nodes**-0.5, dtype)
+
+    def construct(self, nodes: Tensor) -> Tensor:
+        """(N, F) to (N, 1)."""
+        return self.output(self.silu(self.hidden(self.drop(nodes)))) * self.scale
+
+
 class GraphAttentionTransformer(nn.Cell):
     """Equiformer of the module's equations.
 
@@ -239,9 +269,7 @@ class GraphAttentionTransformer(nn.Cell):
         kinds: Precision,
     ):
         super().__init__()
-        for name, names in ((basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS)):
-            if name not in names:
-                raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
+        _check_names((basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS))
         if kinds.edges != kinds.weights:
             raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
         if min(average_degree, average_nodes) <= 0:
@@ -249,30 +277,20 @@ class GraphAttentionTransformer(nn.Cell):
                 f"average_degree {average_degree:g}, average_nodes {average_nodes:g}: expected more than 0"
             )
         node, head, mlp, features = map(with_scalars, (irreps, irreps_head, irreps_mlp, irreps_features))
-        if features.count(SCALAR) != features.dim:
-            raise ValueError(f"irreps_features {features}: expected scalars, such as 512x0e")
         head = head.sort(even_first=True).irreps.simplify()
         shapes = Shapes(node, head, mlp, features, heads, radial, radial_features, radial_layers)
         dtype, smooth = kinds.weights, envelope == "polynomial"
         self.irreps, self.dtype = node, dtype
-        self.distances = PairDistances(dtype)
-        self.harmonics = SphericalHarmonics(lmax, True, "component", dtype)
-        # of each pair of an irrep of a node and one that a product with Y leads to
-        reached = dict.fromkeys([SCALAR, *(part.ir for part in node + head)])
-        attributes = Irreps.spherical_harmonics(lmax, 1 if breaks_mirror(node) else -1)
-        self.coupling = Coupling(attributes, [part.ir for part in node], list(reached), dtype, dtype)
+        self.distances, self.harmonics = PairDistances(dtype), SphericalHarmonics(lmax, True, "component", dtype)
+        self.coupling = coupling_of(shapes, lmax, dtype)
         self.basis = TrainedGaussians(radial, cutoff, dtype) if basis == "gaussian" else Bessel(radial, cutoff, dtype)
         self.envelope: nn.Cell = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype) if smooth else NoCutoff()
         self.embedding = Embedding(node, elements, dtype)
         self.edge_degree = EdgeDegree(shapes, self.coupling, average_degree, dtype)
-        rates = alpha_drop, proj_drop, drop_path
-        results = [node] * (blocks - 1) + [features]
+        rates, results = (alpha_drop, proj_drop, drop_path), [node] * (blocks - 1) + [features]
         self.blocks = nn.CellList([Block(shapes, one, self.coupling, norm, smooth, rates, dtype) for one in results])
-        self.norm, self.drop = normalization(norm, features, dtype), EquivariantDropout(features, out_drop, dtype)
-        self.head_hidden = linear(features, features, dtype)
-        self.silu = Activation(features, ["silu"], dtype)
-        self.head_output = linear(features, Irreps("1x0e"), dtype)
-        self.scale = Tensor(average_nodes**-0.5, dtype)
+        self.norm = normalization(norm, features, dtype)
+        self.head = Head(features, out_drop, average_nodes, dtype)
 
     def construct(
         self,
@@ -299,5 +317,4 @@ class GraphAttentionTransformer(nn.Cell):
         for block in self.blocks:
             nodes = block(nodes, edges, node_graph, graph_mask)  # (2)-(6)
         nodes = self.norm(nodes)  # (N, F)
-        values = self.head_output(self.silu(self.head_hidden(self.drop(nodes))))  # (N, 1)
-        return values * self.scale, nodes  # (7)
+        return self.head(nodes), nodes  # (7)

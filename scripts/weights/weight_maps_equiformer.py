@@ -42,7 +42,7 @@ def _names(counts: Counts) -> dict[str, str]:
         names["basis.functions.frequencies"] = FREQUENCIES
     names |= {"edge_degree.weight": "edge_deg_embed.exp.tp.weight", "edge_degree.bias": "edge_deg_embed.exp.bias.0"}
     names |= _of_radial("edge_degree.radial", "edge_deg_embed.rad", counts["radial_layers"])
-    pairs = {"edge_degree.project": "edge_deg_embed.proj", "head_hidden": "head.0", "head_output": "head.2"}
+    pairs = {"edge_degree.project": "edge_deg_embed.proj", "head.hidden": "head.0", "head.output": "head.2"}
     norms = {"norm": "norm"}
     for k in range(counts["blocks"]):
         ours, theirs = f"blocks.{k}", f"blocks.{k}"
@@ -61,8 +61,8 @@ def _names(counts: Counts) -> dict[str, str]:
         if not ours.endswith(WITHOUT_BIAS):
             names[f"{ours}.bias"] = f"{theirs}.bias.0"
     if counts["norm"]:
-        parts = ("affine_weight", "affine_bias")
-        names |= {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in norms.items() for part in parts}
+        affine = ("affine_weight", "affine_bias")
+        names |= {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in norms.items() for part in affine}
     return {f"network.{ours}": theirs for ours, theirs in names.items()}
 
 
@@ -152,7 +152,7 @@ def _observed(counts: Counts) -> dict[str, tuple[str, str]]:
         "h/atom_embed.atom_type_lin": ("network.embedding", "feature"),
         "h/rbf": ("network.basis", "pair"),
         "h/edge_deg_embed": ("network.edge_degree", "feature"),
-        "h/head": ("network.head_output", "node"),
+        "h/head": ("network.head.output", "node"),
         "h/norm": ("network.norm", "node"),
     }
     last = counts["blocks"] - 1
