@@ -71,7 +71,7 @@ class Products:
         found = [np.zeros((0, self.atoms, 3))]
         for start in range(0, len(fields), AT_ONCE):
             part = fields[start : start + AT_ONCE]
-            probe = np.zeros((self.nodes, 3), self.dtype)
+            probe: np.ndarray = np.zeros((self.nodes, 3), self.dtype)
             probe[: len(part) * self.atoms] = part.reshape(-1, 3)
             values = self.product(*self.inputs, Tensor.from_numpy(probe)).asnumpy()
             found.append(values[: len(part) * self.atoms].reshape(part.shape).astype(np.float64))
