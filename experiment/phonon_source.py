@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase.calculators.mixing import AverageCalculator
 
 from configs.loading import ConfigError
 from data_tools.crystals import Crystal
@@ -97,15 +96,15 @@ def potential_of_checkpoints(
         DataError: the model predicts no energies.
         CheckpointError, ConfigError, DeviceError: as ``experiment.trained.load_calculator``.
     """
-    from experiment.trained import CalculatorRecipe, load_calculator  # noqa: PLC0415  MindSpore takes seconds, which others need not wait
+    from experiment.trained import CalculatorRecipe, load_calculator  # noqa: PLC0415  MindSpore takes seconds
+    from physics.calculator import mean_of  # noqa: PLC0415  which others need not wait
 
     members = tuple(load_calculator(path, dtype, overrides=overrides) for path in paths)
-    calculator = members[0] if len(members) == 1 else AverageCalculator(list(members))
     cutoff = max(float(member.cutoff) for member in members)
     recipes = [member.recipe for member in members if isinstance(member.recipe, CalculatorRecipe)]
     cards = [recipe.checkpoint.information.get("card", {}) for recipe in recipes]
     same = all(card == cards[0] for card in cards)  # of these members together
-    return Potential(calculator, ", ".join(map(str, paths)), cutoff, True, members, cards[0] if same else {})
+    return Potential(mean_of(members), ", ".join(map(str, paths)), cutoff, True, members, cards[0] if same else {})
 
 
 def shipped() -> list[str]:

@@ -50,7 +50,9 @@ class Command(NamedTuple):
     def outputs(self) -> list[str]:
         """Files and folders that it writes."""
         inside = [name for word in self.words for name in re.findall(r"\.write\('([\w.]+)'\)", word)]
-        return self.values("--output", ">", "venv") + inside
+        split = [f"{name.removesuffix('.npz')}_split.npz" for name in self.values("--output")]
+        beside = split if "scripts/fold_crystals.py" in self.words else []
+        return self.values("--output", ">", "venv") + inside + beside
 
 
 def names(pattern: str) -> list[str]:

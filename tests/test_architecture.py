@@ -38,7 +38,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
             *("physics", "models.graph_ops", "data_tools.crystals"),
             *("data_tools.graph", "data_tools.graphs", "data_tools.progress_bar"),
         },
-        {"mindspore", "numpy", "phonopy", "seekpath", "spglib", "ase"},
+        {"mindspore", "numpy", "scipy", "phonopy", "seekpath", "spglib", "ase"},
     ),
     "physics/calculator.py": (
         {
