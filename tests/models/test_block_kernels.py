@@ -228,6 +228,18 @@ def test_a_gradient_sums_the_rows_of_one_index(graph_mode):
     assert (found * x.asnumpy()).sum() == pytest.approx((product * z.asnumpy()).sum(), rel=1e-13)
 
 
+def message_calls(array: Callable, ends: list, x: np.ndarray, t: np.ndarray, tables: tuple) -> dict[str, tuple]:
+    """As ``large_calls``, for both directions of the pairs of ends."""
+    half = len(ends[0]) // 2
+    both = [np.concatenate([ends[side][:half], ends[1 - side][:half]]) for side in (0, 1)]
+    y, t, pairs = array(len(x), 72), t[: 2 * half], array(half, 36)
+    return {
+        "messages": ([x, t, pairs, *both, *tables, array(1, 72)], y.shape),
+        "message_senders": ([y, t, pairs, *both, *tables, array(1, 180)], x.shape),
+        "message_gradients": ([y, x, t, pairs, *both, *tables], t.shape, pairs.shape),
+    }
+
+
 def large_calls() -> dict[str, tuple]:
     """Inputs and shapes of the results of each kernel, large enough to be shared among threads."""
     random = np.random.default_rng(0)
@@ -251,9 +263,6 @@ def large_calls() -> dict[str, tuple]:
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
     halves, weighted = array(edges, 72), (own, ints([0]), array(1))
-    y_nodes, pairs = array(nodes, 72), array((edges - 1) // 2, 36)
-    ends_of_pairs = [one[: (edges - 1) // 2] for one in ends]
-    both_ends = [np.concatenate(ends_of_pairs), np.concatenate(ends_of_pairs[::-1])]
     few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
     return {
         "block_product": ([x, t, *ends, segments, z], z.shape),
@@ -277,9 +286,7 @@ def large_calls() -> dict[str, tuple]:
         "weighted_gradients": ([halves, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
         "weighted_weights": ([halves, mine, t, array(edges, 36), *weighted], (edges, 36)),
         "weighted_weights of all rows": ([halves, mine, t, array(1, 36), *weighted], (1, 36)),
-        "messages": ([x, t[:-1], pairs, *both_ends, *weighted, array(1, 72)], (nodes, 72)),
-        "message_senders": ([y_nodes, t[:-1], pairs, *both_ends, *weighted, array(1, 180)], x.shape),
-        "message_gradients": ([y_nodes, x, t[:-1], pairs, *both_ends, *weighted], t[:-1].shape, pairs.shape),
+        **message_calls(array, ends, x, t, weighted),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
     }
