@@ -181,6 +181,8 @@ def run(options: argparse.Namespace, command: Any) -> None:
         stacks = [np.stack(several) for several in zip(*found.values(), strict=True)]
         found[MEAN], whose = [stack.mean(axis=0) for stack in stacks], MEAN
         spreads = np.array([np.linalg.norm(s.std(axis=0, ddof=1)) / np.linalg.norm(s.mean(axis=0)) for s in stacks])
+        if not spreads.all():
+            raise ConfigError("--ckpt: expected potentials that differ, got the same one more than once")
     judged = beside(judge(crystals, found, ShellMeans.of(crystals)), peers)
     card = card_of(judged, whose, spreads)
     print("\n".join(markdown(judged)), flush=True)
