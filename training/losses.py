@@ -58,7 +58,7 @@ def norm_error(prediction: Tensor, label: Tensor) -> Tensor:
     if prediction.ndim < 2:
         return absolute_error(prediction, label)
     difference = prediction - label
-    squares = (difference * difference).mean(-1, keep_dims=True)
+    squares = (difference * difference).sum(-1, keepdims=True) / difference.shape[-1]
     return ops.sqrt(squares + SMALLEST) * ops.ones_like(difference)
 
 

@@ -13,11 +13,13 @@ LAWS = {
     "mse": lambda difference: difference**2,
     "mae": np.abs,
     "huber": lambda difference: np.where(np.abs(difference) < 1, difference**2 / 2, np.abs(difference) - 0.5),
+    "norm": np.abs,  # of numbers
 }
 SLOPES = {
     "mse": lambda difference: 2 * difference,
     "mae": np.sign,
     "huber": lambda difference: np.clip(difference, -1, 1),
+    "norm": np.sign,
 }
 PREDICTION = np.array([0.0, 1.5, -3.0, 0.4, 7.0, 2.0])
 LABEL = np.array([0.3, 1.0, 2.0, 0.4, -1.0, 3.0])
@@ -48,6 +50,29 @@ def test_the_gradient_reaches_counted_graphs_only(name):
 
     found = ms.jit(ms.grad(function))(Tensor(PREDICTION)).asnumpy()
     np.testing.assert_allclose(found, SLOPES[name](PREDICTION - LABEL) * MASK, rtol=1e-6, atol=1e-12)
+
+
+def test_the_norm_of_vectors_does_not_depend_on_the_axes():
+    """It is the length of the error, which is the same in every frame; right vectors have no slope and no NaN."""
+    random = np.random.default_rng(0)
+    prediction, label, mask = random.normal(size=(5, 3)), random.normal(size=(5, 3)), np.ones((5, 3))
+    label[2] = prediction[2]
+    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    found, turned = (
+        loss_of("norm", a, b, mask).asnumpy() for a, b in ((prediction, label), (prediction @ turn, label @ turn))
+    )
+    lengths = np.linalg.norm(prediction - label, axis=1)
+    assert found == pytest.approx(np.sqrt(3) * lengths.sum(), rel=1e-6) == pytest.approx(turned, rel=1e-6)
+    assert loss_of("mae", prediction @ turn, label @ turn, mask).asnumpy() != pytest.approx(
+        loss_of("mae", prediction, label, mask).asnumpy(), rel=1e-3
+    )
+
+    def function(values):
+        return masked_sum(ERRORS["norm"](values, Tensor(label)), Tensor(mask))
+
+    slope = ms.jit(ms.grad(function))(Tensor(prediction)).asnumpy()
+    expected = np.sqrt(3) * (prediction - label) / np.maximum(lengths, 1e-3)[:, None]
+    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
