@@ -104,7 +104,8 @@ def potential_of_checkpoints(
     recipes = [member.recipe for member in members if isinstance(member.recipe, CalculatorRecipe)]
     cards = [recipe.checkpoint.information.get("card", {}) for recipe in recipes]
     same = all(card == cards[0] for card in cards)  # of these members together
-    return Potential(mean_of(members), ", ".join(map(str, paths)), cutoff, True, members, cards[0] if same else {})
+    names = [Path(path).name if Path(path).parent == SAMPLES else str(path) for path in paths]
+    return Potential(mean_of(members), ", ".join(names), cutoff, True, members, cards[0] if same else {})
 
 
 def shipped() -> list[str]:

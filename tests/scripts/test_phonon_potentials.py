@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from aluminium import record, words, write_cells
+from ase.build import bulk
 from published_files import SAMPLES
 
 from data_tools.formats.cell_files import crystal_of_setting, read_cell, with_supercell
@@ -95,3 +96,21 @@ def test_repetitions_are_as_few_as_make_a_supercell_wide(cell, expected):
     """Opposite faces of the primitive cell of fcc are a / sqrt(3) apart."""
     structure = Structure(np.array([13], np.int32), np.zeros((1, 3)), np.array(cell, float))
     assert repetitions(structure) == expected  # what rounding takes from a length counts for nothing
+
+
+def test_what_ships(tmp_path, capsys, same_mode):
+    """Magnesium oxide is stable, with an optical frequency near that of DFT at Gamma; an unknown element is refused."""
+    bulk("MgO", "rocksalt", a=4.21).write(tmp_path / "MgO.vasp", format="vasp")
+    bulk("Rn", "fcc", a=6.0).write(tmp_path / "Rn.vasp", format="vasp")
+    arguments = ["--supercell", "3", "3", "3", "--output", str(tmp_path / "out")]
+    assert main(["--structure", str(tmp_path / "Rn.vasp"), *arguments]) == 2
+    assert "Rn" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(["--structure", str(tmp_path / "MgO.vasp"), *arguments]) == 0
+    found = record(tmp_path / "out")
+    assert found["force_constants"]["potential"] == "phonons_1.safetensors"
+    assert found["phonons"]["stable"] and 15 < found["phonons"]["highest_THz"] < 25
+    laws = found["checks"]["laws"]
+    assert laws["exchange"]["raw"]["value"] < 1e-6 and laws["acoustic"]["raw"]["value"] < 1e-6
+    information = load_weights(SAMPLES / "phonons_1.safetensors").information
+    assert information["card"]["materials"] == 100 and len(information["elements"]) > 70
+    assert information["config"]["data"]["file"] == "train.npz" and "provenance" not in information
