@@ -170,5 +170,11 @@ def _atoms_of(path: Path, atoms: Atoms) -> PhonopyAtoms:
         raise DataError(f"{path}: expected sites with one whole atom each, found sites occupied in part; order them")
     if (atoms.numbers < 1).any():
         raise DataError(f"{path}: expected known elements, found others; correct the symbols")
-    cell = PhonopyAtoms(numbers=atoms.numbers, cell=np.array(atoms.cell), positions=atoms.get_positions())
+    try:
+        cell = PhonopyAtoms(numbers=atoms.numbers, cell=np.array(atoms.cell), positions=atoms.get_positions())
+    except RuntimeError:
+        raise DataError(
+            f"{path}: expected elements that phonopy knows a mass of, found {atoms.symbols}; give a phonopy.yaml with "
+            "masses"
+        ) from None
     return checked_cell(str(path), cell)

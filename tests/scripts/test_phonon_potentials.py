@@ -101,10 +101,12 @@ def test_repetitions_are_as_few_as_make_a_supercell_wide(cell, expected):
 def test_what_ships(tmp_path, capsys, same_mode):
     """Magnesium oxide is stable, with an optical frequency near that of DFT at Gamma; an unknown element is refused."""
     bulk("MgO", "rocksalt", a=4.21).write(tmp_path / "MgO.vasp", format="vasp")
-    bulk("Rn", "fcc", a=6.0).write(tmp_path / "Rn.vasp", format="vasp")
+    for symbol in ("He", "Rn"):
+        bulk(symbol, "fcc", a=6.0).write(tmp_path / f"{symbol}.vasp", format="vasp")
     arguments = ["--supercell", "3", "3", "3", "--output", str(tmp_path / "out")]
-    assert main(["--structure", str(tmp_path / "Rn.vasp"), *arguments]) == 2
-    assert "Rn" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    for symbol, words_of in (("He", "He"), ("Rn", "expected elements that phonopy knows a mass of, found Rn")):
+        assert main(["--structure", str(tmp_path / f"{symbol}.vasp"), *arguments]) == 2
+        assert words_of in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(["--structure", str(tmp_path / "MgO.vasp"), *arguments]) == 0
     found = record(tmp_path / "out")
     assert found["force_constants"]["potential"] == "phonons_1.safetensors"
