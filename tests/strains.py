@@ -12,7 +12,7 @@ from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS
 
 OFFSETS, WEIGHTS = (-2, -1, 1, 2), (1.0, -8.0, 8.0, -1.0)  # f(-2h), ... to 12 h f'
-STEP = 1e-3  # of a strain
+STEP = 3e-4  # of a strain
 
 
 def strain_slope(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
