@@ -104,7 +104,9 @@ def _spread(run: PhononRun) -> dict[str, Any] | None:
         "relative": relative,
     }
     card = run.request.potential.card
-    return found | {"expected_relative_error": card["error_over_spread"] * relative, **card} if card else found
+    if "error_over_spread" not in card:  # of a potential that was judged alone
+        return found
+    return found | {"expected_relative_error": card["error_over_spread"] * relative, **card}
 
 
 def _relaxation(run: PhononRun) -> dict[str, Any]:

@@ -113,6 +113,10 @@ def test_what_ships(tmp_path, capsys, same_mode):
     assert found["phonons"]["stable"] and 15 < found["phonons"]["highest_THz"] < 25
     laws = found["checks"]["laws"]
     assert laws["exchange"]["raw"]["value"] < 1e-6 and laws["acoustic"]["raw"]["value"] < 1e-6
+    twice = ["--ckpt", *[str(SAMPLES / "phonons_1.safetensors")] * 2]  # a card of one says nothing of a spread
+    assert main(["--structure", str(tmp_path / "MgO.vasp"), *twice, *arguments, "--overwrite"]) == 0
+    spread = record(tmp_path / "out")["force_constants"]["spread"]
+    assert spread["relative"] == 0 and "expected_relative_error" not in spread
     information = load_weights(SAMPLES / "phonons_1.safetensors").information
     assert information["card"]["materials"] == 100 and len(information["elements"]) > 70
     assert information["config"]["data"]["file"] == "train.npz" and "provenance" not in information
