@@ -53,7 +53,8 @@ def huber_error(prediction: Tensor, label: Tensor) -> Tensor:
 def norm_error(prediction: Tensor, label: Tensor) -> Tensor:
     """|x_n - y_n| / sqrt(D) of vectors of D numbers, the last axis, for each of them; the absolute error of a number.
 
-    The mean over them is the length of the error, in units of that of equal components.
+    The mean over them is the length of the error, in units of that of equal components.  Where a part of a vector is
+    not known, both hold 0 there.
     """
     if prediction.ndim < 2:
         return absolute_error(prediction, label)

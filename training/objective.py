@@ -140,6 +140,7 @@ def _comparison(term: Term, place: Mapping[str, int], dtype: mstype.Type) -> Cal
         if is_stress:
             prediction = stress_of(prediction, arguments[volume])
         label, counted, known = arguments[value], arguments[mask], arguments[count]
+        prediction = prediction * counted  # as the label, 0 where it is not known: no part of the length of a vector
         loss = masked_sum(error(prediction, label), counted) / known
         return weight * loss, masked_sum(absolute_error(prediction, label), counted) / known
 

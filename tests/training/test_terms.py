@@ -32,6 +32,7 @@ LAWS = {
     "mse": np.square,
     "mae": np.abs,
     "huber": lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5),
+    "norm": lambda x: np.sqrt(np.nansum(x * x, -1, keepdims=True) / x.shape[-1]) * np.ones_like(x),
 }
 
 
@@ -52,6 +53,7 @@ MIXTURES = {
     "forces": ("PYNATIVE", [Term("forces", 2.0, "mae")]),
     "three errors": ("GRAPH", [Term("stress", 30.0, "mse"), Term("energy", 0.7, "huber"), Term("forces", 0.4, "mae")]),
     "products": ("GRAPH", [Term("hessian_product", 0.3, "mse")]),
+    "lengths": ("PYNATIVE", [Term("hessian_product", 0.7, "norm"), Term("forces", 0.1, "norm")]),
     "all": (
         "PYNATIVE",
         [Term("energy", 0.7), Term("forces", 0.4), Term("stress", 30.0), Term("hessian_product", 0.3, "mae")],
@@ -80,9 +82,9 @@ def test_a_loss_is_the_sum_of_its_terms(mode, terms):
             labels_of_term = published[term.quantity]
             divisor = -published["volume"][:, None, None] if term.quantity == "stress" else 1.0
             wrong = predicted.asnumpy()[: len(labels_of_term)] / divisor - labels_of_term
-            wrong = wrong[np.isfinite(labels_of_term)]
-            loss += term.weight * LAWS[term.error](wrong).mean()
-            errors.append(np.abs(wrong).mean())
+            known = np.isfinite(labels_of_term)
+            loss += term.weight * LAWS[term.error](wrong)[known].mean()
+            errors.append(np.abs(wrong)[known].mean())
         return np.array([loss, *errors])
 
     vector = Compiled(model, step.gradient_loss_errors)(*arguments[: step.layout.of_loss]).asnumpy()
