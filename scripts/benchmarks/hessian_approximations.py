@@ -158,16 +158,17 @@ def of_surface(surface: Surface, exact: np.ndarray, dtype: str) -> list[Row]:
 
 def of_gradient(trained: Trained, surface: Surface, exact: np.ndarray) -> list[Row]:
     """The control J J^T at the published structure, and beside the exact Hessian of a displaced one."""
-    started = time.perf_counter()
     positions = np.asarray(surface.structure.positions, np.float64)
     moved = positions + RATTLED * np.random.default_rng(0).normal(size=positions.shape)
     rows = []
     for words, place in (("at the structure", positions), (f"atoms displaced by {RATTLED} A", moved)):
+        started = time.perf_counter()
         gradient = -surface(place[None])[1][0]
+        seconds = time.perf_counter() - started
         graph = build_graph(replace(surface.structure, positions=place), surface.cutoff)
         truth = exact if place is positions else hessian_of(trained, graph, surface.dtype)[1]
         found = outer_product(gradient)
-        rows.append(Row(f"control: J J^T, {words}", found.error(truth), "1 gradient", time.perf_counter() - started))
+        rows.append(Row(f"control: J J^T, {words}", found.error(truth), "1 gradient", seconds))
     return rows
 
 
