@@ -35,7 +35,7 @@ from experiment.provenance import Command, command_of
 from models import build_model
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
-from scripts.benchmarks.timed_steps import Side
+from scripts.benchmarks.timed_steps import Side, answer
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -48,7 +48,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = "scripts/benchmarks/benchmark_columns.py"
 CONFIG, PEER = ROOT / "configs/equivariant_potential/crystals.yaml", ROOT / "scripts/peers/peer_nequix.py"
 LATTICE, DISPLACED = 5.63, 0.03  # Angstrom
-KINDS = ("column", "energy", "forces", "all columns")  # of ours; the peer has the first and the third
+KINDS = ("column", "energy", "forces", "all columns")
+OF_PEER = ("column", "forces")
 WORDS = {
     "column": "train step on one column, with the forces",
     "energy": "train step on the energy",
@@ -89,40 +90,34 @@ def budget_of(graph: AtomGraph) -> Budget:
     return Budget(len(graph.numbers) + 1, len(graph.senders) + 4, 0, 2)
 
 
-def our_calls(graph: AtomGraph) -> tuple[dict[str, Callable[[], object]], dict[str, float], int]:
-    """What is timed, seconds of each first call, and the number of parameters."""
+def our_call(kind: str, graph: AtomGraph) -> Callable[[], object]:
+    """What is timed, of one kind."""
     settings = {key: value for key, value in vars(load_config(CONFIG).model).items() if key != "name"}
     settings["average_degree"] = len(graph.senders) / len(graph.numbers)
     cutoff = settings["cutoff"]
-
-    def model() -> nn.Cell:
-        return build_model("equivariant_potential", dtype="float32", amp_level="O0", readout="sum", **settings)
-
-    own = model()
-    derive, product = EnergyAndForces(own), HessianProduct(own)
+    model = build_model("equivariant_potential", dtype="float32", amp_level="O0", readout="sum", **settings)
+    if kind in ("column", "energy"):
+        return train_step(model, graph, "energy" if kind == "energy" else "hessian_product", cutoff)
+    derive, product = EnergyAndForces(model), HessianProduct(model)
     tensors = to_tensors(pad(join([graph]), budget_of(graph), cutoff, np.float32).inputs)
+    primitive = [0, int(np.argmax(graph.numbers != graph.numbers[0]))]
 
     def forces() -> np.ndarray:
         return derive(*tensors)[1].asnumpy()
 
-    calls: dict[str, Callable[[], object]] = {
-        "column": train_step(model(), graph, "hessian_product", cutoff),
-        "energy": train_step(model(), graph, "energy", cutoff),
-        "forces": forces,
-        "all columns": lambda: exact_rows(
-            product,
-            [graph],
-            cutoff,
-            np.float32,
-            atoms=[[0, int(np.argmax(graph.numbers != graph.numbers[0]))]],
-        ).arrays()[0],
-    }
-    first = {}
-    for name, call in calls.items():
-        started = time.perf_counter()
-        call()
-        first[name] = time.perf_counter() - started
-    return calls, first, sum(weight.size for weight in own.trainable_params())
+    def columns() -> np.ndarray:
+        return exact_rows(product, [graph], cutoff, np.float32, atoms=[primitive]).arrays()[0]
+
+    return forces if kind == "forces" else columns
+
+
+def serve(kind: str, repeats: int) -> None:
+    """Answer requests for timed calls; the first one is told on standard error."""
+    set_up("GRAPH", "CPU", 0, seed=0)
+    call = our_call(kind, build_graph(rock_salt(repeats), load_config(CONFIG).model.cutoff))
+    (first,) = timed(call, 1)
+    print(json.dumps({"first": first}), file=sys.stderr, flush=True)
+    answer(lambda count: timed(call, count))
 
 
 def timed(call: Callable[[], object], count: int) -> list[float]:
@@ -136,35 +131,32 @@ def timed(call: Callable[[], object], count: int) -> list[float]:
 
 
 def compare(repeats: int, options: argparse.Namespace, folder: Path) -> dict:
-    """Medians of both sides for one supercell."""
+    """Medians of both sides for one supercell, and the largest memory of each process."""
     structure = rock_salt(repeats)
-    assert structure.cell is not None
     graph = build_graph(structure, load_config(CONFIG).model.cutoff)
     file = folder / "structure.npz"
-    np.savez(file, numbers=structure.numbers, positions=structure.positions, cell=structure.cell)
-    calls, first, parameters = our_calls(graph)
-    seconds: dict[str, list[float]] = {f"ours {kind}": [] for kind in KINDS}
+    np.savez(file, numbers=structure.numbers, positions=structure.positions, cell=np.array(structure.cell))
     os.environ["JAX_PLATFORMS"] = "cpu"
-    sides = {
-        kind: Side([options.peer_python, str(PEER), "--structure", str(file), "--kind", kind])
-        for kind in ("column", "forces")
-    }
-    seconds |= {f"peer {kind}": [] for kind in sides}
-    for _ in range(options.rounds):
-        for kind, call in calls.items():
-            time.sleep(0.3)  # let the other side's threads go to sleep
-            seconds[f"ours {kind}"] += timed(call, options.steps)[1:]
-            if kind in sides:
-                time.sleep(0.3)
-                seconds[f"peer {kind}"] += sides[kind].run(options.steps)[1:]
-    memory = {kind: side.memory() for kind, side in sides.items()}
-    for side in sides.values():
-        side.close()
-    row: dict = {"atoms": len(graph.numbers), "edges": len(graph.senders), "parameters": parameters}
-    row |= {f"{name} ms": 1e3 * float(np.median(values)) for name, values in seconds.items()}
-    row |= {f"first {name} s": value for name, value in first.items()}
-    row |= {f"ratio {kind}": row[f"peer {kind} ms"] / row[f"ours {kind} ms"] for kind in sides}
-    row |= {f"peer memory {kind} MB": value for kind, value in memory.items()}
+    row: dict = {"atoms": len(graph.numbers), "edges": len(graph.senders)}
+    for kind in KINDS:
+        started = time.perf_counter()
+        sides = {"ours": Side([sys.executable, __file__, "--serve", kind, "--repeats", str(repeats)])}
+        row[f"first {kind} s"] = time.perf_counter() - started
+        if kind in OF_PEER and repeats <= options.largest_of_peer:
+            started = time.perf_counter()
+            sides["peer"] = Side([options.peer_python, str(PEER), "--structure", str(file), "--kind", kind])
+            row[f"peer first {kind} s"] = time.perf_counter() - started
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(options.rounds):
+            for name, side in sides.items():
+                time.sleep(0.3)  # let the other side's threads go to sleep
+                seconds[name] += side.run(options.steps)[1:]
+        for name, side in sides.items():
+            row[f"{name} {kind} ms"] = 1e3 * float(np.median(seconds[name]))
+            row[f"{name} {kind} MB"] = side.memory()
+            side.close()
+        if "peer" in sides:
+            row[f"ratio {kind}"] = row[f"peer {kind} ms"] / row[f"ours {kind} ms"]
     print(json.dumps(row, indent=1), flush=True)
     return row
 
@@ -181,17 +173,19 @@ def page(rows: list[dict], command: Command, about: dict) -> str:
         command.text,
         "```",
         "",
-        "| atoms | edges | what | ours, ms | nequix, ms | ratio | first call of ours, with compilation, s |",
-        "|---|---|---|---|---|---|---|",
+        "| atoms | edges | what | ours, ms | nequix, ms | ratio | until the first result, s | memory, MB: "
+        "ours, nequix |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for kind in KINDS:
-            peer = f"{row[f'peer {kind} ms']:.0f}" if f"peer {kind} ms" in row else ""
-            ratio = f"{row[f'ratio {kind}']:.1f}" if f"ratio {kind}" in row else ""
-            ours, first = row[f"ours {kind} ms"], row[f"first {kind} s"]
-            lines.append(
-                f"| {row['atoms']} | {row['edges']} | {WORDS[kind]} | {ours:.1f} | {peer} | {ratio} | {first:.1f} |"
-            )
+            cells = [f"{row[f'ours {kind} ms']:.1f}", "", "", f"{row[f'first {kind} s']:.0f}"]
+            cells.append(f"{row[f'ours {kind} MB']:.0f}")
+            if f"ratio {kind}" in row:
+                cells[1:3] = f"{row[f'peer {kind} ms']:.0f}", f"{row[f'ratio {kind}']:.1f}"
+                cells[3] += f", {row[f'peer first {kind} s']:.0f}"
+                cells[4] += f", {row[f'peer {kind} MB']:.0f}"
+            lines.append(f"| {row['atoms']} | {row['edges']} | {WORDS[kind]} | " + " | ".join(cells) + " |")
     over = ", ".join(f"{row['ours column ms'] / row['ours energy ms']:.1f} ({row['atoms']} atoms)" for row in rows)
     lines += ["", f"A step on a column takes {over} times a step on the energy.", ""]
     return "\n".join(lines)
@@ -200,14 +194,20 @@ def page(rows: list[dict], command: Command, about: dict) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run every case and write the page."""
     parser = argparse.ArgumentParser(formatter_class=Defaults, description=__doc__.split("\n")[0])
-    parser.add_argument("--peer_python", required=True, help="interpreter with nequix")
-    parser.add_argument("--repeats", nargs="+", type=int, default=[1, 2], help="supercells of 8 repeats^3 atoms")
+    parser.add_argument("--peer_python", help="interpreter with nequix")
+    parser.add_argument("--repeats", nargs="+", type=int, default=[1, 2, 3, 4], help="supercells of 8 repeats^3 atoms")
+    parser.add_argument("--largest_of_peer", type=int, default=2, help="largest repeats of the peer")
+    parser.add_argument("--serve", choices=KINDS, help="answer requests for timed calls of one kind; used by itself")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file goes beside it")
     command = command_of(PROGRAM, arguments)
     options = parser.parse_args(arguments)
-    set_up("GRAPH", "CPU", 0, seed=0)
+    if options.serve:
+        serve(options.serve, options.repeats[0])
+        return 0
+    if not options.peer_python:
+        parser.error("--peer_python: expected an interpreter with nequix, see requirements-parity.txt")
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(repeats, options, Path(folder)) for repeats in options.repeats]
     about = {"versions": versions(), "cores": cores(), "machine": platform.machine()}
