@@ -14,7 +14,9 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from data_tools.graphs.batching import balanced_chunks
 from data_tools.graphs.loader import TrainingBatches
+from data_tools.graphs.packed import PackedGraphs
 from experiment.evaluation import Evaluation
 from training.files import clock
 from training.loop import Trainer
@@ -68,6 +70,8 @@ def foresee(
 ) -> Forecast:
     """What a run will take, from a few steps of it and an evaluation batch, which has the shape of all of them.
 
+    Of several processes one evaluates and the others wait for it.
+
     Args:
         trainer: of the run, compiled; of no use afterwards.
         batches: it trains on.
@@ -76,8 +80,8 @@ def foresee(
         on_host: the device is the CPU.
     """
     samples = one_of_each_shape(batches.epoch(0), sum(count > 0 for count in batches.used))
-    part = valid[: evaluation.evaluator.batch_size * trainer.ranks.size]
-
+    evaluator = evaluation.evaluator
+    part, count = one_batch(evaluator.packed, valid, evaluator.batch_size)
     quantities = [term.quantity for term in trainer.step.layout.terms]
 
     def evaluate_part() -> None:
@@ -85,8 +89,8 @@ def foresee(
             evaluation.errors(part, quantities)
 
     return forecast(
-        trainer, samples, [count for count in batches.used if count], evaluate_part, len(part) / len(valid),
-        evaluation.evaluator.budget.graphs - 1, on_host,
+        trainer, samples, [count for count in batches.used if count], evaluate_part,
+        min(1.0, trainer.ranks.size / count), evaluator.budget.graphs - 1, on_host,
     )  # fmt: skip
 
 
@@ -135,6 +139,12 @@ def forecast(
         device_bytes=0 if on_host else ms.runtime.max_memory_allocated(),
         disk_bytes=weights + trainer.recipe.keep * (weights + moments),
     )
+
+
+def one_batch(packed: PackedGraphs, rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, int]:
+    """The rows of one of the batches that ``rows`` are evaluated in, whose shape need not hold others; their number."""
+    chunks = balanced_chunks(rows, packed.costs[rows], batch_size)
+    return chunks[0], len(chunks)
 
 
 def one_of_each_shape(batches: Iterator[Batch], shapes: int) -> list[Batch]:

@@ -17,11 +17,14 @@ from tiny_runs import REPOSITORY, column, read_rows
 import eval as evaluation
 import train
 from data_tools.crystals import crystal_of
+from data_tools.graph import DataError
 from data_tools.graphs import packed_folder
+from data_tools.graphs.loader import evaluation_budget, fitted_batch
 from data_tools.graphs.packed import pack
 from data_tools.labels.force_constant_probes import ForceConstantProbes
 from experiment.evaluation.force_constants import SHELL_MEANS, ZERO
 from experiment.evaluation.probe_evaluator import DRAWS, SEED, ProbeEvaluator
+from experiment.forecast import one_batch
 from experiment.trained import load_calculator, load_trained
 from scripts.benchmarks.soak_resume import differences
 from training import loop
@@ -59,6 +62,18 @@ def finished(file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "alloys"
     assert start(file, folder, run__plots="true") == 0
     return folder
+
+
+def test_a_dry_run_evaluates_a_batch_of_the_run():
+    """Whatever the order of the validation structures: the largest together are in no batch of the run."""
+    packed = pack(alloys(), 5.0)
+    rows = np.argsort(-packed.costs, kind="stable")[:12]
+    budget = evaluation_budget(packed, [rows], 2)
+    part, count = one_batch(packed, rows, 2)
+    assert (len(part), count) == (2, 6) and set(part) <= set(rows)
+    fitted_batch(packed, part, [budget], None, np.float32)
+    with pytest.raises(DataError, match="exceeds the largest budget"):
+        fitted_batch(packed, rows[:2], [budget], None, np.float32)
 
 
 def metrics(folder):
