@@ -49,10 +49,10 @@ def check_rules(config: Config) -> None:
         )
     if of_derivatives and run.amp_level in FLOAT16_LEVELS:
         raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.{of_derivatives[0]}")
-    if training.stress_weight and config.target.name.strip().lower() != ENERGY:
+    if training.stress_weight and config.target.name.strip().lower() not in (ENERGY, FORCE_CONSTANTS):
         raise ConfigError(
             f"training.stress_weight {training.stress_weight}: expected target.name={ENERGY}, of which stress is a "
-            f"derivative, got {config.target.name}"
+            f"derivative, or {FORCE_CONSTANTS}, got {config.target.name}"
         )
     if run.amp_level in FLOAT16_LEVELS and run.dtype != "float32":
         raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")

@@ -190,9 +190,11 @@ class TrainingConfig:
     target ``force_constants`` these are the forces at the structure of the data, which should be 0."""
     stress_weight: float = bounded(0.0, least=0)
     """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
-    learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces."""
-    probes: str = field(default="columns", metadata={"choices": ("columns", "directions")})
-    """What of a structure's force constants a step learns: a random column, or the product with a random direction."""
+    learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces.
+    For the target ``force_constants`` it is the stress at the structure of the data, which should be 0."""
+    probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows")})
+    """What of a structure's force constants an epoch learns: a random column, the product with a random direction, or
+    all rows of its primitive atoms, each once and in a step of its own among those of other structures."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

@@ -60,8 +60,8 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     quantities = [term.quantity for term in terms_of(training, config.target.name)]
     provider = dataset.standardised(quantities, seed, training.probes)
     batches = training_batches(
-        dataset.packed, dataset.split.train, provider, training.batch_size, seed, training.epochs, config.data.shapes,
-        DTYPES[config.run.dtype], ranks.rank, ranks.size,
+        dataset.packed, dataset.rows_of_an_epoch(training.probes), provider, training.batch_size, seed,
+        training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))

@@ -7,6 +7,7 @@ import pytest
 from tiny_crystals import alloys, rows_of, supercell_of
 
 from data_tools.crystals import crystal_of
+from data_tools.graphs.loader import training_batches
 from data_tools.graphs.packed import pack
 from data_tools.labels.compact_force_constants import none_of, root_mean_squares
 from data_tools.labels.force_constant_probes import PROBES, ForceConstantProbes
@@ -60,10 +61,13 @@ def test_seed_and_epoch_change_the_probes(packed):
     assert not np.array_equal(probes[0], probes[1]) and not np.array_equal(probes[0], probes[2])
 
 
-def test_forces_are_zero_where_they_are_wanted(packed):
-    labels = provider(packed, of_nodes=("hessian_product", "forces"))(np.arange(2))
+def test_forces_and_stress_are_zero_where_they_are_wanted(packed):
+    labels = provider(packed, quantities=("hessian_product", "forces", "stress"))(np.arange(2))
     assert labels.of_nodes["forces"].shape == (32, 3) and not labels.of_nodes["forces"].any()
-    assert "forces" not in provider(packed)(np.arange(2)).of_nodes
+    assert labels.of_graphs["stress"].shape == (2, 3, 3) and not labels.of_graphs["stress"].any()
+    np.testing.assert_allclose(labels.of_graphs["volume"], np.abs(np.linalg.det(packed.table.cells[:2])))
+    alone = provider(packed)(np.arange(2))
+    assert "forces" not in alone.of_nodes and not alone.of_graphs
 
 
 def test_no_rows(packed):
@@ -77,3 +81,45 @@ def test_root_mean_squares(packed):
     expected = [np.sqrt((crystal_of(table, row).blocks ** 2).mean()) for row in range(3)]
     np.testing.assert_allclose(found, expected)
     assert np.isnan(root_mean_squares(none_of(table.n_atoms), table.n_atoms)).all()
+
+
+def epochs_of(packed, batch_size, rank=0, size=1, start=0):
+    """The batches of two epochs of all rows of two of the structures."""
+    rows = np.repeat([2, 0], EPOCHS)
+    one = provider(packed, kind="rows")
+    batches = training_batches(packed, rows, one, batch_size, 7, 2, 1, np.float64, rank, size)
+    assert len(batches) == -(-2 * EPOCHS // batch_size)
+    return [list(batches.epoch(epoch, start)) for epoch in range(2)]
+
+
+def test_an_epoch_has_every_row_once_in_another_order(packed):
+    """Over the structures and over the epochs; what is interrupted goes on with the same numbers."""
+    epochs = epochs_of(packed, 5)
+    seen = []
+    for batches in epochs:
+        drawn = [
+            (row, *one[:16].ravel().nonzero()[0])
+            for batch in batches
+            for row, one in zip(
+                batch.rows, np.split(batch.part.probes[: 16 * len(batch.rows)], len(batch.rows)), strict=True
+            )
+        ]
+        assert len(set(drawn)) == len(drawn) == 2 * EPOCHS
+        seen.append(drawn)
+        assert all(len(set(batch.rows.tolist())) == 2 for batch in batches[:2]), "not one structure after the other"
+    assert set(seen[0]) == set(seen[1]) and seen[0] != seen[1]
+    for whole, rest in zip(epochs, epochs_of(packed, 5, start=1), strict=True):
+        for before, after in zip(whole[1:], rest, strict=True):
+            assert np.array_equal(before.part.probes, after.part.probes) and np.array_equal(before.rows, after.rows)
+            assert np.array_equal(before.part.targets["hessian_product"], after.part.targets["hessian_product"])
+
+
+def test_processes_share_the_rows_of_an_epoch(packed):
+    for whole, *parts in zip(
+        epochs_of(packed, 6)[1], *(epochs_of(packed, 6, rank, 2)[1] for rank in range(2)), strict=True
+    ):
+        together = np.concatenate([part.part.probes[: 16 * len(part.part.ids)] for part in parts])
+        assert all(np.array_equal(part.rows, whole.rows) and part.known == whole.known for part in parts)
+        alone = whole.part.probes[: 16 * len(whole.rows)]
+        keys = [sorted(one.ravel().nonzero()[0].item() for one in np.split(field, 6)) for field in (together, alone)]
+        assert keys[0] == keys[1]
