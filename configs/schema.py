@@ -181,8 +181,14 @@ class TrainingConfig:
     """Molecules in a training batch, over all devices."""
     eval_batch_size: int = bounded(128, least=1)
     """Molecules in an evaluation batch."""
-    loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber", "norm")})
-    """Loss on standardised labels; ``huber`` turns linear beyond 1, ``norm`` is the length of the error of a vector."""
+    loss: str = field(
+        default="mse",
+        metadata={"choices": ("mse", "mae", "huber", "norm", "adaptive", "frobenius_norm", "frequency")},
+    )
+    """Loss on standardised labels; ``huber`` turns linear beyond 1, ``norm`` is the length of the error of a vector,
+    ``adaptive`` the logarithm of the mean of these in each structure, so that every structure and term is weighted by
+    its own error.  For the target ``force_constants`` also ``frequency``, which is ``norm`` of mass-weighted force
+    constants, and ``frobenius_norm``, the relative error of norms: a control, blind to signs and directions."""
     energy_weight: float = bounded(1.0, least=0)
     """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)

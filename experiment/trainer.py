@@ -25,6 +25,7 @@ from training.checkpoint import Checkpoint
 from training.device import versions
 from training.distributed import Ranks
 from training.loop import Recipe, Trainer
+from training.losses import OF_PRODUCTS
 from training.objective import Term
 from training.optimizer import AdamW
 from training.state import Quantity, Score, errors_in_words
@@ -69,10 +70,14 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
 
 
 def terms_of(training: TrainingConfig, target: str = "energy") -> tuple[Term, ...]:
-    """The loss of a configuration: the label of the target, and what of its derivatives has a weight."""
+    """The loss of a configuration: the label of the target, and what of its derivatives has a weight.
+
+    A loss that is made for products with force constants is that of those alone; the rest has the loss ``norm``.
+    """
     label = "hessian_product" if target == FORCE_CONSTANTS else "energy"
     weights = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
-    terms = (Term(quantity, weight, training.loss) for quantity, weight in weights.items())
+    others = "norm" if training.loss in OF_PRODUCTS else training.loss
+    terms = (Term(name, weight, training.loss if name == label else others) for name, weight in weights.items())
     return tuple(term for term in terms if term.weight or term.quantity == label)
 
 

@@ -27,7 +27,12 @@ class ForceConstantProbes:
     """A ``Provider`` of probes (N, 3), the products ``hessian_product`` (N, 3) with them, ``forces`` and ``stress``.
 
     Forces and stress are 0: force constants belong to a structure at rest.  The stress brings the ``volume``
-    (Angstrom^3) along that it belongs to.
+    (Angstrom^3) along that it belongs to, and a product its ``mass_weight`` (N, 1), of each atom i
+
+        (2)  w_i = m / (sqrt(m_i) |M^1/2 v|)        M: masses of the atoms, m: their mean in the data set
+
+    so that w Phi v = m D u, with D = M^-1/2 Phi M^-1/2, whose eigenvalues are squared frequencies, and the direction
+    u = M^1/2 v / |M^1/2 v|.  For a column of the atom j this is m / sqrt(m_i m_j).
 
     Attributes:
         packed: the data set; its structures of these rows have force constants.
@@ -52,6 +57,10 @@ class ForceConstantProbes:
         return np.cumsum(cells) - cells, np.cumsum(blocks) - blocks
 
     @cached_property
+    def _mean_mass(self) -> float:
+        return float(np.nanmean(self.constants.masses))
+
+    @cached_property
     def _volumes(self) -> np.ndarray:
         """(M,) of the cells, Angstrom^3."""
         return cell_volumes(self.packed.table)
@@ -67,7 +76,14 @@ class ForceConstantProbes:
         of_structures: dict[str, np.ndarray] = {}
         if "stress" in self.quantities:
             of_structures |= {"stress": np.zeros((len(rows), 3, 3)), "volume": self._volumes[rows]}
-        return Labels(of_structures, {name: of_atoms[name] for name in of_atoms if name in self.quantities}, probes)
+        of_atoms = {name: of_atoms[name] for name in of_atoms if name in self.quantities}
+        return Labels(of_structures, of_atoms | {"mass_weight": self._mass_weights(rows, probes)}, probes)
+
+    def _mass_weights(self, rows: np.ndarray, probes: np.ndarray) -> np.ndarray:
+        """(N, 1) equation (2)."""
+        masses, sizes = self.constants.masses[self.packed.atoms_of(rows)], self.packed.table.n_atoms[rows]
+        lengths = np.add.reduceat(masses * (probes**2).sum(axis=1), np.cumsum(sizes) - sizes) if len(rows) else masses
+        return (self._mean_mass / np.sqrt(masses * np.repeat(lengths, sizes)))[:, None]
 
     def _pair(self, row: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
         """Probe and product of a structure, (n, 3) each."""

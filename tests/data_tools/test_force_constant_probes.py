@@ -70,6 +70,26 @@ def test_forces_and_stress_are_zero_where_they_are_wanted(packed):
     assert "forces" not in alone.of_nodes and not alone.of_graphs
 
 
+@pytest.mark.parametrize("kind", PROBES)
+def test_weights_make_mass_weighted_products(packed, kind):
+    """Of the direction M^1/2 v, whatever its length, in units of the mean mass of all crystals."""
+    table, row = packed.table, 1
+    crystal = crystal_of(table, row)
+    full = rows_of(supercell_of("Al", "Cu"), list(range(16))).transpose(0, 2, 1, 3).reshape(48, 48)
+    mass = np.repeat(crystal.masses, 3)
+    labels = provider(packed, kind=kind)(np.array([0, row]), 2)
+    weights, probe = labels.of_nodes["mass_weight"][16:], labels.probes[16:].ravel()
+    direction = np.sqrt(mass) * probe
+    expected = full / np.sqrt(np.outer(mass, mass)) @ (direction / np.linalg.norm(direction))
+    found = (weights * labels.of_nodes["hessian_product"][16:]).ravel()
+    np.testing.assert_allclose(found, table.force_constants.masses.mean() * expected, atol=4e-3)
+    if kind == "columns":
+        (atom,) = np.flatnonzero(probe.reshape(16, 3).any(axis=1))
+        assert weights[3, 0] == pytest.approx(
+            table.force_constants.masses.mean() / np.sqrt(crystal.masses[3] * crystal.masses[atom])
+        )
+
+
 def test_no_rows(packed):
     labels = provider(packed)(np.zeros(0, np.int64))
     assert labels.probes.shape == labels.of_nodes["hessian_product"].shape == (0, 3)
