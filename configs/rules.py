@@ -13,6 +13,7 @@ FLOAT16_LEVELS = ("O2", "O3")
 ENERGY = "energy"  # the target that has derivatives
 FORCE_CONSTANTS = "force_constants"  # the target that is one
 OF_FORCE_CONSTANTS = ("frequency", "frobenius_norm")  # losses
+PHYSICS_AWARE = "physics_aware"  # the schedule that looks at the symmetry of force constants
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
 MAY_CHANGE = {
@@ -42,6 +43,8 @@ def check_rules(config: Config) -> None:
         _check_force_constants(config)
     elif training.loss in OF_FORCE_CONSTANTS:
         raise ConfigError(f"training.loss {training.loss}: it belongs to target.name={FORCE_CONSTANTS}")
+    elif schedule.name == PHYSICS_AWARE:
+        raise ConfigError(f"schedule.name {schedule.name}: it belongs to target.name={FORCE_CONSTANTS}")
     elif training.probes != TrainingConfig.probes:
         raise ConfigError(f"training.probes {training.probes}: it belongs to target.name={FORCE_CONSTANTS}")
     of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]

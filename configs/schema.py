@@ -37,6 +37,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
+SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "physics_aware", "milestones")
 DEVICES = ("CPU", "GPU", "Ascend")
 #: usual names of a device whose nearest by its letters is another
 DEVICE_HINTS = {
@@ -144,9 +145,11 @@ class ScheduleConfig:
 
     name: str = field(
         default="constant",
-        metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "milestones")},
+        metadata={"choices": SCHEDULES},
     )
-    """Shape of the decay after the warm-up; see ``training.schedule``."""
+    """Shape of the decay after the warm-up; see ``training.schedule``.  ``physics_aware``, of force constants, halves
+    the rate after every epoch in which they are not symmetric, and multiplies it by 1.05 after every other that is the
+    best so far."""
     warmup_steps: int = bounded(0, least=0)
     """Steps of linear warm-up from ``warmup_lr``; not used by ``one_cycle``."""
     warmup_epochs: float = bounded(0.0, least=0)

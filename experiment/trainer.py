@@ -147,7 +147,7 @@ def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], qu
     started = time.perf_counter()
     errors = evaluation.errors(rows, [term.quantity for term in terms])
     value = sum(term.weight * errors[term.quantity] for term in terms)
-    score = Score(value, tuple(errors[term.quantity] for term in terms))
+    score = Score(value, tuple(errors[term.quantity] for term in terms), errors.get("asymmetry", 0.0))
     seconds = time.perf_counter() - started
     log.info("%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), seconds)
     return score

@@ -14,6 +14,8 @@ T - W - C steps are the schedule's own.
 | plateau     | lr decay_rate^reductions                                                                              |
 | milestones  | lr decay_rate^(number of milestones m with t >= m S), m shares of 1, as torch's MultiStepLR           |
 
+``physics_aware`` is lr times a factor that changes after each epoch, see the function.
+
 ``one_cycle`` is that of Smith and Topin (arXiv 1708.07120) with the constants of torch's OneCycleLR, which takes a fall
 of less than one step whole; a run of one step makes it at lr.
 """
@@ -23,7 +25,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "milestones")
+SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "physics_aware", "milestones")
+SYMMETRY = 1e-4  # eV/Angstrom^2: of ``physics_aware``
+HALVED, GROWTH = 0.5, 1.05
 
 
 def learning_rate(
@@ -41,6 +45,7 @@ def learning_rate(
     cooldown_steps: int = 0,
     milestones: Sequence[float] = (),
     reductions: int = 0,
+    factor: float = 1.0,
 ) -> float:
     """The learning rate of the update with number ``step`` (0 for the first) of ``total_steps``.
 
@@ -55,6 +60,7 @@ def learning_rate(
         decay_rate, decay_steps, warmup_fraction, milestones: see the module.
         cooldown_steps: C, the last steps of the run, which are made at ``min_lr``.
         reductions: how often the plateau has lowered the rate so far.
+        factor: what ``physics_aware`` has made of 1 so far.
 
     Raises:
         ValueError: unknown name.
@@ -69,11 +75,28 @@ def learning_rate(
     past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
     if name == "one_cycle":
         rate = _one_cycle(step, total_steps, lr, warmup_fraction)
+    elif name == "physics_aware":
+        rate = lr * factor
     elif name == "cosine":
         rate = _half_cosine(lr, min_lr, past / rest)
     else:
         rate = lr * decay_rate ** _decays(name, past, rest, decay_steps, milestones, reductions)
     return max(rate, min_lr)
+
+
+def physics_aware(factor: float, asymmetry: float, better: bool) -> float:
+    """The factor of the rate after an epoch: halved while force constants are not symmetric, else larger if it helps.
+
+    Force constants that are second derivatives of an energy are symmetric to rounding: of them only the growth is left.
+
+    Args:
+        factor: so far.
+        asymmetry: largest difference |Phi_(i a)(j b) - Phi_(j b)(i a)| on the validation structures, eV/Angstrom^2.
+        better: whether the epoch has the best validation score so far.
+    """
+    if asymmetry > SYMMETRY:
+        return HALVED * factor
+    return GROWTH * factor if better else factor
 
 
 def _decays(name: str, past: int, rest: int, decay_steps: int, milestones: Sequence[float], reductions: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +36,14 @@ class ColumnErrors(NamedTuple):
         forces: (K,) float64 absolute values of the forces.
         components: (K,) how many these two sums are taken over.
         stress: (K,) absolute values of the nine components of the stress; 0 where it is not computed.
+        asymmetry: (K,) the largest |v . Phi u - u . Phi v| of two of the columns u and v.
     """
 
     columns: np.ndarray
     forces: np.ndarray
     components: np.ndarray
     stress: np.ndarray
+    asymmetry: np.ndarray
 
 
 class ProbeEvaluator:
@@ -97,20 +100,25 @@ class ProbeEvaluator:
 
     def errors(self, rows: np.ndarray) -> ColumnErrors:
         """The errors of ``DRAWS`` columns of each of the structures ``rows`` (K,), always the same columns."""
-        sums = np.zeros((len(rows), 3))
+        sums = np.zeros((len(rows), 4))
         chunks = balanced_chunks(np.arange(len(rows)), self.packed.costs[rows], self.batch_size)
-        for draw in range(DRAWS):
-            for places in chunks[self.ranks.rank :: self.ranks.size]:
+        for places in chunks[self.ranks.rank :: self.ranks.size]:
+            sizes, pairs = self.packed.table.n_atoms[rows[places]], []
+            starts = np.cumsum(sizes) - sizes
+            for draw in range(DRAWS):
                 labels = self.published(rows[places], draw)
                 product, forces, *virial = self._observe(self._batch(rows[places], labels))
                 target = labels.of_nodes[PRODUCT]
-                sizes = self.packed.table.n_atoms[rows[places]]
                 error = np.abs(product[: len(target)] - target).sum(axis=1), np.abs(forces[: len(target)]).sum(axis=1)
-                sums[places, :2] += np.add.reduceat(np.stack(error, axis=1), np.cumsum(sizes) - sizes)
+                sums[places, :2] += np.add.reduceat(np.stack(error, axis=1), starts)
                 for found in virial:
                     sums[places, 2] = np.abs(found[: len(places)]).sum(axis=(1, 2)) / self.volumes[rows[places]]
+                pairs.append((labels.probes, product[: len(target)]))
+            for (u, of_u), (v, of_v) in itertools.combinations(pairs, 2):
+                difference = np.abs(np.add.reduceat((v * of_u - u * of_v).sum(axis=1), starts))
+                sums[places, 3] = np.maximum(sums[places, 3], difference)
         sums = self.ranks.sum(sums)
-        return ColumnErrors(sums[:, 0], sums[:, 1], 3 * DRAWS * self.packed.table.n_atoms[rows], sums[:, 2])
+        return ColumnErrors(sums[:, 0], sums[:, 1], 3 * DRAWS * self.packed.table.n_atoms[rows], sums[:, 2], sums[:, 3])
 
     def __call__(self, rows: np.ndarray) -> Predictions:
         """The force constants of the structures ``rows``, whose ``values`` are their root mean squares."""

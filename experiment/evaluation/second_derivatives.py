@@ -27,6 +27,7 @@ from physics.phonon_spectra import band_structure
 from training.files import write_rows
 
 log = logging.getLogger("geospore")
+ASYMMETRY = "asymmetry"  # largest difference of two force constants that should be equal, eV/Angstrom^2
 
 
 class SecondDerivatives:
@@ -65,7 +66,7 @@ class SecondDerivatives:
         return {"mae": {whose: float(np.average(found["mae"], weights=sizes)) for whose, found in errors.items()}}
 
     def errors(self, rows: np.ndarray, quantities: Collection[str]) -> dict[str, float]:
-        """MAE of each quantity, over a few columns of each structure that are always the same.
+        """MAE of each quantity, and the ``asymmetry``, over a few columns of each structure that are always the same.
 
         Raises:
             LossError: a prediction is NaN or infinite.
@@ -78,6 +79,7 @@ class SecondDerivatives:
             PRODUCT: float(found.columns.sum() / count),
             FORCES: float(found.forces.sum() / count),
             STRESS: float(found.stress.mean() / 9),
+            ASYMMETRY: float(found.asymmetry.max()),
         }
 
     def metrics(

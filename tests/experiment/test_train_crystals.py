@@ -124,6 +124,22 @@ def test_columns_of_validation_are_rows_of_the_blocks(finished, file):
     assert found.components.tolist() == [DRAWS * 16 * 3] * 3 and found.forces.max() > 0
 
 
+def test_the_asymmetry_of_validation(finished, file, monkeypatch):
+    """0 for derivatives of an energy but for rounding; of a term w x v at every atom it is 2 w."""
+    trained, packed = load_trained(finished), packed_folder.load(file)
+    rows = np.array([3, 0, 7])
+    evaluator = ProbeEvaluator(trained.model, packed, [rows], trained.normalizer, 2, trained.config.run.dtype)
+    assert evaluator.errors(rows).asymmetry.max() < 1e-5
+    observe = evaluator._observe
+
+    def turned(batch):
+        product, forces = observe(batch)
+        return product + np.cross([0.1, 0.1, 0.1], batch.probes), forces
+
+    monkeypatch.setattr(evaluator, "_observe", turned)  # two of four columns of two atoms are of one atom
+    np.testing.assert_allclose(evaluator.errors(rows).asymmetry, 0.2, atol=1e-5)
+
+
 class Half(NamedTuple):
     """One of two processes whose sums are made by the test."""
 
@@ -148,7 +164,7 @@ def test_two_processes_measure_what_one_measures(finished, file):
         evaluator.ranks = ranks
         errors.append(evaluator.errors(rows))
         blocks.append(evaluator(rows).blocks)
-    for name in ("columns", "forces"):
+    for name in ("columns", "forces", "asymmetry"):
         of_one, *both = [getattr(one, name) for one in errors]
         assert ((both[0] == 0) != (both[1] == 0)).all()
         np.testing.assert_allclose(both[0] + both[1], of_one, rtol=1e-6)
@@ -233,20 +249,14 @@ def test_stress_is_made_small_in_epochs_of_all_rows(file, tmp_path):
 
 
 def test_directions_and_columns_alone(file, tmp_path):
-    assert (
-        start(
-            file,
-            tmp_path / "run",
-            training__force_weight=0,
-            training__probes="directions",
-            training__epochs=6,
-            training__loss="frequency",
-        )
-        == 0
-    )
+    settings = {"training__probes": "directions", "training__loss": "frequency", "schedule__name": "physics_aware"}
+    assert start(file, tmp_path / "run", training__force_weight=0, training__epochs=6, **settings) == 0
     rows = read_rows(tmp_path / "run" / "metrics.csv")
     assert "train_force_mae" not in rows[0]
-    assert column(rows, "valid_mae")[-1] < column(rows, "valid_mae")[0]
+    errors = column(rows, "valid_mae")
+    assert errors[-1] < errors[0]
+    best = [np.sum(errors[:epoch] == np.minimum.accumulate(errors)[:epoch]) for epoch in range(6)]
+    np.testing.assert_allclose(column(rows, "lr"), 0.01 * 1.05 ** np.array(best))  # symmetric in every epoch
 
 
 MISTAKES = {
@@ -261,6 +271,10 @@ MISTAKES = {
     "a loss of another target": (
         {"target__name": "gap", "training__loss": "frequency", "training__force_weight": 0},
         ("training.loss frequency", "target.name=force_constants"),
+    ),
+    "a schedule of another target": (
+        {"target__name": "gap", "schedule__name": "physics_aware", "training__force_weight": 0},
+        ("schedule.name physics_aware", "target.name=force_constants"),
     ),
     "another standardisation": ({"target__standardisation": "per_atom"}, ("allowed are scale, none",)),
 }  # fmt: skip
