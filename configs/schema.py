@@ -92,6 +92,9 @@ class DataConfig:
     """Test rows of the split ``random``, where 0 means a tenth, and of ``two_files``, where it means all."""
     shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""
+    augment_rotations: bool = False
+    """Rotate every structure of a training batch at random, with its labels: a control, for the models here are
+    invariant and learn the same but for rounding."""
 
 
 @dataclass(frozen=True)

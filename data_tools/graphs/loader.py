@@ -17,6 +17,7 @@ from data_tools.graph import Budget, DataError, GraphBatch, Labels, Provider
 from data_tools.graphs.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
 from data_tools.graphs.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.graphs.packed import PackedGraphs
+from data_tools.graphs.rotations import RotatedLabels, random_rotations, rotated
 from data_tools.tables import name_of_row
 
 Item = TypeVar("Item")
@@ -56,6 +57,7 @@ class TrainingBatches:
         used: how many batches of the first epoch have each of these shapes.
         waste: percent of padded ``nodes``, ``edges`` and, if any, ``triplets`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
+        rotate: whether every structure is rotated at random, with its labels.
     """
 
     packed: PackedGraphs
@@ -69,6 +71,7 @@ class TrainingBatches:
     used: list[int]
     waste: dict[str, float]
     dtype: type
+    rotate: bool = False
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
@@ -96,7 +99,9 @@ class TrainingBatches:
         budget = fitting(batch_sizes(self.packed, of_parts).max(axis=0), self.budgets)
         labels = self.provider(rows, draws)
         of_own = labels if self.size == 1 else self.provider(rows[own], draws[own])
-        return Batch(fitted_batch(self.packed, rows[own], [budget], of_own, self.dtype), rows, known_of(labels))
+        rotations = random_rotations(self.seed, rows[own], draws[own]) if self.rotate else None
+        part = fitted_batch(self.packed, rows[own], [budget], of_own, self.dtype, rotations)
+        return Batch(part, rows, known_of(labels))
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
@@ -120,6 +125,7 @@ def training_batches(
     dtype: type = np.float32,
     rank: int = 0,
     size: int = 1,
+    rotate: bool = False,
 ) -> TrainingBatches:
     """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes.
 
@@ -138,7 +144,9 @@ def training_batches(
     shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
     used = [shapes_used.count(budget) for budget in budgets]
     wasted = waste(sizes[:per_epoch], budgets)
-    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype)
+    if rotate:
+        provider = RotatedLabels(provider, packed, seed)
+    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype, rotate)
 
 
 def evaluation_batches(
@@ -179,9 +187,15 @@ def fitted_batch(
     budgets: list[Budget],
     labels: Labels | None = None,
     dtype: type = np.float32,
+    rotations: np.ndarray | None = None,
 ) -> GraphBatch:
-    """The given rows, with their labels, at the smallest of the budgets that holds them."""
+    """The given rows, with their labels, at the smallest of the budgets that holds them.
+
+    The graphs, and not the labels, are rotated by ``rotations`` (K, 3, 3).
+    """
     batch = take(packed, rows)
+    if rotations is not None:
+        batch = rotated(batch, rotations)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
     return pad(batch, budget, packed.cutoff, dtype, labels, rows)
 

@@ -250,7 +250,8 @@ def test_stress_is_made_small_in_epochs_of_all_rows(file, tmp_path):
 
 def test_directions_and_columns_alone(file, tmp_path):
     settings = {"training__probes": "directions", "training__loss": "frequency", "schedule__name": "physics_aware"}
-    assert start(file, tmp_path / "run", training__force_weight=0, training__epochs=6, **settings) == 0
+    settings |= {"training__epochs": 6, "data__augment_rotations": "true"}
+    assert start(file, tmp_path / "run", training__force_weight=0, **settings) == 0
     rows = read_rows(tmp_path / "run" / "metrics.csv")
     assert "train_force_mae" not in rows[0]
     errors = column(rows, "valid_mae")
