@@ -168,9 +168,9 @@ class Trainer:
         schedule.pop("patience")
         del schedule["warmup_epochs"], schedule["cooldown_epochs"]
         schedule["warmup_steps"], cooldown = self.steps_outside()
+        lr = self.recipe.optimizer["lr"] * (self.progress.factor if name == "physics_aware" else 1.0)
         return learning_rate(
-            name, step, self.total_steps, self.recipe.optimizer["lr"], cooldown_steps=cooldown,
-            reductions=self.progress.reductions, factor=self.progress.factor, **schedule,
+            name, step, self.total_steps, lr, cooldown_steps=cooldown, reductions=self.progress.reductions, **schedule
         )  # fmt: skip
 
     def steps_outside(self) -> tuple[int, int]:

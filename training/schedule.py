@@ -14,7 +14,7 @@ T - W - C steps are the schedule's own.
 | plateau     | lr decay_rate^reductions                                                                              |
 | milestones  | lr decay_rate^(number of milestones m with t >= m S), m shares of 1, as torch's MultiStepLR           |
 
-``physics_aware`` is lr times a factor that changes after each epoch, see the function.
+``physics_aware`` is the constant lr times a factor that changes after each epoch, see the function.
 
 ``one_cycle`` is that of Smith and Topin (arXiv 1708.07120) with the constants of torch's OneCycleLR, which takes a fall
 of less than one step whole; a run of one step makes it at lr.
@@ -45,7 +45,6 @@ def learning_rate(
     cooldown_steps: int = 0,
     milestones: Sequence[float] = (),
     reductions: int = 0,
-    factor: float = 1.0,
 ) -> float:
     """The learning rate of the update with number ``step`` (0 for the first) of ``total_steps``.
 
@@ -60,7 +59,6 @@ def learning_rate(
         decay_rate, decay_steps, warmup_fraction, milestones: see the module.
         cooldown_steps: C, the last steps of the run, which are made at ``min_lr``.
         reductions: how often the plateau has lowered the rate so far.
-        factor: what ``physics_aware`` has made of 1 so far.
 
     Raises:
         ValueError: unknown name.
@@ -75,8 +73,6 @@ def learning_rate(
     past, rest = step - warmup_steps, max(1, total_steps - warmup_steps)
     if name == "one_cycle":
         rate = _one_cycle(step, total_steps, lr, warmup_fraction)
-    elif name == "physics_aware":
-        rate = lr * factor
     elif name == "cosine":
         rate = _half_cosine(lr, min_lr, past / rest)
     else:
@@ -103,6 +99,7 @@ def _decays(name: str, past: int, rest: int, decay_steps: int, milestones: Seque
     """How often the rate has been multiplied with ``decay_rate`` after ``past`` of ``rest`` steps."""
     return {
         "constant": 0.0,
+        "physics_aware": 0.0,  # of lr times its factor
         "exponential": past / decay_steps,
         "step": past // decay_steps,
         "plateau": reductions,
