@@ -21,6 +21,7 @@ from data_tools.labels.splits import digest
 from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
+from experiment.evaluation.second_derivatives import ASYMMETRY
 from training.checkpoint import Checkpoint
 from training.device import versions
 from training.distributed import Ranks
@@ -148,9 +149,10 @@ def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], qu
     started = time.perf_counter()
     errors = evaluation.errors(rows, [term.quantity for term in terms])
     value = sum(term.weight * errors[term.quantity] for term in terms)
-    score = Score(value, tuple(errors[term.quantity] for term in terms), errors.get("asymmetry", 0.0))
+    score = Score(value, tuple(errors[term.quantity] for term in terms), errors.get(ASYMMETRY, 0.0))
+    asymmetry = f"  asymmetry: {score.asymmetry:.1e} eV/A^2" if ASYMMETRY in errors else ""
     seconds = time.perf_counter() - started
-    log.info("%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), seconds)
+    log.info("%s%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), asymmetry, seconds)
     return score
 
 
