@@ -12,6 +12,8 @@ BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that
 FLOAT16_LEVELS = ("O2", "O3")
 ENERGY = "energy"  # the target that has derivatives
 FORCE_CONSTANTS = "force_constants"  # the target that is one
+OF_FORCE_CONSTANTS = ("frequency", "frobenius_norm")  # losses
+PHYSICS_AWARE = "physics_aware"  # the schedule that looks at the symmetry of force constants
 
 #: keys that a resumed run may have other values of; all others are what its weights and its best model depend on
 MAY_CHANGE = {
@@ -39,6 +41,10 @@ def check_rules(config: Config) -> None:
     training, run, schedule = config.training, config.run, config.schedule
     if config.target.name.strip().lower() == FORCE_CONSTANTS:
         _check_force_constants(config)
+    elif training.loss in OF_FORCE_CONSTANTS:
+        raise ConfigError(f"training.loss {training.loss}: it belongs to target.name={FORCE_CONSTANTS}")
+    elif schedule.name == PHYSICS_AWARE:
+        raise ConfigError(f"schedule.name {schedule.name}: it belongs to target.name={FORCE_CONSTANTS}")
     elif training.probes != TrainingConfig.probes:
         raise ConfigError(f"training.probes {training.probes}: it belongs to target.name={FORCE_CONSTANTS}")
     of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]
@@ -49,10 +55,10 @@ def check_rules(config: Config) -> None:
         )
     if of_derivatives and run.amp_level in FLOAT16_LEVELS:
         raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 beside training.{of_derivatives[0]}")
-    if training.stress_weight and config.target.name.strip().lower() != ENERGY:
+    if training.stress_weight and config.target.name.strip().lower() not in (ENERGY, FORCE_CONSTANTS):
         raise ConfigError(
             f"training.stress_weight {training.stress_weight}: expected target.name={ENERGY}, of which stress is a "
-            f"derivative, got {config.target.name}"
+            f"derivative, or {FORCE_CONSTANTS}, got {config.target.name}"
         )
     if run.amp_level in FLOAT16_LEVELS and run.dtype != "float32":
         raise ConfigError(f"run.dtype {run.dtype}: expected float32 beside run.amp_level {run.amp_level}")

@@ -37,6 +37,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
+SCHEDULES = ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "physics_aware", "milestones")
 DEVICES = ("CPU", "GPU", "Ascend")
 #: usual names of a device whose nearest by its letters is another
 DEVICE_HINTS = {
@@ -91,6 +92,9 @@ class DataConfig:
     """Test rows of the split ``random``, where 0 means a tenth, and of ``two_files``, where it means all."""
     shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""
+    augment_rotations: bool = False
+    """Rotate every structure of a training batch at random, with its labels: a control, for the models here are
+    invariant and learn the same but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,11 @@ class ScheduleConfig:
 
     name: str = field(
         default="constant",
-        metadata={"choices": ("constant", "cosine", "one_cycle", "exponential", "step", "plateau", "milestones")},
+        metadata={"choices": SCHEDULES},
     )
-    """Shape of the decay after the warm-up; see ``training.schedule``."""
+    """Shape of the decay after the warm-up; see ``training.schedule``.  ``physics_aware``, of force constants, halves
+    the rate after every epoch in which they are not symmetric, and multiplies it by 1.05 after every other that is the
+    best so far."""
     warmup_steps: int = bounded(0, least=0)
     """Steps of linear warm-up from ``warmup_lr``; not used by ``one_cycle``."""
     warmup_epochs: float = bounded(0.0, least=0)
@@ -181,8 +187,14 @@ class TrainingConfig:
     """Molecules in a training batch, over all devices."""
     eval_batch_size: int = bounded(128, least=1)
     """Molecules in an evaluation batch."""
-    loss: str = field(default="mse", metadata={"choices": ("mse", "mae", "huber", "norm")})
-    """Loss on standardised labels; ``huber`` turns linear beyond 1, ``norm`` is the length of the error of a vector."""
+    loss: str = field(
+        default="mse",
+        metadata={"choices": ("mse", "mae", "huber", "norm", "adaptive", "frobenius_norm", "frequency")},
+    )
+    """Loss on standardised labels; ``huber`` turns linear beyond 1, ``norm`` is the length of the error of a vector,
+    ``adaptive`` the logarithm of the mean of these in each structure, so that every structure and term is weighted by
+    its own error.  For the target ``force_constants`` also ``frequency``, which is ``norm`` of mass-weighted force
+    constants, and ``frobenius_norm``, the relative error of norms: a control, blind to signs and directions."""
     energy_weight: float = bounded(1.0, least=0)
     """Weight of the labels in the loss; other than 1 only beside forces or stress."""
     force_weight: float = bounded(0.0, least=0)
@@ -190,9 +202,11 @@ class TrainingConfig:
     target ``force_constants`` these are the forces at the structure of the data, which should be 0."""
     stress_weight: float = bounded(0.0, least=0)
     """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
-    learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces."""
-    probes: str = field(default="columns", metadata={"choices": ("columns", "directions")})
-    """What of a structure's force constants a step learns: a random column, or the product with a random direction."""
+    learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces.
+    For the target ``force_constants`` it is the stress at the structure of the data, which should be 0."""
+    probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows")})
+    """What of a structure's force constants an epoch learns: a random column, the product with a random direction, or
+    all rows of its primitive atoms, each once and in a step of its own among those of other structures."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

@@ -155,7 +155,7 @@ class Dataset:
         Args:
             quantities: labels of graphs, ``energy`` (the target, whatever it is) and ``stress``, which brings the
                 ``volume`` (Angstrom^3) along that it belongs to; of nodes, ``forces``.  With ``hessian_product``, of
-                nodes, there are probes, others in every epoch, and the forces are 0.
+                nodes, there are probes, others in every epoch, and forces and stress are 0.
             seed: of the probes.
             probes: kind of them, one of ``PROBES``.
 
@@ -178,6 +178,11 @@ class Dataset:
         if "forces" in quantities:
             of_atoms["forces"] = self._known("forces", self.forces) / self.normalizer.scale
         return StoredLabels(self.packed, of_structures, of_atoms)
+
+    def rows_of_an_epoch(self, probes: str = PROBES[0]) -> np.ndarray:
+        """The training rows, for the probes ``rows`` each as often as its structure has rows of force constants."""
+        rows, constants = self.split.train, self.packed.table.force_constants
+        return rows if constants is None or probes != "rows" else np.repeat(rows, 3 * constants.n_primitive[rows])
 
     def _known(self, name: str, values: np.ndarray | None) -> np.ndarray:
         """The published values, if some are there to learn from and some to choose the best model by."""

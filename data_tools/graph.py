@@ -142,10 +142,10 @@ class Labels(NamedTuple):
     probes: np.ndarray | None = None
 
 
-Provider = Callable[[np.ndarray, int], Labels]
-"""Labels of rows of a data set in an epoch.
+Provider = Callable[[np.ndarray, int | np.ndarray], Labels]
+"""Labels of rows of a data set, each at its own draw or all at one: the epoch, where a row comes once in an epoch.
 
-A provider is a function of (seed, epoch, row): what a row gets depends neither on the other rows nor on earlier calls,
+A provider is a function of (seed, draw, row): what a row gets depends neither on the other rows nor on earlier calls,
 so a resumed run and any number of processes see the same.
 """
 

@@ -21,10 +21,12 @@ from data_tools.labels.splits import digest
 from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
+from experiment.evaluation.second_derivatives import ASYMMETRY
 from training.checkpoint import Checkpoint
 from training.device import versions
 from training.distributed import Ranks
 from training.loop import Recipe, Trainer
+from training.losses import OF_PRODUCTS
 from training.objective import Term
 from training.optimizer import AdamW
 from training.state import Quantity, Score, errors_in_words
@@ -60,8 +62,9 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     quantities = [term.quantity for term in terms_of(training, config.target.name)]
     provider = dataset.standardised(quantities, seed, training.probes)
     batches = training_batches(
-        dataset.packed, dataset.split.train, provider, training.batch_size, seed, training.epochs, config.data.shapes,
-        DTYPES[config.run.dtype], ranks.rank, ranks.size,
+        dataset.packed, dataset.rows_of_an_epoch(training.probes), provider, training.batch_size, seed,
+        training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
+        config.data.augment_rotations,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))
@@ -69,10 +72,14 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
 
 
 def terms_of(training: TrainingConfig, target: str = "energy") -> tuple[Term, ...]:
-    """The loss of a configuration: the label of the target, and what of its derivatives has a weight."""
+    """The loss of a configuration: the label of the target, and what of its derivatives has a weight.
+
+    A loss that is made for products with force constants is that of those alone; the rest has the loss ``norm``.
+    """
     label = "hessian_product" if target == FORCE_CONSTANTS else "energy"
     weights = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
-    terms = (Term(quantity, weight, training.loss) for quantity, weight in weights.items())
+    others = "norm" if training.loss in OF_PRODUCTS else training.loss
+    terms = (Term(name, weight, training.loss if name == label else others) for name, weight in weights.items())
     return tuple(term for term in terms if term.weight or term.quantity == label)
 
 
@@ -142,9 +149,10 @@ def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], qu
     started = time.perf_counter()
     errors = evaluation.errors(rows, [term.quantity for term in terms])
     value = sum(term.weight * errors[term.quantity] for term in terms)
-    score = Score(value, tuple(errors[term.quantity] for term in terms))
+    score = Score(value, tuple(errors[term.quantity] for term in terms), errors.get(ASYMMETRY, 0.0))
+    asymmetry = f"  asymmetry: {score.asymmetry:.1e} eV/A^2" if ASYMMETRY in errors else ""
     seconds = time.perf_counter() - started
-    log.info("%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), seconds)
+    log.info("%s%s, time used: %.2f s", errors_in_words("eval", quantities, score.errors, ":"), asymmetry, seconds)
     return score
 
 

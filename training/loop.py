@@ -168,9 +168,9 @@ class Trainer:
         schedule.pop("patience")
         del schedule["warmup_epochs"], schedule["cooldown_epochs"]
         schedule["warmup_steps"], cooldown = self.steps_outside()
+        lr = self.recipe.optimizer["lr"] * (self.progress.factor if name == "physics_aware" else 1.0)
         return learning_rate(
-            name, step, self.total_steps, self.recipe.optimizer["lr"], cooldown_steps=cooldown,
-            reductions=self.progress.reductions, **schedule,
+            name, step, self.total_steps, lr, cooldown_steps=cooldown, reductions=self.progress.reductions, **schedule
         )  # fmt: skip
 
     def steps_outside(self) -> tuple[int, int]:
@@ -251,17 +251,11 @@ class Trainer:
 
     def _finish_epoch(self, score: Score) -> None:
         """Compare with the best so far, keep the best model and log the epoch; the model holds evaluation weights."""
-        progress, schedule, meter = self.progress, self.recipe.schedule, self.meter
+        progress, meter = self.progress, self.meter
         seconds, lr = progress.seconds, self.lr_at(progress.step - 1)
         progress.epoch += 1
         progress.begin_epoch()
-        better = score.value < progress.best_score
-        if better:
-            progress.best_score, progress.best_epoch, progress.epochs_since_better = score.value, progress.epoch, 0
-        else:
-            progress.epochs_since_better += 1
-            if schedule["name"] == "plateau" and progress.epochs_since_better % max(1, schedule["patience"]) == 0:
-                progress.reductions += 1
+        better = progress.compare(score, self.recipe.schedule)
         row = {
             "epoch": progress.epoch,
             "step": progress.step,

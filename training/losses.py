@@ -1,11 +1,20 @@
-"""Masked losses on standardised labels; loss and metric are the same functions."""
+"""Masked losses on standardised labels; loss and metric are the same functions.
+
+Three kinds of error, each with the shape of the prediction: of single numbers or vectors (``ERRORS``), of all that is
+known of a structure, given to each of its numbers (``STRUCTURE_ERRORS``), and ``frequency``, which is ``norm`` after
+prediction and label have been multiplied with the weights of the atoms that make the mass-weighted product of them.
+"""
 
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
 
+from models.graph_ops import gather, segment_sum
+
 SMALLEST = 1e-12  # below every error: the slope of the root stays finite
-LOSSES = ("mse", "mae", "huber", "norm")
+TINY = 1e-24  # the same for the square of a norm that is divided by
+FLOOR = 2.0**-7  # of an error on its own scale, in standardised units; exact in float32
+FREQUENCY = "frequency"
 
 
 class _MaskedSum(nn.Cell):
@@ -63,4 +72,49 @@ def norm_error(prediction: Tensor, label: Tensor) -> Tensor:
     return ops.sqrt(squares + SMALLEST) * ops.ones_like(difference)
 
 
+def adaptive_error(prediction: Tensor, label: Tensor, counted: Tensor, owners: tuple) -> Tensor:
+    """log(1 + e_g / FLOOR), where e_g is the mean of ``norm_error`` over what is known of the structure g.
+
+    The gradient is that of e_g divided by e_g itself: each structure, and each term of a loss, is weighted by the size
+    of its own error.  It is the Laplace likelihood e / b + log b at the width b = e that is the most likely, where
+    Kendall, Gal and Cipolla (CVPR 2018) learn one width for each term.
+    """
+    known = structure_sums(counted, owners)
+    sums = structure_sums(norm_error(prediction, label) * counted, owners)
+    return _spread(ops.log(sums / ops.maximum(known, ops.ones_like(known)) / FLOOR + 1), prediction)
+
+
+def frobenius_norm_error(prediction: Tensor, label: Tensor, counted: Tensor, owners: tuple) -> Tensor:
+    """| |x_g| - |y_g| | / |y_g| of all numbers x and y of a structure g: a control, blind to signs and directions.
+
+    0 where nothing is known; ``physics.matrix_losses`` has the same for whole matrices.
+    """
+    size, published = (ops.sqrt(structure_sums(one * one, owners) + TINY) for one in (prediction, label))
+    return _spread(ops.abs(size - published) / published, prediction)
+
+
+def structure_sums(values: Tensor, owners: tuple) -> Tensor:
+    """Sum of the numbers of each structure, beside each of its rows.
+
+    Args:
+        values: (R, ...), a row for each atom or each structure.
+        owners: of atoms, the structure of each (N,) and a tensor with a row for each structure; else empty.
+
+    Returns:
+        (R, 1).
+    """
+    sums = values.reshape(values.shape[0], -1).sum(-1, keepdims=True)
+    if len(owners) == 0:
+        return sums
+    return gather(segment_sum(sums, owners[0], owners[1]), owners[0])
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """A number of each row (R, 1) for each number of the row, in the shape of another tensor (R, ...)."""
+    return (values * ops.ones_like(like.reshape(like.shape[0], -1))).reshape(like.shape)
+
+
 ERRORS = {"mse": squared_error, "mae": absolute_error, "huber": huber_error, "norm": norm_error}
+STRUCTURE_ERRORS = {"adaptive": adaptive_error, "frobenius_norm": frobenius_norm_error}
+LOSSES = (*ERRORS, *STRUCTURE_ERRORS, FREQUENCY)
+OF_PRODUCTS = (FREQUENCY, "frobenius_norm")  # what is learned beside such a loss has ``norm``

@@ -18,11 +18,13 @@ from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs
 from physics.derivatives import observables
-from training.losses import ERRORS, absolute_error, masked_sum
+from training.losses import ERRORS, FREQUENCY, STRUCTURE_ERRORS, absolute_error, masked_sum, norm_error
 
 #: quantity of a term: the observable that predicts it
 OBSERVED = {"energy": "energy", "forces": "forces", "stress": "virial", "hessian_product": "hessian_product"}
 VOLUME = "volume"  # of each structure, Angstrom^3: divides a virial
+MASS_WEIGHT = "mass_weight"  # of each atom, without a unit: makes the mass-weighted product of a product
+OF_ATOMS = ("forces", "hessian_product")  # the other quantities are of structures
 OF_OPTIMIZER = ("lr", "epsilon", "weight decay")
 
 
@@ -44,8 +46,9 @@ class Term(NamedTuple):
 class Layout:
     """Where each tensor of a step stands in its arguments; nothing else knows a position.
 
-    The ten graph inputs, the probe field where a term needs one, the volumes where a term needs them, the values and
-    the mask of each term, the count of each term, the loss scale, and lr', eps', wd' of the optimiser.
+    The ten graph inputs, the probe field where a term needs one, the volumes and the weights of atoms where a term
+    needs them, the values and the mask of each term, the count of each term, the loss scale, and lr', eps', wd' of the
+    optimiser.
 
     Args:
         terms: of the objective, each quantity once.
@@ -67,9 +70,10 @@ class Layout:
             raise ValueError(f"terms {quantities}: expected some of {', '.join(OBSERVED)}, each once")
         probes = ["probes"] if "hessian_product" in quantities else []
         volumes = [VOLUME] if "stress" in quantities else []
+        weights = [MASS_WEIGHT] if any(term.error == FREQUENCY for term in self.terms) else []
         values = [name for quantity in quantities for name in (quantity, f"{quantity} mask")]
         counts = [f"{quantity} count" for quantity in quantities]
-        names = [*GraphInputs._fields, *probes, *volumes, *values, *counts, "loss scale", *OF_OPTIMIZER]
+        names = [*GraphInputs._fields, *probes, *volumes, *weights, *values, *counts, "loss scale", *OF_OPTIMIZER]
         self.place = {name: position for position, name in enumerate(names)}
         self.of_model = len(GraphInputs._fields) + len(probes)
         self.of_loss = len(names) - len(OF_OPTIMIZER)
@@ -86,7 +90,7 @@ class Layout:
             scalars: lr', eps' and wd' of the optimiser.
         """
         arrays: dict[str, Any] = dict(zip(GraphInputs._fields, batch.inputs, strict=True))
-        arrays |= {"probes": batch.probes, VOLUME: batch.targets.get(VOLUME)}
+        arrays |= {"probes": batch.probes, **{name: batch.targets.get(name) for name in (VOLUME, MASS_WEIGHT)}}
         for quantity, *_ in self.terms:
             arrays[quantity], arrays[f"{quantity} mask"] = batch.targets[quantity], batch.masks[quantity]
             arrays[f"{quantity} count"] = _number(max(1, known[quantity]))  # a batch without labels has no divisor
@@ -132,7 +136,7 @@ def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Ca
 def _comparison(term: Term, place: Mapping[str, int], dtype: mstype.Type) -> Callable[..., Any]:
     """What a term observes and the arguments of a step to its share of the loss and its mean absolute error."""
     value, mask, count = (place[f"{term.quantity}{part}"] for part in ("", " mask", " count"))
-    error, volume = ERRORS[term.error], place.get(VOLUME, 0)
+    error, volume = _error_of(term, place), place.get(VOLUME, 0)
     is_stress = term.quantity == "stress"
     weight = Tensor(term.weight, dtype)  # a Python float is rounded to float32 even beside float64 tensors
 
@@ -141,10 +145,33 @@ def _comparison(term: Term, place: Mapping[str, int], dtype: mstype.Type) -> Cal
             prediction = stress_of(prediction, arguments[volume])
         label, counted, known = arguments[value], arguments[mask], arguments[count]
         prediction = prediction * counted  # as the label, 0 where it is not known: no part of the length of a vector
-        loss = masked_sum(error(prediction, label), counted) / known
+        loss = masked_sum(error(prediction, label, counted, arguments), counted) / known
         return weight * loss, masked_sum(absolute_error(prediction, label), counted) / known
 
     return compare
+
+
+def _error_of(term: Term, place: Mapping[str, int]) -> Callable[..., Any]:
+    """Prediction, label, what is counted, and the arguments of a step, to the error of each number."""
+    if term.error in ERRORS:
+        alone = ERRORS[term.error]
+
+        def error(prediction, label, counted, arguments):
+            return alone(prediction, label)
+    elif term.error in STRUCTURE_ERRORS:
+        of_structures, of_atoms = STRUCTURE_ERRORS[term.error], term.quantity in OF_ATOMS
+        owner, graphs = place["node_graph"], place["graph_mask"]
+
+        def error(prediction, label, counted, arguments):
+            owners = (arguments[owner], arguments[graphs]) if of_atoms else ()
+            return of_structures(prediction, label, counted, owners)
+    else:
+        weight = place[MASS_WEIGHT]
+
+        def error(prediction, label, counted, arguments):
+            return norm_error(prediction * arguments[weight], label * arguments[weight])
+
+    return error
 
 
 def stress_of(virial: Tensor, volume: Tensor) -> Tensor:

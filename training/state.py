@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from data_tools.graph import GraphBatch
+from training.schedule import physics_aware
 
 #: columns of the history as earlier versions have called them
 FORMER_COLUMNS = {"molecules_per_second": "structures_per_second"}
@@ -82,10 +83,12 @@ class Score(NamedTuple):
     Attributes:
         value: what the best model has least of: the MAE, of several quantities their sum weighted as in the loss.
         errors: MAE of each quantity in its unit.
+        asymmetry: largest of predicted force constants, eV/Angstrom^2.
     """
 
     value: float
     errors: tuple[float, ...]
+    asymmetry: float = 0.0
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Progress:
         seconds: spent in the current epoch.
         best_epoch, best_score: of the best model on the validation structures; see ``Score``.
         reductions: how often the plateau schedule has lowered the rate.
+        factor: of the rate, of the schedule physics_aware.
         epochs_since_better: for the plateau and the early stop.
         loss_scale: fields of the ``LossScale``; empty without one.
         history: one row an epoch.
@@ -114,6 +118,7 @@ class Progress:
     best_epoch: int = -1
     best_score: float = float("inf")
     reductions: int = 0
+    factor: float = 1.0
     epochs_since_better: int = 0
     loss_scale: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -123,6 +128,24 @@ class Progress:
         """From what a checkpoint keeps."""
         history = [{FORMER_COLUMNS.get(key, key): value for key, value in row.items()} for row in content["history"]]
         return cls(**{**content, "history": history})
+
+    def compare(self, score: Score, schedule: dict[str, Any]) -> bool:
+        """Note how good the model is after an epoch, and what the schedule makes of it; returns whether it is the best.
+
+        Args:
+            score: on the validation structures.
+            schedule: the section of the configuration.
+        """
+        better = score.value < self.best_score
+        if better:
+            self.best_score, self.best_epoch, self.epochs_since_better = score.value, self.epoch, 0
+        else:
+            self.epochs_since_better += 1
+            if schedule["name"] == "plateau" and self.epochs_since_better % max(1, schedule["patience"]) == 0:
+                self.reductions += 1
+        if schedule["name"] == "physics_aware":
+            self.factor = physics_aware(self.factor, score.asymmetry, better)
+        return better
 
     def begin_epoch(self) -> None:
         """Nothing of the current epoch is done yet."""

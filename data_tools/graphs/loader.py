@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from data_tools.graph import Budget, DataError, GraphBatch, Labels, Provider
 from data_tools.graphs.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
 from data_tools.graphs.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
 from data_tools.graphs.packed import PackedGraphs
+from data_tools.graphs.rotations import RotatedLabels, random_rotations, rotated
 from data_tools.tables import name_of_row
 
 Item = TypeVar("Item")
@@ -45,8 +47,9 @@ class TrainingBatches:
 
     Attributes:
         packed: the data set.
-        rows: (M,) training rows.
-        provider: gives the labels of rows in an epoch.
+        rows: (M,) training rows; one that comes k times in an epoch stands there k times, and has draw k e + i of its
+            labels when it comes for the i-th time in epoch e.
+        provider: gives the labels of rows at such draws.
         batch_size: graphs in a whole batch; the last of an epoch may hold fewer.
         seed: of the order.
         rank, size: this process, and how many share a batch.
@@ -54,6 +57,7 @@ class TrainingBatches:
         used: how many batches of the first epoch have each of these shapes.
         waste: percent of padded ``nodes``, ``edges`` and, if any, ``triplets`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
+        rotate: whether every structure is rotated at random, with its labels.
     """
 
     packed: PackedGraphs
@@ -67,29 +71,43 @@ class TrainingBatches:
     used: list[int]
     waste: dict[str, float]
     dtype: type
+    rotate: bool = False
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number ``start`` on, made ahead by a thread."""
-        order = self.rows[epoch_order(len(self.rows), self.seed, epoch)]
-        return prefetch(self._batch(rows, epoch) for rows in chunks(order, self.batch_size)[start:])
+        order = epoch_order(len(self.rows), self.seed, epoch)
+        return prefetch(self._batch(places, epoch) for places in chunks(order, self.batch_size)[start:])
 
-    def _batch(self, rows: np.ndarray, epoch: int) -> Batch:
-        parts = shards(rows, self.packed.costs[rows], self.size)
+    @cached_property
+    def _times(self) -> np.ndarray:
+        """(2, M) how often each row comes in an epoch, and the how manieth of them a place is."""
+        _, inverse, counts = np.unique(self.rows, return_inverse=True, return_counts=True)
+        firsts = np.repeat(np.cumsum(counts) - counts, counts)
+        earlier = np.empty(len(self.rows), np.int64)
+        earlier[np.argsort(inverse, kind="stable")] = np.arange(len(self.rows)) - firsts
+        return np.stack((counts[inverse], earlier))
+
+    def _batch(self, places: np.ndarray, epoch: int) -> Batch:
+        rows, (times, earlier) = self.rows[places], self._times[:, places]
+        draws = times * epoch + earlier
+        parts = shards(np.arange(len(rows)), self.packed.costs[rows], self.size)
+        own, of_parts = parts[self.rank], [rows[part] for part in parts]
         # the shape must hold the largest part: all processes run the same graph
-        budget = fitting(batch_sizes(self.packed, parts).max(axis=0), self.budgets)
-        labels = self.provider(rows, epoch)
-        own = labels if self.size == 1 else self.provider(parts[self.rank], epoch)
-        part = fitted_batch(self.packed, parts[self.rank], [budget], own, self.dtype)
+        budget = fitting(batch_sizes(self.packed, of_parts).max(axis=0), self.budgets)
+        labels = self.provider(rows, draws)
+        of_own = labels if self.size == 1 else self.provider(rows[own], draws[own])
+        rotations = random_rotations(self.seed, rows[own], draws[own]) if self.rotate else None
+        part = fitted_batch(self.packed, rows[own], [budget], of_own, self.dtype, rotations)
         return Batch(part, rows, known_of(labels))
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
         nothing = np.zeros(0, np.int64)
         for budget in self.budgets:
-            yield fitted_batch(self.packed, nothing, [budget], self.provider(nothing, 0), self.dtype)
+            yield fitted_batch(self.packed, nothing, [budget], self.provider(nothing, nothing), self.dtype)
 
     def names(self, rows: np.ndarray) -> str:
         """The names of the structures of some rows, for messages."""
@@ -107,6 +125,7 @@ def training_batches(
     dtype: type = np.float32,
     rank: int = 0,
     size: int = 1,
+    rotate: bool = False,
 ) -> TrainingBatches:
     """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes.
 
@@ -125,7 +144,9 @@ def training_batches(
     shapes_used = [fitting(size, budgets) for size in largest[:per_epoch]]
     used = [shapes_used.count(budget) for budget in budgets]
     wasted = waste(sizes[:per_epoch], budgets)
-    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype)
+    if rotate:
+        provider = RotatedLabels(provider, packed, seed)
+    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype, rotate)
 
 
 def evaluation_batches(
@@ -166,9 +187,15 @@ def fitted_batch(
     budgets: list[Budget],
     labels: Labels | None = None,
     dtype: type = np.float32,
+    rotations: np.ndarray | None = None,
 ) -> GraphBatch:
-    """The given rows, with their labels, at the smallest of the budgets that holds them."""
+    """The given rows, with their labels, at the smallest of the budgets that holds them.
+
+    The graphs, and not the labels, are rotated by ``rotations`` (K, 3, 3).
+    """
     batch = take(packed, rows)
+    if rotations is not None:
+        batch = rotated(batch, rotations)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
     return pad(batch, budget, packed.cutoff, dtype, labels, rows)
 

@@ -1,4 +1,4 @@
-"""Providers of labels: what a batch gets for its rows in an epoch."""
+"""Providers of labels: what a batch gets for its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_tools.graphs.packed import PackedGraphs
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """A ``Provider`` of arrays of a whole data set (M structures, A atoms): the same labels in every epoch.
+    """A ``Provider`` of arrays of a whole data set (M structures, A atoms): the same labels at every draw.
 
     Attributes:
         packed: the data set.
@@ -24,7 +24,7 @@ class StoredLabels:
     of_structures: dict[str, np.ndarray] = field(default_factory=dict)
     of_atoms: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def __call__(self, rows: np.ndarray, epoch: int = 0) -> Labels:
+    def __call__(self, rows: np.ndarray, draws: int | np.ndarray = 0) -> Labels:
         """The labels of some rows and of their atoms, in that order."""
         atoms = self.packed.atoms_of(rows) if self.of_atoms else rows
         return Labels(

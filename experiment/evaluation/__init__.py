@@ -56,7 +56,9 @@ def evaluation_of(
     packed, kind_name = labelled.packed, kind_of(task, labelled.packed.table)
     if kind_name == FORCE_CONSTANTS:
         settings, dtype = config.training, config.run.dtype
-        columns = ProbeEvaluator(model, packed, sets, normalizer, settings.eval_batch_size, dtype, ranks)
+        columns = ProbeEvaluator(
+            model, packed, sets, normalizer, settings.eval_batch_size, dtype, ranks, settings.stress_weight > 0
+        )
         return SecondDerivatives(task, labelled, columns)
     kind = EVALUATIONS[kind_name]
     evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -13,30 +14,36 @@ from data_tools.graphs.loader import evaluation_budget, fitted_batch
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.force_constant_probes import ForceConstantProbes
 from data_tools.labels.statistics import Normalizer
+from data_tools.tables import cell_volumes
 from experiment.data import DTYPES
 from experiment.evaluation.evaluator import Predictions
 from physics.derivatives import Compiled, HessianProduct, observables
 from physics.hessian import exact_rows
 from training.distributed import Ranks
+from training.objective import OBSERVED
 from training.step import to_tensors
 
-PRODUCT, FORCES = "hessian_product", "forces"
+PRODUCT, FORCES, STRESS = "hessian_product", "forces", "stress"
 DRAWS = 4  # columns of each structure that validation looks at
 SEED = 20180417  # of these columns, whatever the seed of the run is
 
 
 class ColumnErrors(NamedTuple):
-    """Sums over the components of K structures, of columns and of forces in their units.
+    """Sums over the components of K structures, of columns, forces and stress in their units.
 
     Attributes:
         columns: (K,) float64 absolute errors of the columns.
         forces: (K,) float64 absolute values of the forces.
-        components: (K,) how many the sums are taken over.
+        components: (K,) how many these two sums are taken over.
+        stress: (K,) absolute values of the nine components of the stress; 0 where it is not computed.
+        asymmetry: (K,) the largest |v . Phi u - u . Phi v| of two of the columns u and v.
     """
 
     columns: np.ndarray
     forces: np.ndarray
     components: np.ndarray
+    stress: np.ndarray
+    asymmetry: np.ndarray
 
 
 class ProbeEvaluator:
@@ -50,9 +57,8 @@ class ProbeEvaluator:
         batch_size: the most structures in a batch of columns.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
+        with_stress: whether the stress is computed too.
     """
-
-    quantities = (PRODUCT, FORCES)
 
     def __init__(
         self,
@@ -63,16 +69,19 @@ class ProbeEvaluator:
         batch_size: int,
         dtype: str,
         ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+        with_stress: bool = False,
     ):
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
-        self.step = Compiled(model, observables(model, self.quantities))
+        self.quantities = (PRODUCT, FORCES, STRESS) if with_stress else (PRODUCT, FORCES)
+        self.step = Compiled(model, observables(model, [OBSERVED[name] for name in self.quantities]))
         self.product = HessianProduct(model)
         self.budget = evaluation_budget(packed, sets, batch_size)
         constants = packed.table.force_constants
         assert constants is not None
         self.constants = constants
         self.published = ForceConstantProbes(packed, constants, SEED)
+        self.volumes = cell_volumes(packed.table)  # what has force constants is a crystal
         ends = np.cumsum(constants.n_primitive)
         self.p2s = np.split(np.asarray(constants.p2s), ends[:-1])
 
@@ -85,24 +94,31 @@ class ProbeEvaluator:
         return fitted_batch(self.packed, rows, [self.budget], labels, self.dtype)
 
     def _observe(self, batch: GraphBatch) -> list[np.ndarray]:
-        """Products and forces of a batch of columns, each (N, 3) float64 in its unit."""
+        """Products and forces (N, 3) of a batch of columns, float64 in their units, and virials (G, 3, 3) if wanted."""
         values = self.step(*to_tensors(batch.inputs), Tensor.from_numpy(batch.probes))
         return [value.asnumpy().astype(np.float64) * self.normalizer.scale for value in values]
 
     def errors(self, rows: np.ndarray) -> ColumnErrors:
         """The errors of ``DRAWS`` columns of each of the structures ``rows`` (K,), always the same columns."""
-        sums = np.zeros((len(rows), 2))
+        sums = np.zeros((len(rows), 4))
         chunks = balanced_chunks(np.arange(len(rows)), self.packed.costs[rows], self.batch_size)
-        for draw in range(DRAWS):
-            for places in chunks[self.ranks.rank :: self.ranks.size]:
+        for places in chunks[self.ranks.rank :: self.ranks.size]:
+            sizes, pairs = self.packed.table.n_atoms[rows[places]], []
+            starts = np.cumsum(sizes) - sizes
+            for draw in range(DRAWS):
                 labels = self.published(rows[places], draw)
-                product, forces = self._observe(self._batch(rows[places], labels))
+                product, forces, *virial = self._observe(self._batch(rows[places], labels))
                 target = labels.of_nodes[PRODUCT]
-                sizes = self.packed.table.n_atoms[rows[places]]
                 error = np.abs(product[: len(target)] - target).sum(axis=1), np.abs(forces[: len(target)]).sum(axis=1)
-                sums[places] += np.add.reduceat(np.stack(error, axis=1), np.cumsum(sizes) - sizes)
+                sums[places, :2] += np.add.reduceat(np.stack(error, axis=1), starts)
+                for found in virial:
+                    sums[places, 2] = np.abs(found[: len(places)]).sum(axis=(1, 2)) / self.volumes[rows[places]]
+                pairs.append((labels.probes, product[: len(target)]))
+            for (u, of_u), (v, of_v) in itertools.combinations(pairs, 2):
+                difference = np.abs(np.add.reduceat((v * of_u - u * of_v).sum(axis=1), starts))
+                sums[places, 3] = np.maximum(sums[places, 3], difference)
         sums = self.ranks.sum(sums)
-        return ColumnErrors(sums[:, 0], sums[:, 1], 3 * DRAWS * self.packed.table.n_atoms[rows])
+        return ColumnErrors(sums[:, 0], sums[:, 1], 3 * DRAWS * self.packed.table.n_atoms[rows], sums[:, 2], sums[:, 3])
 
     def __call__(self, rows: np.ndarray) -> Predictions:
         """The force constants of the structures ``rows``, whose ``values`` are their root mean squares."""

@@ -18,7 +18,7 @@ from experiment.evaluation.evaluator import Labelled, Predictions, refuse_not_fi
 from experiment.evaluation.force_constant_table import lines as lines_of
 from experiment.evaluation.force_constant_table import summary
 from experiment.evaluation.force_constants import SHELL_MEANS, Judged, judge
-from experiment.evaluation.probe_evaluator import FORCES, PRODUCT, ProbeEvaluator
+from experiment.evaluation.probe_evaluator import FORCES, PRODUCT, STRESS, ProbeEvaluator
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.figures import plot_predictions
 from experiment.phonon_figures import plot_bands
@@ -27,6 +27,7 @@ from physics.phonon_spectra import band_structure
 from training.files import write_rows
 
 log = logging.getLogger("geospore")
+ASYMMETRY = "asymmetry"  # largest difference of two force constants that should be equal, eV/Angstrom^2
 
 
 class SecondDerivatives:
@@ -65,16 +66,21 @@ class SecondDerivatives:
         return {"mae": {whose: float(np.average(found["mae"], weights=sizes)) for whose, found in errors.items()}}
 
     def errors(self, rows: np.ndarray, quantities: Collection[str]) -> dict[str, float]:
-        """MAE of each quantity, over a few columns of each structure that are always the same.
+        """MAE of each quantity, and the ``asymmetry``, over a few columns of each structure that are always the same.
 
         Raises:
             LossError: a prediction is NaN or infinite.
         """
         found = self.evaluator.errors(rows)
-        bad = ~np.isfinite(found.columns) | ~np.isfinite(found.forces)
+        bad = ~np.isfinite(found.columns) | ~np.isfinite(found.forces) | ~np.isfinite(found.stress)
         refuse_not_finite(bad, self.labelled.packed.table, rows)
         count = found.components.sum()
-        return {PRODUCT: float(found.columns.sum() / count), FORCES: float(found.forces.sum() / count)}
+        return {
+            PRODUCT: float(found.columns.sum() / count),
+            FORCES: float(found.forces.sum() / count),
+            STRESS: float(found.stress.mean() / 9),
+            ASYMMETRY: float(found.asymmetry.max()),
+        }
 
     def metrics(
         self, rows: np.ndarray, models: Mapping[str, Predictions], determined: np.ndarray | None = None

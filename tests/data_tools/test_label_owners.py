@@ -135,14 +135,17 @@ def test_labels_that_do_not_fit_a_batch():
 
 
 class RandomProbes:
-    """What a provider may be: labels and probes that are a function of (seed, epoch, row)."""
+    """What a provider may be: labels and probes that are a function of (seed, draw, row)."""
 
     def __init__(self, packed: PackedGraphs, seed: int):
         self.packed, self.seed = packed, seed
 
-    def __call__(self, rows: np.ndarray, epoch: int) -> Labels:
-        sizes = self.packed.table.n_atoms
-        found = [np.random.default_rng([self.seed, epoch, row]).normal(size=(sizes[row], 3)) for row in rows]
+    def __call__(self, rows: np.ndarray, draws: int | np.ndarray) -> Labels:
+        sizes, numbers = self.packed.table.n_atoms, np.broadcast_to(draws, rows.shape)
+        found = [
+            np.random.default_rng([self.seed, draw, row]).normal(size=(sizes[row], 3))
+            for row, draw in zip(rows, numbers, strict=True)
+        ]
         probes = np.concatenate([np.zeros((0, 3)), *found])
         return Labels({"number": np.array([one.sum() for one in found])}, {"twice": 2 * probes}, probes)
 

@@ -139,6 +139,22 @@ def test_columns_of_validation_are_rows_of_the_blocks(finished, file):
     assert found.components.tolist() == [DRAWS * 16 * 3] * 3 and found.forces.max() > 0
 
 
+def test_the_asymmetry_of_validation(finished, file, monkeypatch):
+    """0 for derivatives of an energy but for rounding; of a term w x v at every atom it is 2 w."""
+    trained, packed = load_trained(finished), packed_folder.load(file)
+    rows = np.array([3, 0, 7])
+    evaluator = ProbeEvaluator(trained.model, packed, [rows], trained.normalizer, 2, trained.config.run.dtype)
+    assert evaluator.errors(rows).asymmetry.max() < 1e-5
+    observe = evaluator._observe
+
+    def turned(batch):
+        product, forces = observe(batch)
+        return product + np.cross([0.1, 0.1, 0.1], batch.probes), forces
+
+    monkeypatch.setattr(evaluator, "_observe", turned)  # two of four columns of two atoms are of one atom
+    np.testing.assert_allclose(evaluator.errors(rows).asymmetry, 0.2, atol=1e-5)
+
+
 class Half(NamedTuple):
     """One of two processes whose sums are made by the test."""
 
@@ -163,7 +179,7 @@ def test_two_processes_measure_what_one_measures(finished, file):
         evaluator.ranks = ranks
         errors.append(evaluator.errors(rows))
         blocks.append(evaluator(rows).blocks)
-    for name in ("columns", "forces"):
+    for name in ("columns", "forces", "asymmetry"):
         of_one, *both = [getattr(one, name) for one in errors]
         assert ((both[0] == 0) != (both[1] == 0)).all()
         np.testing.assert_allclose(both[0] + both[1], of_one, rtol=1e-6)
@@ -219,13 +235,44 @@ def test_modes_agree(finished, file, tmp_path):
         assert float(found[name]) == pytest.approx(float(value), rel=1e-3)
 
 
-def test_directions_and_columns_alone(file, tmp_path):
-    assert (
-        start(file, tmp_path / "run", training__force_weight=0, training__probes="directions", training__epochs=6) == 0
+def test_the_stress_of_validation_is_that_of_a_calculator(finished, file):
+    trained, packed = load_trained(finished), packed_folder.load(file)
+    rows = np.array([3, 0, 7])
+    evaluator = ProbeEvaluator(
+        trained.model, packed, [rows], trained.normalizer, 2, trained.config.run.dtype, with_stress=True
     )
+    calculator = load_calculator(finished)
+    expected = []
+    for row in rows:
+        cell = crystal_of(packed.table, row).supercell
+        atoms = ase.Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True, calculator=calculator)
+        expected.append(np.abs(atoms.get_stress(voigt=False)).sum())
+    np.testing.assert_allclose(evaluator.errors(rows).stress, expected, rtol=1e-4)
+    assert min(expected) > 1e-3
+
+
+def test_stress_is_made_small_in_epochs_of_all_rows(file, tmp_path):
+    """Stress has its own error in the log and in the choice of the best model; each of 6 crystals has six rows."""
+    settings = {"training__stress_weight": 10, "training__probes": "rows", "training__loss": "adaptive"}
+    assert start(file, tmp_path / "run", training__epochs=3, data__train_size=6, **settings) == 0
+    rows, log = read_rows(tmp_path / "run" / "metrics.csv"), (tmp_path / "run" / "train.log").read_text()
+    assert column(rows, "train_stress_mae")[-1] < 0.5 * column(rows, "train_stress_mae")[0]
+    assert column(rows, "step").tolist() == [18, 36, 54]
+    assert f"valid stress MAE {1000 * column(rows, 'valid_stress_mae')[-1]:.4f} meV/A^3" in log
+    scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae") + 10 * column(rows, "valid_stress_mae")
+    assert metrics(tmp_path / "run")["best_epoch"] == int(np.argmin(scores)) + 1
+
+
+def test_directions_and_columns_alone(file, tmp_path):
+    settings = {"training__probes": "directions", "training__loss": "frequency", "schedule__name": "physics_aware"}
+    settings |= {"training__epochs": 6, "data__augment_rotations": "true"}
+    assert start(file, tmp_path / "run", training__force_weight=0, **settings) == 0
     rows = read_rows(tmp_path / "run" / "metrics.csv")
     assert "train_force_mae" not in rows[0]
-    assert column(rows, "valid_mae")[-1] < column(rows, "valid_mae")[0]
+    errors = column(rows, "valid_mae")
+    assert errors[-1] < errors[0]
+    best = [np.sum(errors[:epoch] == np.minimum.accumulate(errors)[:epoch]) for epoch in range(6)]
+    np.testing.assert_allclose(column(rows, "lr"), 0.01 * 1.05 ** np.array(best))  # symmetric in every epoch
 
 
 MISTAKES = {
@@ -233,10 +280,17 @@ MISTAKES = {
     "float16": ({"run__amp_level": "O2"}, ("run.amp_level O2", "expected O0")),
     "a curvature that jumps": ({"model__envelope": "cosine"}, ("model.envelope cosine", "expected polynomial")),
     "a weight of energies": ({"training__energy_weight": 0.5}, ("training.energy_weight 0.5", "expected 1")),
-    "stress": ({"training__stress_weight": 1}, ("training.stress_weight 1", "expected target.name=energy")),
     "probes of another target": (
         {"target__name": "gap", "training__probes": "directions", "training__force_weight": 0},
         ("training.probes directions", "target.name=force_constants"),
+    ),
+    "a loss of another target": (
+        {"target__name": "gap", "training__loss": "frequency", "training__force_weight": 0},
+        ("training.loss frequency", "target.name=force_constants"),
+    ),
+    "a schedule of another target": (
+        {"target__name": "gap", "schedule__name": "physics_aware", "training__force_weight": 0},
+        ("schedule.name physics_aware", "target.name=force_constants"),
     ),
     "another standardisation": ({"target__standardisation": "per_atom"}, ("allowed are scale, none",)),
 }  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from training.schedule import SCHEDULES, learning_rate
+from training.state import Progress, Score
 
 # torch 2.13: OneCycleLR(SGD([p], lr=1.0), max_lr=2e-3, total_steps=10), the rate before each step
 TORCH_ONE_CYCLE = [
@@ -35,6 +38,21 @@ def test_plateau_and_constant():
     found = [learning_rate("plateau", 5, 99, 1.0, decay_rate=0.5, reductions=count) for count in range(4)]
     assert found == [1.0, 0.5, 0.25, 0.125]
     assert {learning_rate("constant", step, 99, 0.3) for step in range(99)} == {0.3}
+
+
+def test_physics_aware():
+    """Halved while the asymmetry is above 1e-4, whether better or not; then 1.05 times at each improvement."""
+    progress = Progress()
+    schedule = {"name": "physics_aware"}
+    epochs = [(5.0, 2e-4, 0.5), (6.0, 2e-4, 0.25), (4.0, 1e-4, 0.2625), (4.5, 0.0, 0.2625), (3.0, 0.0, 0.275625)]
+    for value, asymmetry, expected in epochs:
+        assert progress.compare(Score(value, (), asymmetry), schedule) == (value in (5.0, 4.0, 3.0))
+        assert progress.factor == pytest.approx(expected)
+        assert learning_rate("physics_aware", 9, 99, 2.0 * progress.factor) == 2.0 * progress.factor
+    assert Progress.of(json.loads(json.dumps(vars(progress)))).factor == progress.factor, (
+        "a resumed run goes on with it"
+    )
+    assert Progress.of({key: value for key, value in vars(Progress()).items() if key != "factor"}).factor == 1
 
 
 def test_milestones_are_torchs():

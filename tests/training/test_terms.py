@@ -17,7 +17,7 @@ from data_tools.labels.providers import StoredLabels
 from data_tools.tables import table_of_structures
 from physics.derivatives import Compiled, observables
 from training.device import MODES
-from training.losses import LOSSES
+from training.losses import FLOOR, LOSSES
 from training.meter import Meter
 from training.objective import OBSERVED, Layout, Term
 from training.optimizer import AdamW
@@ -28,11 +28,41 @@ pytestmark = pytest.mark.usefixtures("same_mode")
 CASE = Case("small", "schnet", ONE_BLOCK, 3.0)
 BUDGET = Budget(24, 240, 0, 6)
 NOTHING = (0.0, 1.0, 0.0)  # lr', eps' and wd' of a step that only measures
+
+
+def lengths(wrong):
+    """Of vectors, over what is known of them; of numbers their size."""
+    if wrong.ndim == 1:
+        return np.abs(wrong)
+    return np.sqrt(np.nansum(wrong**2, -1, keepdims=True) / wrong.shape[-1]) * np.ones_like(wrong)
+
+
+def adaptive(x, y, owner, weight):
+    found, known = np.zeros_like(y), np.isfinite(y)
+    for structure in set(owner[known.reshape(len(y), -1).any(axis=1)]):
+        place = owner == structure
+        found[place] = np.log1p(lengths(x - y)[place][known[place]].mean() / FLOOR)
+    return found
+
+
+def frobenius_norm(x, y, owner, weight):
+    found = np.zeros_like(y)
+    for structure in set(owner):
+        place = (owner == structure).reshape(-1, *[1] * (y.ndim - 1)) & np.isfinite(y)
+        if place.any():
+            found[place] = abs(np.linalg.norm(x[place]) - np.linalg.norm(y[place])) / np.linalg.norm(y[place])
+    return found
+
+
+#: of predictions x, labels y (NaN where not known), the structure of each row and the weight of each atom
 LAWS = {
-    "mse": np.square,
-    "mae": np.abs,
-    "huber": lambda x: np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5),
-    "norm": lambda x: np.sqrt(np.nansum(x * x, -1, keepdims=True) / x.shape[-1]) * np.ones_like(x),
+    "mse": lambda x, y, *_: np.square(x - y),
+    "mae": lambda x, y, *_: np.abs(x - y),
+    "huber": lambda x, y, *_: np.where(np.abs(x - y) < 1, (x - y) ** 2 / 2, np.abs(x - y) - 0.5),
+    "norm": lambda x, y, *_: lengths(x - y),
+    "adaptive": adaptive,
+    "frobenius_norm": frobenius_norm,
+    "frequency": lambda x, y, owner, weight: lengths(weight * (x - y)),
 }
 
 
@@ -44,7 +74,9 @@ def structures_and_labels():
     stress = 0.1 * random.normal(size=(4, 3, 3))
     energy[1] = forces[9:12] = forces[-1, :2] = product[:9] = stress[:2] = stress[3, 0] = np.nan
     of_graphs = {"energy": energy, "stress": stress, "volume": volumes(structures)}
-    return structures, Labels(of_graphs, {"forces": forces, "hessian_product": product}, random.normal(size=(atoms, 3)))
+    probes = random.normal(size=(atoms, 3))
+    of_nodes = {"forces": forces, "hessian_product": product, "mass_weight": random.uniform(0.5, 2, size=(atoms, 1))}
+    return structures, Labels(of_graphs, of_nodes, probes)
 
 
 MIXTURES = {
@@ -54,6 +86,11 @@ MIXTURES = {
     "three errors": ("GRAPH", [Term("stress", 30.0, "mse"), Term("energy", 0.7, "huber"), Term("forces", 0.4, "mae")]),
     "products": ("GRAPH", [Term("hessian_product", 0.3, "mse")]),
     "lengths": ("PYNATIVE", [Term("hessian_product", 0.7, "norm"), Term("forces", 0.1, "norm")]),
+    "of structures": (
+        "GRAPH",
+        [Term("energy", 0.7, "adaptive"), Term("forces", 0.4, "adaptive"), Term("stress", 0.3, "adaptive")],
+    ),
+    "of products": ("PYNATIVE", [Term("hessian_product", 0.7, "frequency"), Term("forces", 0.1, "frobenius_norm")]),
     "all": (
         "PYNATIVE",
         [Term("energy", 0.7), Term("forces", 0.4), Term("stress", 30.0), Term("hessian_product", 0.3, "mae")],
@@ -69,22 +106,23 @@ def test_a_loss_is_the_sum_of_its_terms(mode, terms):
     optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
     step = TrainStep(model, optimizer, terms)
     batch = labelled(CASE, structures, BUDGET, labels)
-    published = labels.of_graphs | labels.of_nodes
+    published, sizes = labels.of_graphs | labels.of_nodes, [len(one.numbers) for one in structures]
     known = {name: int(np.isfinite(values).sum()) for name, values in published.items()}
     arguments = step.layout.arguments(batch, known, 4.0, NOTHING)
     observe = Compiled(model, observables(model, [OBSERVED[term.quantity] for term in terms]))
 
     def expected():
-        found = observe(*arguments[: step.layout.of_model])
         loss, errors = 0.0, []
-        for term, predicted in zip(terms, found, strict=True):
+        for term, predicted in zip(terms, observe(*arguments[: step.layout.of_model]), strict=True):
             assert predicted.dtype == mstype.float64
             labels_of_term = published[term.quantity]
             divisor = -published["volume"][:, None, None] if term.quantity == "stress" else 1.0
-            wrong = predicted.asnumpy()[: len(labels_of_term)] / divisor - labels_of_term
+            found = predicted.asnumpy()[: len(labels_of_term)] / divisor
             known = np.isfinite(labels_of_term)
-            loss += term.weight * LAWS[term.error](wrong)[known].mean()
-            errors.append(np.abs(wrong)[known].mean())
+            rows = np.arange(len(structures))
+            owner = np.repeat(rows, sizes) if len(labels_of_term) == sum(sizes) else rows
+            loss += term.weight * LAWS[term.error](found, labels_of_term, owner, published["mass_weight"])[known].mean()
+            errors.append(np.abs(found - labels_of_term)[known].mean())
         return np.array([loss, *errors])
 
     vector = Compiled(model, step.gradient_loss_errors)(*arguments[: step.layout.of_loss]).asnumpy()
@@ -127,6 +165,7 @@ def test_where_the_tensors_of_a_step_stand():
         with_probes = any(term.quantity == "hessian_product" for term in terms)
         assert layout.of_model == 10 + with_probes and ("probes" in found) == with_probes
         assert ("volume" in found) == any(term.quantity == "stress" for term in terms)
+        assert ("mass_weight" in found) == any(term.error == "frequency" for term in terms)
         none = layout.arguments(batch, dict.fromkeys(known, 0), 1.0, NOTHING)
         assert none[layout.place[f"{terms[0].quantity} count"]].asnumpy() == 1, "nothing is divided by 0"
 

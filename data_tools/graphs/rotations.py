@@ -1,0 +1,78 @@
+"""Random rotations of structures together with their labels: a control, for a model that is invariant learns the same.
+
+    x' = R x,    F' = R F,    v' = R v,    (Phi v)' = R Phi v,    sigma' = R sigma R^T        x: positions and shifts
+
+Labels of other names are numbers, which stay as they are.  A vector or a stress of which a part is not known is not
+known after a rotation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_tools.graph import Labels, Provider
+from data_tools.graphs.batching import RaggedBatch
+from data_tools.graphs.packed import PackedGraphs
+
+VECTORS, MATRICES = ("forces", "hessian_product"), ("stress",)
+STREAM = 3  # apart from the random numbers of the labels
+
+
+def random_rotations(seed: int, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(K, 3, 3) uniform proper rotations, each a function of (seed, draw, row): unit quaternions of normal numbers."""
+    normal = [
+        np.random.default_rng([seed, row, draw, STREAM]).normal(size=4)
+        for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
+    ]
+    quaternions = np.array(normal).reshape(-1, 4)
+    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
+    rotations = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.array(rotations).transpose(2, 0, 1)
+
+
+def rotated(batch: RaggedBatch, rotations: np.ndarray) -> RaggedBatch:
+    """Graphs whose positions and shifts are rotated, each by its own of (G, 3, 3)."""
+    shifts = batch.shifts
+    if shifts is not None:
+        shifts = _turned(shifts, np.repeat(rotations, batch.n_pairs, axis=0))
+    positions = _turned(batch.positions, np.repeat(rotations, batch.n_atoms, axis=0))
+    return batch._replace(positions=positions, shifts=shifts)
+
+
+@dataclass(frozen=True)
+class RotatedLabels:
+    """A ``Provider`` of the labels and probes of another, rotated.
+
+    Attributes:
+        provider: the other.
+        packed: the data set.
+        seed: of the rotations.
+    """
+
+    provider: Provider
+    packed: PackedGraphs
+    seed: int
+
+    def __call__(self, rows: np.ndarray, draws: int | np.ndarray = 0) -> Labels:
+        """The labels of some rows, in that order, each at its own draw or all at one."""
+        labels = self.provider(rows, draws)
+        rotations = random_rotations(self.seed, rows, np.broadcast_to(draws, rows.shape))
+        of_atoms = np.repeat(rotations, self.packed.table.n_atoms[rows], axis=0)
+        of_graphs, of_nodes = dict(labels.of_graphs), dict(labels.of_nodes)
+        for name in of_nodes.keys() & set(VECTORS):
+            of_nodes[name] = _turned(of_nodes[name], of_atoms)
+        for name in of_graphs.keys() & set(MATRICES):
+            of_graphs[name] = rotations @ of_graphs[name] @ rotations.transpose(0, 2, 1)
+        probes = None if labels.probes is None else _turned(labels.probes, of_atoms)
+        return Labels(of_graphs, of_nodes, probes)
+
+
+def _turned(vectors: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """(K, 3) vectors, each by its own of (K, 3, 3)."""
+    return np.einsum("kab,kb->ka", rotations, vectors)
