@@ -15,7 +15,7 @@ from data_tools.labels.force_constant_probes import ForceConstantProbes
 from data_tools.labels.statistics import Normalizer
 from experiment.data import DTYPES
 from experiment.evaluation.evaluator import Predictions
-from physics.derivatives import Compiled, HessianProduct, observables
+from physics.derivatives import Compiled, HessianProduct, has_energy, observables
 from physics.hessian import exact_rows
 from training.distributed import Ranks
 from training.step import to_tensors
@@ -30,7 +30,7 @@ class ColumnErrors(NamedTuple):
 
     Attributes:
         columns: (K,) float64 absolute errors of the columns.
-        forces: (K,) float64 absolute values of the forces.
+        forces: (K,) float64 absolute values of the forces; 0 of a model without energies.
         components: (K,) how many the sums are taken over.
     """
 
@@ -50,9 +50,10 @@ class ProbeEvaluator:
         batch_size: the most structures in a batch of columns.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
-    """
 
-    quantities = (PRODUCT, FORCES)
+    Attributes:
+        quantities: what is observed; a model without energies has no forces.
+    """
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class ProbeEvaluator:
     ):
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
+        self.quantities = (PRODUCT, FORCES) if has_energy(model) else (PRODUCT,)
         self.step = Compiled(model, observables(model, self.quantities))
         self.product = HessianProduct(model)
         self.budget = evaluation_budget(packed, sets, batch_size)
@@ -85,7 +87,7 @@ class ProbeEvaluator:
         return fitted_batch(self.packed, rows, [self.budget], labels, self.dtype)
 
     def _observe(self, batch: GraphBatch) -> list[np.ndarray]:
-        """Products and forces of a batch of columns, each (N, 3) float64 in its unit."""
+        """The ``quantities`` of a batch of columns, each (N, 3) float64 in its unit."""
         values = self.step(*to_tensors(batch.inputs), Tensor.from_numpy(batch.probes))
         return [value.asnumpy().astype(np.float64) * self.normalizer.scale for value in values]
 
@@ -96,11 +98,12 @@ class ProbeEvaluator:
         for draw in range(DRAWS):
             for places in chunks[self.ranks.rank :: self.ranks.size]:
                 labels = self.published(rows[places], draw)
-                product, forces = self._observe(self._batch(rows[places], labels))
+                product, *forces = self._observe(self._batch(rows[places], labels))
                 target = labels.of_nodes[PRODUCT]
                 sizes = self.packed.table.n_atoms[rows[places]]
-                error = np.abs(product[: len(target)] - target).sum(axis=1), np.abs(forces[: len(target)]).sum(axis=1)
-                sums[places] += np.add.reduceat(np.stack(error, axis=1), np.cumsum(sizes) - sizes)
+                error = [product[: len(target)] - target, *(values[: len(target)] for values in forces)]
+                found = np.stack([np.abs(one).sum(axis=1) for one in error], axis=1)
+                sums[places, : len(error)] += np.add.reduceat(found, np.cumsum(sizes) - sizes)
         sums = self.ranks.sum(sums)
         return ColumnErrors(sums[:, 0], sums[:, 1], 3 * DRAWS * self.packed.table.n_atoms[rows])
 
