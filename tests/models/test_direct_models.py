@@ -37,13 +37,13 @@ pytestmark = pytest.mark.usefixtures("graph_mode")
 
 CUTOFF = 3.0
 HEAD = {
-    "irreps": "4x0e+3x1o+2x2e", "blocks": 2, "lmax": 2, "bessel": 3, "gaussians": 3, "channels": 2,
+    "irreps": "4x0e+3x1o+2x2e", "blocks": 1, "lmax": 2, "bessel": 3, "gaussians": 3, "channels": 2,
     "average_degree": 5.0,
 }  # fmt: skip
-TRANSFORMER = {"features": 6, "blocks": 2, "heads": 2, "gaussians": 4, "average_degree": 5.0}
+TRANSFORMER = {"features": 6, "blocks": 1, "heads": 2, "gaussians": 4, "average_degree": 5.0}
 CASES = (
     Case("direct_head", "direct_head", HEAD, CUTOFF),
-    Case("direct_head-pairs", "direct_head", HEAD | {"channels": 0, "blocks": 1}, CUTOFF),
+    Case("direct_head-pairs", "direct_head", HEAD | {"channels": 0}, CUTOFF),
     Case("graph_transformer", "graph_transformer", TRANSFORMER, CUTOFF),
 )
 LINES = tuple((case, path) for case in CASES for path in case.paths)
@@ -172,15 +172,17 @@ def test_rotation_and_inversion_or_why_not(bench):
         if bench.case.model == "direct_head":
             assert_close(found, expected, "symmetry")
         else:
-            assert np.abs(found - expected).max() > 0.1 * np.abs(matrix).max()
-            assert np.abs(np.linalg.eigvalsh(found) - np.linalg.eigvalsh(matrix)).max() > 1e-2 * np.abs(matrix).max()
+            frequencies = np.linalg.eigvalsh(found) - np.linalg.eigvalsh(matrix)  # squared, of equal masses
+            assert min(np.abs(found - expected).max(), np.abs(frequencies).max()) > 1e-2 * np.abs(matrix).max()
 
 
 def test_padding_changes_nothing(bench):
-    """Products and the gradients of a loss on them; every parameter has one."""
+    """Products and, of a line of each model, the gradients of a loss on them; every parameter has one."""
     several = structures()
     v = probe_of(7)
     assert_close(bench.products(several, v, TIGHT), bench.products(several, v), "padding")
+    if (bench.case.name, bench.path) != (bench.case.model, PATHS[0]):
+        return
     (loss, loose), (same, tight) = bench.loss(several), bench.loss(several, TIGHT)
     assert same == pytest.approx(loss, rel=1e-12)
     largest = max(np.abs(gradient).max() for gradient in loose.values())
@@ -217,6 +219,8 @@ def test_nothing_jumps_at_the_cutoff(bench):
 
 def test_the_gradient_of_a_loss_is_its_differences(bench):
     """Against central differences of the loss along one random direction in parameter space."""
+    if (bench.case.name, bench.path) != (bench.case.model, PATHS[0]):
+        return
     several, random, step = structures(), np.random.default_rng(1), 1e-6
     _, gradients = bench.loss(several)
     before = {p.name: p.asnumpy().copy() for p in bench.weights}
@@ -241,6 +245,8 @@ def with_kernels():
 
 
 def test_operators_compute_what_the_kernels_compute(bench, with_kernels):
+    if bench.case.paths == PATHS[:1]:
+        return
     found = bench.products(structures(), probe_of(7)), *bench.loss(structures())
     if bench.path == PATHS[0]:
         with_kernels[bench.case.name] = found
@@ -254,7 +260,7 @@ def test_operators_compute_what_the_kernels_compute(bench, with_kernels):
 
 def test_rows_come_as_a_stream_and_in_the_other_mode(bench):
     """As second derivatives do, compiled in PYNATIVE mode too."""
-    if bench.path != PATHS[0]:
+    if (bench.case.name, bench.path) != (bench.case.model, PATHS[0]):
         return
     ms.set_context(mode=ms.PYNATIVE_MODE)
     graphs = [build_graph(SKEWED, CUTOFF)]
