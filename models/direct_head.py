@@ -8,6 +8,7 @@ A comparison for models of energies, whose second derivatives are trained: no de
     (4)  M_ijc = T t_ijc / sqrt(n),  a_ijc = L z / sqrt(n)  of each channel c; t = L z: 1x0e + 1x1e + 1x2e, a: 1x0e
 
 b_ij, and so all of (3) and (4), falls to 0 at the cutoff.
+
 T takes irreps to a matrix, 0e + 1e + 2e = 1o x 1o: 0e is its trace, 1e its antisymmetric part, an axial vector, and 2e
 the rest.  The product (x) makes 1e of vectors and directions, 1o x 1o, and of 2e x 2e, so a mirror image has the mirror
 image of the force constants.  k is the number of each pair of ``equivariant_layers``, (2) there.  What B, M and a mean
