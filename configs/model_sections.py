@@ -191,6 +191,52 @@ class EquivariantPotentialConfig:
     """Average number of neighbours, by whose root sums are divided; 0 takes that of the training structures."""
 
 
+@dataclass(frozen=True)
+class DirectHeadConfig:
+    """Hyperparameters of ``models.direct_head.DirectHead``."""
+
+    name: str = "direct_head"
+    """The network."""
+    irreps: str = "64x0e+32x1o+16x2e"
+    """Features of an atom between layers; scalars, 0e, first."""
+    blocks: int = bounded(2, least=1)
+    """Number of layers."""
+    lmax: int = bounded(2, least=2, most=4)
+    """Largest degree of the spherical harmonics."""
+    cutoff: float = bounded(5.0, above=0)
+    """Neighbours closer than this interact, Angstrom."""
+    bessel: int = bounded(8, least=1)
+    """Radial functions of the distance."""
+    gaussians: int = bounded(8, least=2)
+    """Radial functions of the distance over the sum of the covalent radii."""
+    channels: int = bounded(4, least=0)
+    """Products of two edges of an atom, of which blocks that are not symmetric consist; 0: pairs alone."""
+    average_degree: float = bounded(0.0, least=0)
+    """Average number of neighbours, by whose root sums are divided; 0 takes that of the training structures."""
+
+
+@dataclass(frozen=True)
+class GraphTransformerConfig:
+    """Hyperparameters of ``models.graph_transformer.GraphTransformer``, a control that is not equivariant."""
+
+    name: str = "graph_transformer"
+    """The network."""
+    features: int = bounded(64, least=1)
+    """Size of an atom's feature vector, a multiple of the heads."""
+    blocks: int = bounded(3, least=1)
+    """Number of blocks of convolution, attention and feed-forward network."""
+    heads: int = bounded(4, least=1)
+    """Number of attention heads."""
+    cutoff: float = bounded(5.0, above=0)
+    """Neighbours closer than this interact, Angstrom."""
+    gaussians: int = bounded(25, least=2)
+    """Number of radial basis functions."""
+    average_degree: float = bounded(0.0, least=0)
+    """Average number of neighbours, by whose root sums are divided; 0 takes that of the training structures."""
+
+
+#: models of force constants themselves, which have no energy and hence no forces
+WITHOUT_ENERGY = frozenset({"direct_head", "graph_transformer"})
 #: The dataclass of each model's section; a later model adds a line.
 MODEL_CONFIGS: dict[str, type] = {
     "schnet": SchNetConfig,
@@ -198,4 +244,6 @@ MODEL_CONFIGS: dict[str, type] = {
     "segnn": SegnnConfig,
     "graph_attention_transformer": GraphAttentionTransformerConfig,
     "equivariant_potential": EquivariantPotentialConfig,
+    "direct_head": DirectHeadConfig,
+    "graph_transformer": GraphTransformerConfig,
 }

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from configs.loading import ConfigError
+from configs.model_sections import WITHOUT_ENERGY
 from configs.schema import Config, DataConfig, TrainingConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
@@ -39,6 +40,8 @@ def check_rules(config: Config) -> None:
     """
     _check_data(config.data)
     training, run, schedule = config.training, config.run, config.schedule
+    if config.model.name in WITHOUT_ENERGY:
+        _check_without_energy(config)
     if config.target.name.strip().lower() == FORCE_CONSTANTS:
         _check_force_constants(config)
     elif training.loss in OF_FORCE_CONSTANTS:
@@ -94,6 +97,21 @@ def _check_force_constants(config: Config) -> None:
         )
     if run.amp_level in FLOAT16_LEVELS:
         raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 for target.name={FORCE_CONSTANTS}")
+
+
+def _check_without_energy(config: Config) -> None:
+    """A model of force constants themselves learns them alone."""
+    name, training = config.model.name, config.training
+    if config.target.name.strip().lower() != FORCE_CONSTANTS:
+        raise ConfigError(
+            f"target.name {config.target.name}: expected {FORCE_CONSTANTS} for model.name={name}, which has no energy"
+        )
+    for key in ("force_weight", "stress_weight"):
+        if getattr(training, key):
+            raise ConfigError(
+                f"training.{key} {getattr(training, key):g}: expected 0 for model.name={name}, which has no energy, "
+                "and hence no forces and no stress"
+            )
 
 
 def check_force_precision(config: Config, quantities: Collection[str]) -> None:

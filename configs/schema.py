@@ -12,8 +12,10 @@ from configs.model_sections import (
     MODEL_CONFIGS,
     ZERO_OUTPUT,
     DimeNetPlusPlusConfig,
+    DirectHeadConfig,
     EquivariantPotentialConfig,
     GraphAttentionTransformerConfig,
+    GraphTransformerConfig,
     SchNetConfig,
     SegnnConfig,
     bounded,
@@ -25,8 +27,10 @@ __all__ = [
     "Config",
     "DataConfig",
     "DimeNetPlusPlusConfig",
+    "DirectHeadConfig",
     "EquivariantPotentialConfig",
     "GraphAttentionTransformerConfig",
+    "GraphTransformerConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
@@ -254,7 +258,13 @@ class RunConfig:
 
 
 ModelConfig = (
-    SchNetConfig | DimeNetPlusPlusConfig | SegnnConfig | GraphAttentionTransformerConfig | EquivariantPotentialConfig
+    SchNetConfig
+    | DimeNetPlusPlusConfig
+    | SegnnConfig
+    | GraphAttentionTransformerConfig
+    | EquivariantPotentialConfig
+    | DirectHeadConfig
+    | GraphTransformerConfig
 )
 
 

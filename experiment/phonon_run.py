@@ -270,6 +270,11 @@ def _relaxed(request: Request, setting: Setting, warn: _Warnings) -> tuple[Setti
         return setting, None
     if request.potential is None:
         raise ConfigError("--relax: expected --ckpt or --calculator, got force constants, which do not move atoms")
+    if request.potential.calculator is None:
+        raise ConfigError(
+            f"--relax: expected a model of energies, {request.potential.name} predicts force constants themselves and "
+            "has none"
+        )
     structure = structure_of(setting)
     found = relax(structure, request.potential.calculator, request.fmax, request.steps)
     if not found.converged:
@@ -295,7 +300,7 @@ def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal,
 
 def _of_potential(request: Request, crystal: Crystal) -> tuple[float, list[Check]]:
     """The largest force, and the checks of the energy; of exact second derivatives those of differences too."""
-    if request.potential is None:
+    if request.potential is None or request.potential.calculator is None:
         return np.nan, []
     potential, structure = request.potential, crystal.supercell
     checks = check_energy(structure, potential.calculator)

@@ -26,11 +26,12 @@ class Potential(NamedTuple):
     """A calculator of ASE, and what is said of it.
 
     Attributes:
-        calculator: of ASE; this project's own where ``exact``.
+        calculator: of ASE; this project's own where ``exact``; None of models of force constants themselves.
         name: for the page.
         cutoff: Angstrom; None: unknown.
         exact: whether it has second derivatives.
-        members: this project's calculators whose mean it is, itself alone if it is one of them; none of others.
+        members: this project's calculators whose mean it is, itself alone if it is one of them, or models of force
+            constants themselves; none of others.
         card: what is known of how good it is; empty: nothing.
     """
 
@@ -87,25 +88,33 @@ def potential_of_checkpoints(
 ) -> Potential:
     """The calculator of a checkpoint, or of the best one of a run folder, or the mean of several.
 
+    With a model of force constants themselves among them there is no energy.
+
     Args:
         paths: files or folders.
         overrides: ``(section.key, text)`` pairs that change the configuration in the checkpoint.
         dtype: of the arithmetic.
 
     Raises:
-        DataError: the model predicts no energies.
+        DataError: the model predicts neither energies nor force constants.
         CheckpointError, ConfigError, DeviceError: as ``experiment.trained.load_calculator``.
     """
-    from experiment.trained import CalculatorRecipe, load_calculator  # noqa: PLC0415  MindSpore takes seconds
+    from experiment.trained import DirectProducts, load_products  # noqa: PLC0415  MindSpore takes seconds
     from physics.calculator import mean_of  # noqa: PLC0415  which others need not wait
 
-    members = tuple(load_calculator(path, dtype, overrides=overrides) for path in paths)
+    members = tuple(load_products(path, dtype, overrides) for path in paths)
     cutoff = max(float(member.cutoff) for member in members)
-    recipes = [member.recipe for member in members if isinstance(member.recipe, CalculatorRecipe)]
-    cards = [recipe.checkpoint.information.get("card", {}) for recipe in recipes]
+    calculators = [member for member in members if not isinstance(member, DirectProducts)]
+    calculator = mean_of(calculators) if len(calculators) == len(members) else None
+    cards = [_information(member).get("card", {}) for member in members]
     same = all(card == cards[0] for card in cards)  # of these members together
     names = [Path(path).name if Path(path).parent == SAMPLES else str(path) for path in paths]
-    return Potential(mean_of(members), ", ".join(names), cutoff, True, members, cards[0] if same else {})
+    return Potential(calculator, ", ".join(names), cutoff, True, members, cards[0] if same else {})
+
+
+def _information(member: Any) -> Mapping[str, Any]:
+    """What the checkpoint of a member says about itself."""
+    return member.information if hasattr(member, "information") else member.recipe.checkpoint.information
 
 
 def shipped() -> list[str]:
@@ -121,11 +130,15 @@ def shipped() -> list[str]:
 
 
 def largest_force(crystal: Crystal, potential: Potential) -> float:
-    """The largest force on an atom of the supercell, eV/Angstrom; 0 at a minimum of the energy.
+    """The largest force on an atom of the supercell, eV/Angstrom; 0 at a minimum of the energy, NaN without energies.
 
     Raises:
-        DataError: the calculator cannot compute this crystal.
+        DataError: the calculator cannot compute this crystal, or a model has not learned its elements.
     """
+    if potential.calculator is None:
+        for member in potential.members:
+            _check_elements(crystal, member, potential.name)
+        return np.nan
     forces = _forces(potential, atoms_of(crystal.supercell, potential.calculator))
     return float(np.linalg.norm(forces, axis=1).max())
 
@@ -144,7 +157,8 @@ def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) ->
     if potential.exact:
         found = np.stack([_exact(crystal, member, progress) for member in potential.members])
         several = len(found) > 1
-        words = f"exact second derivatives{f' of the mean of {len(found)} potentials' if several else ''}"
+        words = "exact second derivatives" if potential.calculator is not None else "predicted without an energy"
+        words = f"{words}{f' of the mean of {len(found)} potentials' if several else ''}"
         return Blocks(found.mean(axis=0), words, found.std(axis=0, ddof=1) if several else None)
     displaced = displaced_cells(crystal)
     atoms = atoms_of(crystal.supercell, potential.calculator)
@@ -156,6 +170,22 @@ def blocks_of(crystal: Crystal, potential: Potential, progress: bool = False) ->
     count = f"{len(places)} displacement{'s' if len(places) > 1 else ''}"
     words = f"differences of forces for {count} of {DISTANCE:g} Angstrom"
     return Blocks(blocks_of_forces(crystal, displaced, forces, symmetrisations=0), words)
+
+
+def _check_elements(crystal: Crystal, member: Any, name: str) -> None:
+    """Refuse elements that a model has not learned.
+
+    Raises:
+        DataError: there are some.
+    """
+    from data_tools.dataset import symbols  # noqa: PLC0415  as above
+
+    unknown = sorted(set(crystal.supercell.numbers.tolist()) - set(member.elements))
+    if unknown:
+        raise DataError(
+            f"{crystal.name}: {name} has not learned {symbols(unknown)}, only {symbols(member.elements)}; "
+            "use a model that was trained with it"
+        )
 
 
 def _exact(crystal: Crystal, calculator: Any, progress: bool) -> np.ndarray:

@@ -19,8 +19,10 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.source_files import one_line
 from experiment.model import build_single
 from experiment.resolve import task_of, with_names
-from models import NEEDS_TRIPLETS
+from models import DIRECT, NEEDS_TRIPLETS
 from physics.calculator import SKIN, Calculator, OutsideWarning
+from physics.derivatives import HessianProduct
+from physics.skin_list import SkinList
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, CheckpointError
 from training.device import random_state_kept, set_up
@@ -143,8 +145,20 @@ class CalculatorRecipe:
         Raises:
             DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
         """
-        trained = trained_of(self.checkpoint, self.file, self.overrides)
-        target = trained.task.target
+        return self.calculator(trained_of(self.checkpoint, self.file, self.overrides))
+
+    def calculator(self, trained: Trained) -> Calculator:
+        """The calculator of what the checkpoint describes.
+
+        Raises:
+            DataError: it has no energy.
+        """
+        target, name = trained.task.target, trained.config.model.name
+        if name in DIRECT:
+            raise DataError(
+                f"{trained.file}: the model {name} predicts force constants themselves and has no energy, no forces "
+                "and no stress; use a model of energies, or scripts/phonon.py"
+            )
         if not target.is_of_potential:
             raise DataError(
                 f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
@@ -157,6 +171,25 @@ class CalculatorRecipe:
             trained.model, trained.normalizer, trained.elements, settings.cutoff, self.skin,
             settings.name in NEEDS_TRIPLETS, trained.learned, recipe=self,
         )  # fmt: skip
+
+
+class DirectProducts:
+    """Products of a model of force constants themselves, for what asks a calculator for those of its energy.
+
+    Args:
+        trained: the model.
+
+    Attributes:
+        product, neighbors, cutoff, dtype, normalizer, elements: as of a calculator.
+        information: all that the checkpoint says about itself.
+    """
+
+    def __init__(self, trained: Trained):
+        trained.model.set_train(False)
+        self.product, self.cutoff = HessianProduct(trained.model), trained.config.model.cutoff
+        self.neighbors = SkinList(self.cutoff, 0.0)
+        self.dtype = trained.model.trainable_params()[0].asnumpy().dtype.type
+        self.normalizer, self.elements, self.information = trained.normalizer, trained.elements, trained.information
 
 
 def load_calculator(
@@ -174,8 +207,31 @@ def load_calculator(
         DataError: the model predicts something else than the energy of a geometry.
         CheckpointError, ConfigError, DeviceError: as ``load_trained``.
     """
+    return _recipe(path, dtype, skin, overrides)()
+
+
+def load_products(
+    path: str | Path, dtype: str = "", overrides: Iterable[tuple[str, str]] = ()
+) -> Calculator | DirectProducts:
+    """What gives products with force constants: a calculator, or a model of force constants themselves.
+
+    Args:
+        path, dtype, overrides: as of ``load_calculator``.
+
+    Raises:
+        DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
+    """
+    recipe = _recipe(path, dtype, SKIN, overrides)
+    trained = trained_of(recipe.checkpoint, recipe.file, recipe.overrides)
+    if trained.config.model.name not in DIRECT:
+        return recipe.calculator(trained)
+    return DirectProducts(trained)
+
+
+def _recipe(path: str | Path, dtype: str, skin: float, overrides: Iterable[tuple[str, str]]) -> CalculatorRecipe:
+    """What a calculator of a checkpoint is made of."""
     chosen = [("run.amp_level", "O0"), *([("run.dtype", dtype)] if dtype else [])]
     file = checkpoints.find(path)
     checkpoint = checkpoints.load_weights(file)
     kept = Checkpoint(checkpoint.weights, information=checkpoint.information)
-    return CalculatorRecipe(kept, file, (*overrides, *chosen), skin)()
+    return CalculatorRecipe(kept, file, (*overrides, *chosen), skin)

@@ -7,10 +7,13 @@ from typing import Any
 from mindspore import dtype as mstype
 from mindspore import nn
 
+from models.block_model import BlockModel
 from models.dimenetpp import DimeNetPlusPlus
+from models.direct_head import DirectHead
 from models.equivariant_potential import EquivariantPotential
 from models.graph_attention_transformer import GraphAttentionTransformer
 from models.graph_model import GraphModel
+from models.graph_transformer import GraphTransformer
 from models.heads import PooledReadout, Readout
 from models.precision import precision
 from models.schnet import SchNet
@@ -23,30 +26,37 @@ MODELS: dict[str, type[nn.Cell]] = {
     "graph_attention_transformer": GraphAttentionTransformer,
     "equivariant_potential": EquivariantPotential,
 }
+#: networks of force constants themselves, which have no energy and hence no forces
+DIRECT: dict[str, type[nn.Cell]] = {"direct_head": DirectHead, "graph_transformer": GraphTransformer}
 NEEDS_TRIPLETS = frozenset({"dimenetpp"})  # models whose messages pass between edges; the others get none
 DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 
-def build_model(name: str, *, dtype: str, amp_level: str, readout: str, **hyperparameters: Any) -> GraphModel:
+def build_model(
+    name: str, *, dtype: str, amp_level: str, readout: str, **hyperparameters: Any
+) -> GraphModel | BlockModel:
     """A network with its head: a readout of the values of nodes, or a network that reads pooled ones.
 
     Args:
-        name: of the network in ``MODELS``.
+        name: of the network in ``MODELS``, or in ``DIRECT``, whose head is the product with a probe.
         dtype: float32 or float64 parameters and arithmetic.
         amp_level: what is computed in float16; see ``models.precision``.
-        readout: see ``models.heads.Readout``.
+        readout: see ``models.heads.Readout``; networks of ``DIRECT`` have none.
         hyperparameters: of the network's constructor.
 
     Raises:
         ValueError: a name that does not exist, or values that do not fit each other.
     """
-    if name not in MODELS:
-        raise ValueError(f"model {name!r}: expected one of {', '.join(MODELS)}")
+    networks = MODELS | DIRECT
+    if name not in networks:
+        raise ValueError(f"model {name!r}: expected one of {', '.join(networks)}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     kinds = precision(amp_level, DTYPES[dtype])
     outputs = hyperparameters.get("outputs", 1)  # values an atom; most networks have one
-    network = MODELS[name](kinds=kinds, **hyperparameters)
+    network = networks[name](kinds=kinds, **hyperparameters)
+    if name in DIRECT:
+        return BlockModel(network)
     if getattr(network, "pooled", 0):
         return GraphModel(network, PooledReadout(network.pooling, network.pooled, outputs, kinds.weights))
     return GraphModel(network, Readout(readout, outputs, kinds.atoms))

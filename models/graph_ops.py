@@ -203,6 +203,11 @@ def both_ways(values: Tensor) -> Tensor:
     return _both_ways(values)
 
 
+def pair_total(values: Tensor) -> Tensor:
+    """The sum over both directions of each pair: (..., E, F) to (..., P, F)."""
+    return _pair_total(values)
+
+
 class PairDistances(nn.Cell):
     """The distance of the atoms of each pair, which is the length of ``edge_vectors`` for the first half of the edges.
 

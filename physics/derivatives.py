@@ -16,6 +16,9 @@ molecule all shifts are 0 and W = sum_i F_i r_i; for a crystal it does not depen
 E is a sum over graphs, so the Hessian of a batch is block diagonal: one product with a probe field v (N, 3) gives every
 structure of the batch its own H v.  Whole Hessians are made of them in ``physics.hessian``.
 
+A model of force constants themselves has no energy.  It has a method ``hessian_product`` of the graph inputs and v,
+which takes the place of (3), so that all that is made of products asks ``observables`` for both kinds alike.
+
 The unit is the model's: energies in eV with positions in Angstrom give eV/Angstrom, eV and eV/Angstrom^2.
 """
 
@@ -122,6 +125,11 @@ def require_compilation() -> None:
         raise DerivativeError("MS_JIT=0 switches compilation off, and eager derivatives of forces are wrong: unset it")
 
 
+def has_energy(model: Callable[..., Any]) -> bool:
+    """Whether a model gives energies, or else, by a method ``hessian_product``, force constants themselves."""
+    return not hasattr(model, PRODUCT)
+
+
 def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..., Any]:
     """A function that returns what follows from an energy, for use inside a compiled function.
 
@@ -132,7 +140,7 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
     pass in a train step.
 
     Args:
-        model: graph inputs to (G,) energies.
+        model: graph inputs to (G,) energies; or one without energies, see ``has_energy``.
         wanted: names among ``QUANTITIES``.
 
     Returns:
@@ -141,12 +149,14 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
         (1) to (3).  Ghosts have forces, virials and products of 0.
 
     Raises:
-        DerivativeError: another name.
+        DerivativeError: another name, or something else than products of a model without energies.
     """
     wanted = tuple(wanted)
     unknown = [name for name in wanted if name not in QUANTITIES]
     if unknown:
         raise DerivativeError(f"{unknown[0]}: expected one of {', '.join(QUANTITIES)}")
+    if not has_energy(model):
+        return _own_product(model, wanted)
     derive = _slopes_and_product(model, wanted) if PRODUCT in wanted else _slopes(model)
 
     def energy_alone(*inputs):
@@ -167,6 +177,21 @@ def observables(model: Callable[..., Any], wanted: Sequence[str]) -> Callable[..
         return found
 
     return energy_alone if wanted == ("energy",) else function
+
+
+def _own_product(model: Any, wanted: tuple[str, ...]) -> Callable[..., Any]:
+    """Graph inputs and a probe field v to the product that a model without energies has itself.
+
+    Raises:
+        DerivativeError: something else is wanted.
+    """
+    if wanted != (PRODUCT,):
+        raise DerivativeError(f"{', '.join(wanted)}: expected {PRODUCT} alone of a model of force constants themselves")
+
+    def product_alone(*arguments):
+        return (model.hessian_product(*arguments),)
+
+    return product_alone
 
 
 def _slopes(model: Callable[..., Any]) -> Callable[..., Any]:

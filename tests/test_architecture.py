@@ -13,8 +13,9 @@ from typing import get_type_hints
 
 import pytest
 
+from configs.model_sections import WITHOUT_ENERGY
 from configs.schema import MODEL_CONFIGS, TargetConfig
-from models import MODELS, dimenetpp, heads, schnet
+from models import DIRECT, MODELS, dimenetpp, heads, schnet
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
@@ -23,6 +24,7 @@ ROOMS = (
 )
 PAGES = tuple(sorted(path.stem for path in ROOT.glob("*.py")))  # what a room could import by that name
 OURS = {*ROOMS, *PAGES}
+NETWORKS = MODELS | DIRECT
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 ANYTHING = None
 EVERY_ROOM = {"experiment", "cloud", "models", "physics", "training", "data_tools", "configs"}
@@ -152,7 +154,7 @@ def test_torch_is_only_where_it_is_compared_with(file):
 
 
 def test_no_model_knows_another():
-    files = {model.__module__: model.__module__.replace(".", "/") + ".py" for model in MODELS.values()}
+    files = {model.__module__: model.__module__.replace(".", "/") + ".py" for model in NETWORKS.values()}
     for module, file in files.items():
         others = set(files) - {module}
         assert not [name for name in imports(file) if within(name, others)], f"{file} must not know another model"
@@ -165,7 +167,7 @@ def test_no_room_may_know_everything():
 
 def test_a_model_chooses_no_kernel():
     """Cells of graph_ops, blocks and radial do: a model file is one readable path of equations."""
-    for file in {model.__module__.replace(".", "/") + ".py" for model in MODELS.values()}:
+    for file in {model.__module__.replace(".", "/") + ".py" for model in NETWORKS.values()}:
         assert not [name for name in imports(file) if within(name, {"models.cpu_kernels"})], file
 
 
@@ -214,17 +216,18 @@ def test_the_table_catches_a_stranger(tmp_path):
 
 
 def test_every_model_has_a_section_of_the_configuration():
-    assert MODEL_CONFIGS.keys() == MODELS.keys()
+    assert MODEL_CONFIGS.keys() == NETWORKS.keys() and not MODELS.keys() & DIRECT.keys()
+    assert WITHOUT_ENERGY == DIRECT.keys()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_hyperparameters_are_those_of_the_constructor(name):
     """The constructor adds what other sections decide, the precisions, and has no defaults of its own."""
-    section, constructor = MODEL_CONFIGS[name], inspect.signature(MODELS[name]).parameters
+    section, constructor = MODEL_CONFIGS[name], inspect.signature(NETWORKS[name]).parameters
     keys = {item.name for item in dataclasses.fields(section)} - {"name"}
     assert keys | {"kinds"} == set(constructor) and section().name == name
     assert all(parameter.default is inspect.Parameter.empty for parameter in constructor.values())
-    types, hints = get_type_hints(section), get_type_hints(MODELS[name].__init__)
+    types, hints = get_type_hints(section), get_type_hints(NETWORKS[name].__init__)
     assert all(types[key] is hints[key] for key in keys)
 
 

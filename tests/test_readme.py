@@ -45,7 +45,7 @@ from configs.loading import ConfigError, load_config
 from experiment.data import resolve_task
 from experiment.model import build
 from experiment.resolve import with_names
-from models import MODELS
+from models import DIRECT, MODELS
 
 LARGEST = 8000  # bytes of README.md
 #: made by a user, so they need not exist
@@ -59,11 +59,12 @@ PAIRS = (READMES, ("cloud/README.md", "cloud/README_CN.md"))
 BASES = (
     "configs/schnet/qm9_mini.yaml", "configs/dimenetpp/qm9_lite.yaml", "configs/segnn/qm9_mini.yaml",
     "configs/graph_attention_transformer/crystals.yaml", "configs/equivariant_potential/crystals.yaml",
+    "configs/direct_head/crystals.yaml", "configs/graph_transformer/crystals.yaml",
 )  # fmt: skip
 #: no number of parameters depends on what a run takes from its data
 FROM_DATA = {
     "graph_attention_transformer": [("model.average_degree", "1"), ("model.average_nodes", "1")],
-    "equivariant_potential": [("model.average_degree", "1")],
+    **{name: [("model.average_degree", "1")] for name in ("equivariant_potential", "direct_head", "graph_transformer")},
 }
 KEY = re.compile(r"(?:--set )?((?:model|data|target|optimizer|schedule|training|run)\.\w+)(?:=(\S+))?")
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
@@ -250,7 +251,7 @@ def test_the_numbers_are_those_of_the_results(name):
             ), f"{number} of {cells} is not in {pages}"
 
 
-@pytest.mark.parametrize("name", tuple(f"configs/{model}/README.md" for model in MODELS))
+@pytest.mark.parametrize("name", tuple(f"configs/{model}/README.md" for model in MODELS | DIRECT))
 def test_the_tables_of_configurations_are_true(name):
     """Every configuration of the folder has a row with its parameters, batch and epochs."""
     rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| `configs/.*\|$", text_of(name), re.MULTILINE)]

@@ -17,7 +17,7 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.tables import cell_volumes
 from experiment.data import DTYPES
 from experiment.evaluation.evaluator import Predictions
-from physics.derivatives import Compiled, HessianProduct, observables
+from physics.derivatives import Compiled, HessianProduct, has_energy, observables
 from physics.hessian import exact_rows
 from training.distributed import Ranks
 from training.objective import OBSERVED
@@ -33,7 +33,7 @@ class ColumnErrors(NamedTuple):
 
     Attributes:
         columns: (K,) float64 absolute errors of the columns.
-        forces: (K,) float64 absolute values of the forces.
+        forces: (K,) absolute values of the forces; 0 of a model without energies.
         components: (K,) how many these two sums are taken over.
         stress: (K,) absolute values of the nine components of the stress; 0 where it is not computed.
         asymmetry: (K,) the largest |v . Phi u - u . Phi v| of two of the columns u and v.
@@ -57,7 +57,10 @@ class ProbeEvaluator:
         batch_size: the most structures in a batch of columns.
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
-        with_stress: whether the stress is computed too.
+        with_stress: whether the stress is computed too, of a model with energies.
+
+    Attributes:
+        quantities: what is observed; a model without energies has no forces.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class ProbeEvaluator:
     ):
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
         self.ranks = ranks
-        self.quantities = (PRODUCT, FORCES, STRESS) if with_stress else (PRODUCT, FORCES)
+        derived = () if not has_energy(model) else (FORCES, STRESS) if with_stress else (FORCES,)
+        self.quantities = (PRODUCT, *derived)
         self.step = Compiled(model, observables(model, [OBSERVED[name] for name in self.quantities]))
         self.product = HessianProduct(model)
         self.budget = evaluation_budget(packed, sets, batch_size)
@@ -94,7 +98,7 @@ class ProbeEvaluator:
         return fitted_batch(self.packed, rows, [self.budget], labels, self.dtype)
 
     def _observe(self, batch: GraphBatch) -> list[np.ndarray]:
-        """Products and forces (N, 3) of a batch of columns, float64 in their units, and virials (G, 3, 3) if wanted."""
+        """The ``quantities`` of a batch of columns, float64 in their units: (N, 3), of a virial (G, 3, 3)."""
         values = self.step(*to_tensors(batch.inputs), Tensor.from_numpy(batch.probes))
         return [value.asnumpy().astype(np.float64) * self.normalizer.scale for value in values]
 
@@ -107,13 +111,16 @@ class ProbeEvaluator:
             starts = np.cumsum(sizes) - sizes
             for draw in range(DRAWS):
                 labels = self.published(rows[places], draw)
-                product, forces, *virial = self._observe(self._batch(rows[places], labels))
+                product, *others = self._observe(self._batch(rows[places], labels))
                 target = labels.of_nodes[PRODUCT]
-                error = np.abs(product[: len(target)] - target).sum(axis=1), np.abs(forces[: len(target)]).sum(axis=1)
-                sums[places, :2] += np.add.reduceat(np.stack(error, axis=1), starts)
-                for found in virial:
-                    sums[places, 2] = np.abs(found[: len(places)]).sum(axis=(1, 2)) / self.volumes[rows[places]]
-                pairs.append((labels.probes, product[: len(target)]))
+                product, derived = product[: len(target)], dict(zip(self.quantities[1:], others, strict=True))
+                sums[places, 0] += np.add.reduceat(np.abs(product - target).sum(axis=1), starts)
+                if FORCES in derived:
+                    sums[places, 1] += np.add.reduceat(np.abs(derived[FORCES][: len(target)]).sum(axis=1), starts)
+                if STRESS in derived:
+                    virials = np.abs(derived[STRESS][: len(places)]).sum(axis=(1, 2))
+                    sums[places, 2] = virials / self.volumes[rows[places]]
+                pairs.append((labels.probes, product))
             for (u, of_u), (v, of_v) in itertools.combinations(pairs, 2):
                 difference = np.abs(np.add.reduceat((v * of_u - u * of_v).sum(axis=1), starts))
                 sums[places, 3] = np.maximum(sums[places, 3], difference)
