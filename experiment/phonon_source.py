@@ -15,7 +15,7 @@ from configs.loading import ConfigError
 from data_tools.crystals import Crystal
 from data_tools.graph import DataError
 from data_tools.progress_bar import track
-from data_tools.source_files import one_line
+from data_tools.source_files import one_line, sha256_of
 from physics.energy_checks import atoms_of
 from physics.finite_displacements import DISTANCE, blocks_of_forces, displaced_cells
 
@@ -97,11 +97,13 @@ def potential_of_checkpoints(
 
     Raises:
         DataError: the model predicts neither energies nor force constants.
-        CheckpointError, ConfigError, DeviceError: as ``experiment.trained.load_calculator``.
+        ConfigError: one is given more than once; and as ``experiment.trained.load_calculator``.
+        CheckpointError, DeviceError: as that.
     """
     from experiment.trained import DirectProducts, load_products  # noqa: PLC0415  MindSpore takes seconds
     from physics.calculator import mean_of  # noqa: PLC0415  which others need not wait
 
+    check_different(paths)
     members = tuple(load_products(path, dtype, overrides) for path in paths)
     cutoff = max(float(member.cutoff) for member in members)
     calculators = [member for member in members if not isinstance(member, DirectProducts)]
@@ -110,6 +112,25 @@ def potential_of_checkpoints(
     same = all(card == cards[0] for card in cards)  # of these members together
     names = [Path(path).name if Path(path).parent == SAMPLES else str(path) for path in paths]
     return Potential(calculator, ", ".join(names), cutoff, True, members, cards[0] if same else {})
+
+
+def check_different(paths: Sequence[str]) -> None:
+    """Refuse a potential that is given twice: the spread between several says how far to trust them.
+
+    Raises:
+        ConfigError: two files are equal.
+        CheckpointError: there is none.
+    """
+    from training.checkpoint import find  # noqa: PLC0415  as above
+
+    seen: dict[str, str] = {}
+    for path in map(str, paths):
+        digest = sha256_of(find(path))
+        if digest in seen:
+            raise ConfigError(
+                f"--ckpt {path}: expected potentials that differ, got {seen[digest]} again; leave one out"
+            )
+        seen[digest] = path
 
 
 def _information(member: Any) -> Mapping[str, Any]:

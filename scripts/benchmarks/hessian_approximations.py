@@ -223,7 +223,7 @@ def page(found: Sequence[tuple[Structure, list[Row]]], command: Command) -> str:
     lines = [
         "# Approximations of a Hessian: errors and costs",
         "",
-        "The potential that ships, on primitive cells of materials that it has not seen. Error: |H' - H| / |H| in the "
+        "A trained potential, on primitive cells of materials that it has not seen. Error: |H' - H| / |H| in the "
         "Frobenius norm against the exact Hessian in float64; seconds on one CPU, beside other programs, without "
         "compilation. J is the gradient of the energy.",
         "",

@@ -109,14 +109,16 @@ def test_what_ships(tmp_path, capsys, same_mode):
         assert words_of in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(["--structure", str(tmp_path / "MgO.vasp"), *arguments]) == 0
     found = record(tmp_path / "out")
-    assert found["force_constants"]["potential"] == "phonons_1.safetensors"
+    assert found["force_constants"]["potential"] == "phonons_1.safetensors, phonons_2.safetensors"
+    assert 0.005 < found["force_constants"]["spread"]["expected_relative_error"] < 0.3
     assert found["phonons"]["stable"] and 15 < found["phonons"]["highest_THz"] < 25
     laws = found["checks"]["laws"]
     assert laws["exchange"]["raw"]["value"] < 1e-6 and laws["acoustic"]["raw"]["value"] < 1e-6
-    twice = ["--ckpt", *[str(SAMPLES / "phonons_1.safetensors")] * 2]  # a card of one says nothing of a spread
-    assert main(["--structure", str(tmp_path / "MgO.vasp"), *twice, *arguments, "--overwrite"]) == 0
-    spread = record(tmp_path / "out")["force_constants"]["spread"]
-    assert spread["relative"] == 0 and "expected_relative_error" not in spread
+    alone = ["--ckpt", str(SAMPLES / "phonons_1.safetensors")]
+    assert main(["--structure", str(tmp_path / "MgO.vasp"), *alone, *arguments, "--overwrite"]) == 0
+    assert record(tmp_path / "out")["force_constants"]["spread"] is None
+    assert main(["--structure", str(tmp_path / "MgO.vasp"), *alone, alone[1], *arguments, "--overwrite"]) == 2
+    assert "expected potentials that differ, got" in capsys.readouterr().err
     information = load_weights(SAMPLES / "phonons_1.safetensors").information
     assert information["card"]["materials"] == 100 and len(information["elements"]) > 70
     assert information["config"]["data"]["file"] == "train.npz" and "provenance" not in information
