@@ -17,7 +17,7 @@ from experiment.evaluation.force_constants import judge
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.trained import load_trained
 from physics import folded_cells
-from scripts.benchmarks import judge_potentials
+from scripts.benchmarks import hessian_approximations, judge_potentials, relaxed_cells
 from scripts.fold_crystals import main as fold
 from scripts.peers.potential_page import record_of
 from training.checkpoint import Checkpoint, load_weights, save
@@ -130,6 +130,28 @@ def test_what_ships_says_what_it_is_and_nothing_of_the_machine(judged):
     original = load_trained(judged / "run" / "best.safetensors")
     for one, other in zip(first.model.trainable_params(), original.model.trainable_params(), strict=True):
         assert np.array_equal(one.asnumpy(), other.asnumpy())
+
+
+def test_relaxed_cells_are_compared_with_the_published_ones(judged):
+    """Those of alloys that EMT has not relaxed either change; of a potential alone and of the mean of two."""
+    (judged / "rows.txt").write_text("\n".join(TEST))
+    words_of = ["--data", str(judged / "one.npz"), "--rows", str(judged / "rows.txt"), "--page", str(judged / "r.md")]
+    checkpoints = [str(judged / "shipped" / f"phonons_{number}.safetensors") for number in (1, 2)]
+    assert relaxed_cells.main(["--ckpt", *checkpoints, *words_of]) == 0
+    cells = json.loads((judged / "r.json").read_text())["cells"]
+    assert sorted(cell["name"] for cell in cells) == sorted(TEST)
+    assert all(abs(cell["moved"]) < 1e-6 and cell["volume"] != 0 for cell in cells)  # symmetry holds the atoms
+    assert "of 3; within 3 %" in (judged / "r.md").read_text()
+
+
+def test_approximations_are_measured(judged):
+    words_of = ["--data", str(judged / "one.npz"), "--materials", TEST[0], "--page", str(judged / "a.md")]
+    assert hessian_approximations.main(["--ckpt", str(judged / "run"), *words_of]) == 0
+    rows = {row["words"]: row["error"] for row in json.loads((judged / "a.json").read_text())["cases"][TEST[0]]}
+    assert rows["exact, float64"] == 0 and rows["exact, float32"] < 1e-4
+    assert rows["central differences of forces, 0.001 A, float64"] < 1e-3
+    assert rows["control: four energies for each element, 1e-06 A, float32"] > 1
+    assert rows["control: J J^T, at the structure"] > 0.9
 
 
 def test_other_data_are_refused(judged, capsys):
