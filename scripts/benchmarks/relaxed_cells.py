@@ -128,12 +128,12 @@ def page(cells: Sequence[Cell], failed: Sequence[str], command: Command, seconds
     volumes = np.array([cell.volume for cell in cells])
     worst = sorted(cells, key=lambda cell: -abs(cell.volume))[:5]
     lines = [
-        "# Cells relaxed with the potential that ships, beside the published ones",
+        "# Cells relaxed with the potentials that ship, beside the published ones",
         "",
         f"{len(cells) + len(failed)} materials that none of the potentials has learned from (the test materials of "
         "[potentials.md](potentials.md)), each from its published primitive cell, a minimum of PBEsol: atoms and cell "
-        "by FIRE to 0.001 eV/A, the space group kept, as `scripts/phonon.py --relax` does it. No stress was among the "
-        "labels of the training, unless [potential_training.md](potential_training.md) says so.",
+        "by FIRE to 0.001 eV/A, the space group kept, as `scripts/phonon.py --relax` does it. What they have learned "
+        "of stress: [potential_training.md](potential_training.md).",
         "",
         "```bash",
         command.text,
