@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from data_tools.graph import Labels, Provider
 from data_tools.graphs.batching import RaggedBatch
@@ -26,14 +27,7 @@ def random_rotations(seed: int, rows: np.ndarray, draws: np.ndarray) -> np.ndarr
         np.random.default_rng([seed, row, draw, STREAM]).normal(size=4)
         for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
     ]
-    quaternions = np.array(normal).reshape(-1, 4)
-    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
-    rotations = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.array(rotations).transpose(2, 0, 1)
+    return Rotation.from_quat(np.array(normal).reshape(-1, 4)).as_matrix()
 
 
 def rotated(batch: RaggedBatch, rotations: np.ndarray) -> RaggedBatch:

@@ -35,7 +35,7 @@ from experiment.provenance import Command, command_of
 from models import build_model
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
-from scripts.benchmarks.timed_steps import Side, answer
+from scripts.benchmarks.timed_steps import Side, answer, timed
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -120,16 +120,6 @@ def serve(kind: str, repeats: int) -> None:
     answer(lambda count: timed(call, count))
 
 
-def timed(call: Callable[[], object], count: int) -> list[float]:
-    """Seconds of so many calls."""
-    seconds = []
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
 def compare(repeats: int, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of both sides for one supercell, and the largest memory of each process."""
     structure = rock_salt(repeats)
@@ -173,8 +163,8 @@ def page(rows: list[dict], command: Command, about: dict) -> str:
         command.text,
         "```",
         "",
-        "| atoms | edges | what | ours, ms | nequix, ms | ratio | until the first result, s | memory, MB: "
-        "ours, nequix |",
+        "| atoms | edges | what | ours, ms | nequix, ms | ratio | until the first result, s: "
+        "ours, nequix | memory, MB: ours, nequix |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

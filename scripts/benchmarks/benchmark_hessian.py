@@ -33,6 +33,7 @@ from data_tools.graphs.batching import build_graph, join, pad
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
 from scripts.benchmarks.benchmark import CUTOFF, PROFILES, model_of
+from scripts.benchmarks.timed_steps import timed
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -71,16 +72,6 @@ def our_calls(graph: AtomGraph, profile: str, dtype: str) -> dict[str, Callable[
     for call in calls.values():
         call()
     return calls
-
-
-def timed(call: Callable[[], object], count: int) -> list[float]:
-    """Seconds of so many calls."""
-    seconds = []
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 def compare(atoms: int, profile: str, options: argparse.Namespace, folder: Path) -> dict:

@@ -1,7 +1,7 @@
 """Approximations of the Hessian of a trained potential: error against the exact one, and cost.
 
     python scripts/benchmarks/hessian_approximations.py --ckpt data_tools/samples/phonons_1.safetensors \
-        --data runs/phonondb.npz --materials mp-1541 mp-680115 --page results/force_constants/approximations.md
+        --data runs/phonondb.npz --materials mp-2490 mp-8393 --page results/force_constants/approximations.md
 
 The primitive cell of each material stands for a small crystal.  Costs are counted in products with the Hessian, in
 forces or in energies, and in seconds of this machine.
@@ -39,6 +39,7 @@ from experiment.provenance import Command, command_of
 from experiment.trained import Trained, load_trained
 from physics.approximations import (
     AT_ONCE,
+    Approximation,
     Products,
     block_diagonal,
     diagonal,
@@ -135,7 +136,7 @@ def of_products(products: Products, exact: np.ndarray) -> list[Row]:
         found = make()
         rows.append(Row(words, found.error(exact), f"{found.products} products", time.perf_counter() - started))
     diagonals = np.diag(np.diag(exact))
-    rows.append(Row("the exact diagonal alone, for comparison", _error(diagonals, exact), "", 0.0))
+    rows.append(Row("the exact diagonal alone, for comparison", Approximation(diagonals, 0).error(exact), "", 0.0))
     return rows
 
 
@@ -147,7 +148,7 @@ def of_surface(surface: Surface, exact: np.ndarray, dtype: str) -> list[Row]:
         found = central_differences(lambda at: surface(at)[1], positions, step)
         cost = f"{2 * positions.size} forces"
         words = f"central differences of forces, {step:g} A, {dtype}"
-        rows.append(Row(words, _error(found, exact), cost, time.perf_counter() - started))
+        rows.append(Row(words, Approximation(found, 0).error(exact), cost, time.perf_counter() - started))
     for step in STEPS:
         started = time.perf_counter()
         four = energy_differences(lambda at: surface(at)[0], positions, step)
@@ -192,10 +193,6 @@ class Scaled(Products):
         return self.scale * super().__call__(fields)
 
 
-def _error(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-
-
 def measure(ckpt: str, structure: Structure) -> list[Row]:
     """All lines of one structure; float64, and float32 where it is what is measured."""
     trained = load_trained(ckpt, [("run.dtype", "float64")])
@@ -212,7 +209,14 @@ def measure(ckpt: str, structure: Structure) -> list[Row]:
     products, _ = hessian_of(single, graph, np.float32)
     started = time.perf_counter()
     found = products.exact()
-    rows.append(Row("exact, float32", _error(found, exact), f"{len(exact)} products", time.perf_counter() - started))
+    rows.append(
+        Row(
+            "exact, float32",
+            Approximation(found, 0).error(exact),
+            f"{len(exact)} products",
+            time.perf_counter() - started,
+        )
+    )
     surface = Surface(single, structure, "float32")
     surface(np.asarray(structure.positions, np.float64)[None])
     return rows + of_surface(surface, exact, "float32")

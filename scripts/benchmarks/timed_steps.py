@@ -15,8 +15,19 @@ if __name__ == "__main__":
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds of so many calls."""
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def answer(run: Callable[[int], list[float]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch_geometric.nn import SchNet
 
+from scripts.benchmarks.timed_steps import timed
 from scripts.help_defaults import Defaults
 from scripts.peers.peer_data import GivenEdges
 
@@ -56,12 +57,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         name, count = line.split()
-        seconds = []
-        for _ in range(int(count)):
-            start = time.perf_counter()
-            calls[name](positions)
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps(seconds), flush=True)
+        print(json.dumps(timed(partial(calls[name], positions), int(count))), flush=True)
 
 
 if __name__ == "__main__":

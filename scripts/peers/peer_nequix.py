@@ -30,7 +30,7 @@ from nequix.model import Nequix
 from nequix.pft.data import add_hessian_col_to_graph
 from nequix.pft.train import loss
 
-from scripts.benchmarks.timed_steps import answer
+from scripts.benchmarks.timed_steps import answer, timed
 from scripts.help_defaults import Defaults
 
 IRREPS, DEGREE, LAYERS, CUTOFF = "64x0e+32x1o+16x2e", 2, 3, 5.0
@@ -41,7 +41,6 @@ def graph_of(path: Path) -> tuple[object, int]:
     with np.load(path) as arrays:
         atoms = Atoms(arrays["numbers"], arrays["positions"], cell=arrays["cell"], pbc=True)
     elements = sorted(set(atoms.numbers.tolist()))
-    atoms.info["stress"] = np.zeros(6)
     arrays = preprocess_graph(atoms, atomic_numbers_to_indices(elements), CUTOFF, False)
     count = len(atoms)
     arrays |= {"energy": np.zeros(1, np.float32), "forces": np.zeros((count, 3), np.float32)}
@@ -89,16 +88,7 @@ def main() -> None:
     sizes = sum(part.size for part in jax.tree.leaves(equinox.filter(model, equinox.is_array)))
     about = {"parameters": sizes, "first": time.perf_counter() - started}
     print(json.dumps(about), file=sys.stderr, flush=True)
-
-    def run(count: int) -> list[float]:
-        seconds = []
-        for _ in range(count):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return seconds
-
-    answer(run)
+    answer(lambda count: timed(call, count))
 
 
 if __name__ == "__main__":
