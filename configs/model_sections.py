@@ -146,8 +146,10 @@ class GraphAttentionTransformerConfig:
     """Size of the hidden layers between radial functions and weights of a product (fc_neurons)."""
     radial_layers: int = bounded(2, least=1)
     """How many there are."""
-    norm: str = field(default="layer", metadata={"choices": ("layer", "none")})
-    """Normalisation before each layer (norm_layer)."""
+    norm: str = field(default="layer", metadata={"choices": ("layer", "smooth", "none")})
+    """Normalisation before each layer (norm_layer).  ``layer`` is the original's, whose second derivatives are 1e5
+    times too large and more where an atom is at an inversion centre; ``smooth`` is for crystals, see
+    ``models.e3.norm``."""
     envelope: str = field(default="polynomial", metadata={"choices": ("polynomial", "none")})
     """What takes messages and attention to zero at the cutoff: a polynomial with continuous second derivatives, or
     nothing, as in the original, where an energy jumps when an atom crosses the cutoff."""

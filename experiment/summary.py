@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Any
 
+from configs.rules import FORCE_CONSTANTS
 from configs.schema import Config, GraphAttentionTransformerConfig, SegnnConfig
 from data_tools import dataset as data
 from data_tools.labels.plausibility import unit_suspicions
@@ -63,13 +64,22 @@ def log_scale(normalizer: Normalizer, task: data.Task) -> None:
 
 
 def describe_irreps(config: Config) -> None:
-    """The irreps of a SEGNN's nodes, and warnings of products that will be slow and of irreps that break the mirror."""
+    """The irreps of a SEGNN's nodes, and warnings of what will be slow, break the mirror or be unusable."""
     model = config.model
     if isinstance(model, GraphAttentionTransformerConfig) and breaks_mirror(model.irreps):
         log.warning(
             "warning: model.irreps %s: even irreps of odd degree and no odd ones, so that a structure and its mirror "
             "image have different energies; 1o in the place of 1e keeps the mirror", model.irreps,
         )  # fmt: skip
+    if (
+        isinstance(model, GraphAttentionTransformerConfig)
+        and model.norm == "layer"
+        and config.target.name == FORCE_CONSTANTS
+    ):
+        log.warning(
+            "warning: model.norm layer: where an atom is at an inversion centre, force constants are 1e5 times too "
+            "large and more; model.norm=smooth is for crystals"
+        )
     if not isinstance(model, SegnnConfig):
         return
     irreps = hidden_irreps(model.features, model.lmax, model.lmax_attributes, model.subspace)

@@ -57,7 +57,8 @@ from models.precision import Precision
 from models.radial import BesselBasis, NoCutoff, PolynomialEnvelope, TrainedGaussians
 
 BASES = ("gaussian", "bessel")
-NORMS = ("layer", "none")
+NORMS = ("layer", "smooth", "none")
+FLOOR = 1.0  # of a smooth norm
 ENVELOPES = ("polynomial", "none")
 ELEMENTS = ("free", "described")
 ENVELOPE_EXPONENT = 5  # the polynomial 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = d / cutoff
@@ -84,7 +85,9 @@ def with_scalars(text: str) -> Irreps:
 
 def normalization(norm: str, irreps: Irreps, dtype: mstype.Type) -> nn.Cell:
     """One of ``NORMS``."""
-    return EquivariantLayerNorm(irreps, dtype) if norm == "layer" else nn.Identity()
+    if norm == "none":
+        return nn.Identity()
+    return EquivariantLayerNorm(irreps, dtype, FLOOR) if norm == "smooth" else EquivariantLayerNorm(irreps, dtype)
 
 
 def placement(node: Irreps, dtype: mstype.Type) -> Tensor:

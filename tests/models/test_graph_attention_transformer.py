@@ -179,6 +179,14 @@ def test_irreps_that_break_the_mirror_are_warned_of(caplog):
     assert "mirror image have different energies" in caplog.text
 
 
+def test_the_original_norm_is_warned_of_for_force_constants(caplog):
+    crystals = CONFIG.with_name("crystals.yaml")
+    describe_irreps(load_config(crystals))
+    assert not caplog.records
+    describe_irreps(load_config(crystals, [("model.norm", "layer")]))
+    assert "model.norm=smooth is for crystals" in caplog.text
+
+
 @pytest.mark.parametrize("rate", ["alpha_drop", "proj_drop", "out_drop", "drop_path"])
 def test_what_is_dropped_is_dropped_in_training_alone(rate):
     ms.set_context(mode=ms.PYNATIVE_MODE)
