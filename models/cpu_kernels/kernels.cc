@@ -367,7 +367,7 @@ KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, C) or (1, C
   });
 }
 
-// The inputs of the next three kernels from 3 or 4 on: receivers and senders (E,), the tables of WEIGHTED, any (., W).
+// The inputs of the next four kernels from 3 on: receivers and senders (E,), the tables of WEIGHTED, any (., W).
 #define EDGES(nodes, w, index) Edges{nodes, shapes[index][0], shapes[w][0], INDEX(index), INDEX(index + 1)}
 
 KERNEL(messages) {  // x (N, F), T (E, K), w (P, C), receivers, senders, tables, any (., W) -> (N, W)
@@ -386,11 +386,19 @@ KERNEL(message_senders) {  // g (N, W), T (E, K), w (P, C), receivers, senders, 
   });
 }
 
-KERNEL(message_gradients) {  // g (N, W), x (N, F), T (E, K), w (P, C), receivers, senders, tables -> (E, K), (P, C)
+KERNEL(message_matrices) {  // g (N, W), x (N, F), w (P, C), receivers, senders, tables, any (E, K) -> as this one
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    message_gradients<R>(EDGES(shapes[0][0], 3, 4), WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 6), REAL(0),
-                         REAL(1), REAL(2), REAL(3), REAL(9), REAL(10));
+    message_matrices<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[1][1], shapes[8][1], shapes[0][1], 2, 5), REAL(0),
+                        REAL(1), REAL(2), REAL(9));
+  });
+}
+
+KERNEL(message_weights) {  // g (N, W), x (N, F), T (E, K), receivers, senders, tables, any (P, C) -> as this one
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    message_weights<R>(EDGES(shapes[0][0], 8, 3), WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 8, 5), REAL(0),
+                       REAL(1), REAL(2), REAL(9));
   });
 }
 

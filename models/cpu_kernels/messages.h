@@ -127,71 +127,87 @@ void message_senders(const Edges& edges, const WeightedBlocks<R>& shape, const R
   });
 }
 
-// The gradients of one edge and segment are added to those of T and of w.
+// The gradient of one edge and segment is added to that of T.
 template <int rows, int columns, class R>
-inline void add_gradients(const Segment& s, const R* g, const R* x, const R* t, const R* w, R factor, R* of_t,
-                          R* of_w) {
+inline void add_to_matrices(const Segment& s, const R* g, const R* x, const R* w, R factor, R* of_t) {
   using V = typename Wide<R>::type;
   constexpr int lanes = Wide<R>::lanes, most = columns ? columns : 1;
   const int whole = s.width / lanes * lanes, count = rows ? rows : s.rows;
   for (int i = 0; i < count; ++i)
     for (int first = 0; first < s.columns; first += most) {
       const R* const upper = g + i * s.out_stride;
-      const R* const row = t + i * s.matrix_stride + first;
       const R* const lower = x + first * s.width;
       V sums[most] = {};
       R rest[most] = {};
       for (int c = 0; c < whole; c += lanes) {
-        const V from = factor * value_at<V>(upper + c), scaled = from * value_at<V>(w + c);
-        V product = {};
-        for (int j = 0; j < most; ++j) {
-          const V value = value_at<V>(lower + j * s.width + c);
-          product += row[j] * value;
-          sums[j] += scaled * value;
-        }
-        at<V>(of_w + c) += product * from;
+        const V scaled = value_at<V>(upper + c) * value_at<V>(w + c);
+        for (int j = 0; j < most; ++j) sums[j] += scaled * value_at<V>(lower + j * s.width + c);
       }
       over_channels<R, vector_bytes / 2>(s.width, [&](auto zero, int c) {
         using Few = decltype(zero);
-        const Few from = factor * value_at<Few>(upper + c), scaled = from * value_at<Few>(w + c);
-        Few product = {};
-        for (int j = 0; j < most; ++j) {
-          const Few value = value_at<Few>(lower + j * s.width + c);
-          product += row[j] * value;
-          rest[j] += total<R>(scaled * value);
-        }
-        at<Few>(of_w + c) += product * from;
+        const Few scaled = value_at<Few>(upper + c) * value_at<Few>(w + c);
+        for (int j = 0; j < most; ++j) rest[j] += total<R>(scaled * value_at<Few>(lower + j * s.width + c));
       }, whole);
-      for (int j = 0; j < most; ++j) of_t[i * s.matrix_stride + first + j] += total<R>(sums[j]) + rest[j];
+      for (int j = 0; j < most; ++j) of_t[i * s.matrix_stride + first + j] += factor * (total<R>(sums[j]) + rest[j]);
     }
 }
 
-// The gradients in T (E, width) and in w (P, C), from g (N, width), x, T and w.
-template <class R>
-void message_gradients(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t,
-                       const R* w, R* of_t, R* of_w) {
-  const Widths widths = shape.widths;
-  shared(parts_of(2 * edges.count * shape.operations(), 4), [&](int part, int parts) {
+// The gradient of one edge and segment is added to that of w.
+template <int rows, int columns, class R>
+inline void add_to_weights(const Segment& s, const R* g, const R* x, const R* t, R factor, R* of_w) {
+  const int count = rows ? rows : s.rows;
+  over_channels<R>(s.width, [&](auto zero, int c) {
+    using V = decltype(zero);
+    const Columns<columns, V, R> values(s, x, c);
+    V sum = {};
+    for (int i = 0; i < count; ++i)
+      sum += values.times(t + i * s.matrix_stride) * value_at<V>(g + i * s.out_stride + c);
+    at<V>(of_w + c) += factor * sum;
+  });
+}
+
+// f(edge, row of its pair in w, segment, number of the segment) for both edges of each pair, of one pair after another.
+template <class R, class B, class F>
+void for_pairs(const Edges& edges, const WeightedBlocks<R>& shape, B begin, F f) {
+  shared(parts_of(edges.count * shape.operations(), 4), [&](int part, int parts) {
     const Range range = part_of(edges.pairs, part, parts);
     for (int64_t p = range.begin; p < range.end; ++p) {
-      const R* const weights = w + p * shape.weights;
-      R* const weights_of = of_w + p * shape.weights;
-      std::fill_n(weights_of, shape.weights, R(0));
-      for (int64_t e = p; e < edges.count; e += edges.pairs) {
-        const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
-        const R* matrices = t + e * widths.t;
-        R* const matrices_of = of_t + e * widths.t;
-        std::fill_n(matrices_of, widths.t, R(0));
-        for (int64_t k = 0; k < shape.table.count; ++k) {
-          const Segment& s = shape.table.segments[k];
-          const int32_t place = shape.places[k];
-          by_shape(s, [&](auto rows, auto columns) {
-            add_gradients<rows, columns>(s, upper + s.out, lower + s.x, matrices + s.matrix, weights + place, shape.factors[k],
-                                 matrices_of + s.matrix, weights_of + place);
-          });
-        }
-      }
+      begin(p);
+      for (int64_t e = p; e < edges.count; e += edges.pairs)
+        for (int64_t k = 0; k < shape.table.count; ++k) f(e, p, shape.table.segments[k], k);
     }
+  });
+}
+
+// The gradient in T (E, width), from g (N, width), x and w.
+template <class R>
+void message_matrices(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* w, R* of_t) {
+  const Widths widths = shape.widths;
+  const auto begin = [&](int64_t p) {
+    for (int64_t e = p; e < edges.count; e += edges.pairs) std::fill_n(of_t + e * widths.t, widths.t, R(0));
+  };
+  for_pairs(edges, shape, begin, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
+    const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
+    const R* const weights = w + p * shape.weights + shape.places[k];
+    by_shape(s, [&](auto rows, auto columns) {
+      add_to_matrices<rows, columns>(s, upper + s.out, lower + s.x, weights, shape.factors[k],
+                                     of_t + e * widths.t + s.matrix);
+    });
+  });
+}
+
+// The gradient in w (P, C), from g (N, width), x and T.
+template <class R>
+void message_weights(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t, R* of_w) {
+  const Widths widths = shape.widths;
+  const auto begin = [&](int64_t p) { std::fill_n(of_w + p * shape.weights, shape.weights, R(0)); };
+  for_pairs(edges, shape, begin, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
+    const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
+    R* const weights = of_w + p * shape.weights + shape.places[k];
+    by_shape(s, [&](auto rows, auto columns) {
+      add_to_weights<rows, columns>(s, upper + s.out, lower + s.x, t + e * widths.t + s.matrix, shape.factors[k],
+                                    weights);
+    });
   });
 }
 

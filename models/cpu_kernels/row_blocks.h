@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "products.h"
 #include "threads.h"
@@ -144,8 +145,10 @@ inline void backward(const Segment& s, const R* z, const R* t, R* x) {
 // The sum of the lanes of a vector, by halves, or the number itself.
 template <class R, class V>
 inline R total(V vector) {
-  if constexpr (sizeof(V) == sizeof(R)) {
+  if constexpr (std::is_same_v<V, R>) {
     return vector;
+  } else if constexpr (sizeof(V) == sizeof(R)) {  // a vector of one number
+    return vector[0];
   } else if constexpr (sizeof(V) == 2 * sizeof(R)) {
     return vector[0] + vector[1];
   } else {

@@ -236,7 +236,8 @@ def message_calls(array: Callable, ends: list, x: np.ndarray, t: np.ndarray, tab
     return {
         "messages": ([x, t, pairs, *both, *tables, array(1, 72)], y.shape),
         "message_senders": ([y, t, pairs, *both, *tables, array(1, 180)], x.shape),
-        "message_gradients": ([y, x, t, pairs, *both, *tables], t.shape, pairs.shape),
+        "message_matrices": ([y, x, pairs, *both, *tables, t], t.shape),
+        "message_weights": ([y, x, t, *both, *tables, pairs], pairs.shape),
     }
 
 
@@ -317,7 +318,8 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
         "weighted_gradients",
         "messages",
         "message_senders",
-        "message_gradients",
+        "message_matrices",
+        "message_weights",
         "gate_slopes",
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -82,6 +84,17 @@ def test_a_compiler_that_fails_leaves_a_reason_and_no_file(cache, tmp_path, monk
     fake_compiler(tmp_path, monkeypatch, script)
     assert find_or_build() == ("", "c++ failed: no space left")
     assert list(cache.iterdir()) == []
+
+
+@needs_kernels
+@pytest.mark.parametrize("instructions", [(), ("-mavx",), ("-mavx512f",)], ids=["16 bytes", "32 bytes", "64 bytes"])
+def test_every_width_of_vectors_compiles(instructions):
+    if platform.machine() != "x86_64" and instructions:
+        pytest.skip("instructions of x86-64")
+    compiler = next(path for path in map(shutil.which, build.COMPILERS) if path)
+    command = [compiler, *build.FLAGS, *instructions, "-fsyntax-only", str(build.SOURCE)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[:1000]
 
 
 def test_without_a_compiler_there_are_no_kernels(cache, monkeypatch):
