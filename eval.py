@@ -30,6 +30,7 @@ if __name__ == "__main__":
 import sys
 
 from configs.loading import ConfigError
+from experiment.closed_pipes import until_closed
 from experiment.command_line import exit_code
 from experiment.evaluation_options import changes_of, parse_arguments
 from experiment.job_options import enter_job, use_for_evaluation
@@ -70,4 +71,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))
