@@ -14,8 +14,13 @@ standard error and in the column error, the others are predicted, and the exit c
 energies also gives total energies: plus the free atoms.  A model of energies whose gradient is a force can write both
 as extended xyz, and its forces are measured where the data have some.  A model of force constants is measured on
 crystals: errors of the blocks and of the phonons, beside zero and the mean of each pair and shell; predictions.csv then
-holds those of each material.  Weights are the moving average where the run
-kept one.  Structures outside of what the model has learned are named in warnings and in the column ``outside`` (see
+holds those of each material.  Weights are the moving average where the run kept one.
+
+--atoms says which atoms matter, of the structures that the other options name: contributions, gradients times inputs,
+integrated gradients (see physics/attribution.py) and attention, as CSV, or in a new folder also as extended xyz and
+pictures.
+
+Structures outside of what the model has learned are named in warnings and in the column ``outside`` (see
 data_tools/coverage/outside.py); a composition for which training gives no reference energy has no energy.  A mistake
 in the input is one line and exit code 2.
 """
@@ -30,6 +35,8 @@ if __name__ == "__main__":
 import sys
 
 from configs.loading import ConfigError
+from experiment.atom_program import which_atoms
+from experiment.closed_pipes import until_closed
 from experiment.command_line import exit_code
 from experiment.evaluation_options import changes_of, parse_arguments
 from experiment.job_options import enter_job, use_for_evaluation
@@ -52,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_evaluation(options, job)
             if not options.ckpt:
                 raise ConfigError("expected --ckpt RUN, a run folder or a checkpoint; --help lists the options")
+            if options.atoms:
+                return which_atoms(options, command)
             if options.input or options.smiles:
                 place = place_of_predictions(options.output, options.input)
                 trained = load_trained(options.ckpt, changes_of(options))
@@ -70,4 +79,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

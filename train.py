@@ -27,27 +27,27 @@ from experiment import provenance
 from experiment.command_line import exit_code
 from experiment.continuation import continued
 from experiment.data import open_packed, resolve_task
+from experiment.epochs import train
 from experiment.evaluation import evaluation_of
 from experiment.evaluation.evaluator import Labelled
 from experiment.forecast import foresee
 from experiment.inference import INFER, infer
 from experiment.job_options import enter_job, use_for_training
 from experiment.model import build, start_from
-from experiment.named_files import check_named_files, copy_best, open_log_file
+from experiment.named_files import check_named_files, open_log_file
 from experiment.provenance import Command, command_of
 from experiment.report import report
 from experiment.resolve import resolve
-from experiment.run_folder import LOG, PROFILE, RunFolder, write_start
+from experiment.run_folder import LOG, RunFolder, write_start
 from experiment.run_log import log_to, set_up_log
 from experiment.summary import describe, log_scale
+from experiment.tensorboard_curves import check_tensorboard
 from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
 from experiment.training_options import chosen_sizes, configure, keep_graphs, parse_arguments, start_processes
 from training.device import set_up
 from training.distributed import join
 from training.interruption import undone_by_interruption
 from training.launch import check_launch, is_launched, is_scheduler, launched_rank
-from training.loop import Trainer
-from training.profiling import StepProfiler
 
 log = logging.getLogger("geospore")
 
@@ -100,23 +100,8 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
         place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer.save_start))
         open_log_file(config.run)
         log_to(place.path / LOG, fresh=not place.resume)
-    train(config, trainer, job)
+    train(config, trainer, task.target.unit, job)
     report(config, dataset, task, trainer, batches, evaluation, started)
-
-
-def train(config: Config, trainer: Trainer, job: Job) -> None:
-    """The epochs of a run, with what happens beside them: the profiler, a copy of the best, the upload of a job."""
-
-    def after_save() -> None:
-        if trainer.ranks.is_main and trainer.progress.best_epoch == trainer.progress.epoch:
-            copy_best(trainer.folder, config.run)
-        job.upload()
-
-    steps = config.run.profiling_step if config.run.profiling else 0
-    with StepProfiler(
-        steps, trainer.folder / PROFILE, lambda: trainer.meter.collect(trainer.progress.step)
-    ) as profiler:
-        trainer.run(after_save, profiler.after_step)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,6 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_training(options, job)
             config, place = configure(options)
             check_named_files(config.run)
+            check_tensorboard(config.run)
             keep_graphs(options)
             with undone_by_interruption(place.release), place if is_main and not options.dry_run else nullcontext():
                 if config.run.run_mode == INFER:

@@ -28,7 +28,7 @@ MAY_CHANGE = {
     "training.early_stop", "training.pretrained",
     "run.mode", "run.device_target", "run.device_id", "run.amp_level", "run.output",
     "run.log_every", "run.save_minutes", "run.keep", "run.plots",
-    "run.run_mode", "run.ckpt_file", "run.log_file", "run.profiling", "run.profiling_step",
+    "run.run_mode", "run.ckpt_file", "run.log_file", "run.tensorboard", "run.profiling", "run.profiling_step",
 }  # fmt: skip
 
 

@@ -251,6 +251,8 @@ class RunConfig:
     """``train``: the best checkpoint goes also here; ``infer``: the checkpoint or run folder that is measured."""
     log_file: str = ""
     """A second file that the log is appended to."""
+    tensorboard: bool = False
+    """Write the curves also as event files of TensorBoard, into the run folder; needs the package tensorboardX."""
     profiling: bool = False
     """MindSpore's profiler looks at the first ``profiling_step`` steps and writes to ``profile`` in the run folder."""
     profiling_step: int = bounded(50, least=1)

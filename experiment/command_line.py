@@ -15,6 +15,7 @@ from configs import foreign
 from configs.loading import ConfigError
 from configs.schema import MODEL_CONFIGS, Config
 from data_tools.source_files import one_line
+from experiment.closed_pipes import CLOSED
 from training import interruption
 
 BAD_INPUT, SIGNAL = 2, 128
@@ -54,6 +55,8 @@ def exit_code(error: BaseException) -> int:
         number = getattr(error, "signal", signal.SIGINT)
         print(interruption.words(number), file=sys.stderr)
         return getattr(error, "exit_code", SIGNAL + number)
+    if isinstance(error, BrokenPipeError):  # the reader of standard output has left, nothing is wrong
+        return CLOSED
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         print(one_line(error) if code > SIGNAL else f"error: {one_line(error)}", file=sys.stderr)

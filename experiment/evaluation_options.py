@@ -34,6 +34,7 @@ def parse_arguments(arguments: list[str] | None, description: str | None = None)
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi, or .csv of SMILES")
     parser.add_argument("--smiles", metavar="SMILES", nargs="+", action="extend", help="molecules to predict")
+    parser.add_argument("--atoms", action="store_true", help="which atoms matter: numbers and pictures of each atom")
     parser.add_argument("--output", metavar="PATH", help="a folder; with --input or --smiles also a .csv or .xyz file")
     parser.add_argument("--keys", metavar="LABEL=NAME,...", help="names of labels in the data, instead of data.keys")
     for option, (key, words) in OPTIONS.items():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from configs.loading import ConfigError
 from configs.rules import check_force_precision
 from data_tools import dataset as data
-from data_tools.coverage.outside import compare
+from data_tools.coverage.outside import Outside, compare
 from data_tools.formats.readers import GEOMETRY_WARNING
 from data_tools.formats.smiles import Molecules
 from data_tools.formats.writers import frames_text
@@ -53,15 +53,41 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
         ConfigError: the place is for energies with forces, and the model predicts something else.
         DataError: the structures cannot be used.
     """
-    for words in unused(trained.config.run.device_target):
-        warn(words)
-    source = file or "--smiles"
     if trained.task.target.name == FORCE_CONSTANTS:
         raise ConfigError(f"{trained.file}: the model predicts force constants, which are no number of a structure; "
                           "measure it with --data FILE")  # fmt: skip
     if place.frames and not trained.task.target.has_forces:
         raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "
                           f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
+    molecules, table, packed, outside = read_structures(trained, file, smiles)
+    found = predict(trained, packed, wanted(place, table))
+    found.values[outside.undetermined] = np.nan
+    write(trained, molecules, table, found, outside.column(), place)
+    return BAD_INPUT if molecules.refusals else 0
+
+
+class Structures(NamedTuple):
+    """What is predicted: records and their refusals, the structures, their graphs, and what of them is outside."""
+
+    molecules: Molecules
+    table: StructureTable
+    packed: PackedGraphs
+    outside: Outside
+
+
+def read_structures(trained: Trained, file: str | None, smiles: list[str] | None) -> Structures:
+    """Read ``--input`` or ``--smiles`` for a model; warnings and what is left out go to standard error.
+
+    Args:
+        trained: the model.
+        file, smiles: one of them is given.
+
+    Raises:
+        DataError: the structures cannot be used.
+    """
+    for words in unused(trained.config.run.device_target):
+        warn(words)
+    source = file or "--smiles"
     with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
     known = sorted(set(trained.elements) & set(with_reference))
     molecules = read_input(file, smiles)
@@ -75,10 +101,7 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
     outside = compare(trained.learned, packed, np.arange(len(table)))
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         warn(words)
-    found = predict(trained, packed, wanted(place, table))
-    found.values[outside.undetermined] = np.nan
-    write(trained, molecules, table, found, outside.column(), place)
-    return BAD_INPUT if molecules.refusals else 0
+    return Structures(molecules, table, packed, outside)
 
 
 def warn(words: str) -> None:

@@ -28,6 +28,7 @@ CONFIG, SPLIT, LOG, PROFILE = "config.yaml", "split.npz", "train.log", "profile"
 FILES = (
     CONFIG, SPLIT, BEST, f"{Path(LAST).stem}*.safetensors", "metrics.csv", "times.csv", "metrics.json",
     "predictions.csv", "predictions.png", "loss_curve.png", "tsne.png", "forces.png",
+    "events.out.tfevents.*",
 )  # fmt: skip
 STAGE = ".staged-*"
 BUSY = (errno.EWOULDBLOCK, errno.EACCES)

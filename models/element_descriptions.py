@@ -67,6 +67,9 @@ class DescribedElements(nn.Cell):
     Args:
         features: F, of an atom.
         dtype: of the parameters.
+
+    Attributes:
+        scale: factors of the atoms, see ``models.atom_scale``; None: 1.
     """
 
     def __init__(self, features: int, dtype: mstype.Type):
@@ -74,8 +77,10 @@ class DescribedElements(nn.Cell):
         known = standardised(descriptions())
         self.descriptions = Tensor(known, dtype)
         self.table = Parameter(initializer(Normal(OWN), (ELEMENTS, features), dtype), name="table")
+        self.scale: Parameter | None = None
         self.describe = TwoLayers(known.shape[1], features, features, ShiftedSoftplus(dtype), dtype)
 
     def construct(self, numbers: Tensor) -> Tensor:
         """Atomic numbers (N,) to (N, F)."""
-        return gather(self.table + self.describe(self.descriptions), numbers)
+        features = gather(self.table + self.describe(self.descriptions), numbers)
+        return features if self.scale is None else features * self.scale

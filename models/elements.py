@@ -38,15 +38,20 @@ class ElementEmbedding(nn.Cell):
         features: F, of an atom.
         initial: of the table's numbers.
         dtype: of the table.
+
+    Attributes:
+        scale: factors of the atoms, see ``models.atom_scale``; None: 1.
     """
 
     def __init__(self, features: int, initial: Initializer, dtype: mstype.Type):
         super().__init__()
         self.table = Parameter(initializer(initial, (ELEMENTS, features), dtype), name="table")
+        self.scale: Parameter | None = None
 
     def construct(self, numbers: Tensor) -> Tensor:
         """Atomic numbers (N,) to (N, F)."""
-        return gather(self.table, numbers)
+        features = gather(self.table, numbers)
+        return features if self.scale is None else features * self.scale
 
 
 def every_row(table: np.ndarray) -> np.ndarray:

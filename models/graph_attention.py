@@ -137,15 +137,21 @@ class GraphAttention(nn.Cell):
         self.project, self.drop = linear(values, node, dtype), EquivariantDropout(node, proj_drop, dtype)
         self.multiply = ops.MatMul()
 
-    def construct(self, nodes: Tensor, edges: tuple) -> Tensor:
-        """Features (N, dim) to (N, dim)."""
+    def attend(self, nodes: Tensor, edges: tuple) -> tuple[Tensor, Tensor]:
+        """Features (N, dim) to messages (E, ...) and the attention a (E, H) of each receiver to its senders."""
         basis, envelope, matrices, receivers, senders = edges
         sources, targets = self.sources(nodes), self.targets(nodes)
         ends = gather(sources, senders) + gather(targets, receivers)  # (E, dim)
         message = self.product(ends, matrices, self.radial(basis, envelope))  # (E, ...)  (2)
         directions = self.alpha_dot.reshape(-1, 1) * self.of_head  # (H A, H)
         logits = self.multiply(self.leaky(self.logits(message)), directions)  # (E, H)
-        weights = self.drop_alpha(self.softmax(logits, envelope, receivers, nodes))  # (E, H)  (3)
+        return message, self.softmax(logits, envelope, receivers, nodes)  # (E, H)  (3)
+
+    def construct(self, nodes: Tensor, edges: tuple) -> Tensor:
+        """Features (N, dim) to (N, dim)."""
+        _, _, matrices, receivers, _ = edges
+        message, attention = self.attend(nodes, edges)
+        weights = self.drop_alpha(attention)
         values = self.second(self.gate(self.hidden(message)), matrices, self.weight.reshape(1, -1))
         values = self.value(values)  # (E, H dim of a head)  (4)
         summed = segment_sum(values * self.multiply(weights, self.spread), receivers, nodes)

@@ -309,15 +309,33 @@ class GraphAttentionTransformer(nn.Cell):
         graph_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Graph inputs to atom values (N, 1) and node features (N, F)."""
+        graph_mask = to_type(graph_mask, self.dtype)
+        nodes, edges = self.begin(numbers, positions, senders, receivers, shifts)
+        for block in self.blocks:
+            nodes = block(nodes, edges, node_graph, graph_mask)  # (2)-(6)
+        nodes = self.norm(nodes)  # (N, F)
+        return self.head(nodes), nodes  # (7)
+
+    def begin(
+        self, numbers: Tensor, positions: Tensor, senders: Tensor, receivers: Tensor, shifts: Tensor
+    ) -> tuple[Tensor, tuple]:
+        """Equation (1), features (N, dim), and what layers read of the edges."""
         kind = self.dtype
-        positions, shifts, graph_mask = to_type(positions, kind), to_type(shifts, kind), to_type(graph_mask, kind)
+        positions, shifts = to_type(positions, kind), to_type(shifts, kind)
         distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)
         harmonics = self.harmonics(edge_vectors(positions, senders, receivers, shifts))  # (E, (lmax + 1)^2)
         envelope = both_ways(self.envelope(distances))  # (E, 1)
         edges = self.basis(distances), envelope, self.coupling(harmonics), receivers, senders
         nodes = self.embedding(numbers)
-        nodes = nodes + self.edge_degree(edges, nodes)  # (N, dim)  (1)
+        return nodes + self.edge_degree(edges, nodes), edges  # (N, dim)  (1)
+
+    def attention(self, *graph: Tensor) -> tuple:
+        """Graph inputs to the attention a_ij of each block in turn: (E, H) of the edges j -> i."""
+        node_graph, _, graph_mask = graph[-3:]
+        graph_mask = to_type(graph_mask, self.dtype)
+        nodes, edges = self.begin(*graph[:5])
+        found: tuple = ()
         for block in self.blocks:
-            nodes = block(nodes, edges, node_graph, graph_mask)  # (2)-(6)
-        nodes = self.norm(nodes)  # (N, F)
-        return self.head(nodes), nodes  # (7)
+            found = (*found, block.attention.attend(block.norm_1(nodes), edges)[1])
+            nodes = block(nodes, edges, node_graph, graph_mask)
+        return found

@@ -27,6 +27,7 @@ from experiment.startup import begin
 if __name__ == "__main__":
     begin()
 
+from experiment.closed_pipes import until_closed
 from experiment.command_line import CommandLine, exit_code
 from experiment.provenance import command_of
 from models import MODELS
@@ -123,4 +124,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 import argparse
 
 from configs.loading import ConfigError
+from experiment.closed_pipes import until_closed
 from experiment.command_line import CommandLine, exit_code
 from experiment.page_folder import check_folder, new_folder
 from experiment.phonon_report import PAGE, PROGRAM, write_report
@@ -135,4 +136,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

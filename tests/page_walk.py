@@ -23,6 +23,7 @@ from training.loop import Trainer
 #: programs that are stopped as soon as their arguments are parsed: what else they would need
 PARSED = {
     "scripts/doctor.py": "two minutes; tests/scripts/test_doctor.py",
+    "scripts/compare_runs.py": "trainings of several pages; tests/scripts/test_compare_runs.py",
     "scripts/benchmarks/benchmark.py": "PyG in an environment of its own",
     "scripts/peers/potentials.py": "potentials in an environment of their own; tests/scripts/test_potentials.py",
     "scripts/benchmarks/check_configs.py": "an hour; tests/scripts/test_check_configs.py",

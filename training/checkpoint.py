@@ -161,6 +161,16 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(**groups, information=information)
 
 
+def information_of(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says about itself, by its header alone; empty where it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = json.loads((file.metadata() or {})["information"])
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def load_weights(path: str | Path) -> Checkpoint:
     """As ``load``, for whom the weights are meant to be good for something.
 

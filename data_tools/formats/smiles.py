@@ -185,6 +185,18 @@ def _embed(record: Record) -> _Made:
     )
 
 
+def molecule_with_hydrogens(record: Record) -> Any:
+    """The molecule of RDKit, without a geometry, whose atoms are those of the structure that is made of a record.
+
+    Raises:
+        ValueError: not SMILES.
+    """
+    from rdkit import Chem, rdBase  # noqa: PLC0415  (heavy)
+
+    with rdBase.BlockLogs():
+        return Chem.AddHs(_parse(record.smiles, record.extension))
+
+
 def _parse(smiles: str, extension: str) -> Any:
     """The molecule of RDKit, without hydrogens.
 

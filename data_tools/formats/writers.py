@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -27,6 +27,30 @@ def geometries_text(table: StructureTable, smiles: Sequence[str]) -> str:
         frame = Atoms(table.numbers[start : start + size], table.positions[start : start + size])
         frame.info = {"name": as_text(name_of_row(table, row)), "smiles": as_text(smiles[row]), key: value}
         frame.info |= {name: int(values[row]) for name, values in table.of_structures.items()}
+        write_extxyz(text, [frame])
+    return text.getvalue()
+
+
+def atoms_text(
+    table: StructureTable, columns: Mapping[str, np.ndarray], unit: str, entries: Mapping[str, np.ndarray]
+) -> str:
+    """Structures in extended xyz with a number of each atom in columns of their own, which viewers colour by.
+
+    Args:
+        table: M structures with A atoms.
+        columns: name without blanks to (A,).
+        unit: of the columns, for the comment line.
+        entries: of the comment line: name without blanks to (M,) numbers; those that are not finite are left out.
+    """
+    text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
+    for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
+        atoms = slice(start, start + size)
+        cell = None if table.cells is None or not table.cells[row].any() else table.cells[row]
+        frame = Atoms(table.numbers[atoms], table.positions[atoms], cell=cell, pbc=cell is not None)
+        frame.info = {"name": as_text(name_of_row(table, row)), "unit": as_text(unit)}
+        frame.info |= {name: float(values[row]) for name, values in entries.items() if np.isfinite(values[row])}
+        for name, values in columns.items():
+            frame.new_array(name, values[atoms])
         write_extxyz(text, [frame])
     return text.getvalue()
 

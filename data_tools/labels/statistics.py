@@ -109,6 +109,20 @@ class Normalizer:
             return self.shift + references / n_atoms
         return self.shift * (n_atoms if self.per_atom else 1.0) + references
 
+    def shares(self, numbers: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+        """What each atom contributes to the offset of its structure: they add up to it.
+
+        Args:
+            numbers: (A,) atomic numbers of M structures, one after the other.
+            n_atoms: (M,) atoms per structure.
+
+        Returns:
+            (A,) float64 in the unit of the label; a shift that belongs to the structure is divided evenly.
+        """
+        n = np.repeat(n_atoms, n_atoms).astype(np.float64)
+        references = np.asarray(self.references, np.float64)[numbers]
+        return (references / n if self.average else references) + (self.shift if self.per_atom else self.shift / n)
+
     def to_dict(self) -> dict[str, Any]:
         """A form for JSON and checkpoints; references as {atomic number: value}, empty when there are none."""
         used = np.isfinite(self.references) if np.any(self.references != 0) else np.zeros(WIDTH, bool)

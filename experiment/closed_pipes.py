@@ -1,0 +1,31 @@
+"""A reader of standard output that leaves early (``| head``) ends a program without a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+CLOSED = 128 + getattr(signal, "SIGPIPE", 13)  # what a shell reports of a program whose reader has left
+
+
+def until_closed(main: Callable[[], int]) -> int:
+    """Run a program whose text may be long; nothing is said when its reader leaves.
+
+    Args:
+        main: the program, which returns its exit code.
+
+    Returns:
+        The exit code: that of ``main``, or ``CLOSED``.
+    """
+    try:
+        code = main()
+        sys.stdout.flush()  # here, where it can be caught, and not when the interpreter ends
+    except BrokenPipeError:
+        code = CLOSED
+    if code == CLOSED:  # what is still in the buffer goes nowhere
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -1,0 +1,134 @@
+"""Which atoms a prediction depends on: gradient times input, and integrated gradients, over the elements of the atoms.
+
+Atom i begins in a network as alpha_i a[Z_i] (``models.atom_scale``).  For the output y of a structure
+
+    (1)  g_i  = dy / d alpha_i            at alpha = 1: the gradient times the input, summed over the features
+    (2)  IG_i = int_0^1 dy / d alpha_i dt at alpha_i = t for all atoms       integrated gradients
+    (3)  sum_i IG_i = y(1) - y(0)         completeness: they add up to what the elements do to the output
+
+(Sundararajan, Taly and Yan, ICML 2017, arXiv 1703.01365, with features of 0 as the baseline.)  (2) is a sum over
+Gauss-Legendre points in s with t = s^3, which lie close together near t = 0: there a layer norm turns within a range
+of the root of its epsilon.  They are doubled until (3) holds.  The derivative is compiled in either mode.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from data_tools.graph import GraphInputs
+from physics.derivatives import GRAPH_MASK, Compiled
+
+POWER = 3
+POINTS, MOST_POINTS = 32, 256
+COMPLETE = 1e-3  # largest error of (3) relative to sum_i |IG_i|, above which the points are doubled
+
+
+class ScaleDerivative(Compiled):
+    """Outputs y (G,), values of the nodes (N, C) and dy/d alpha (N, 1) for graph inputs.
+
+    Args:
+        model: a network with its head.
+        alpha: (N, 1) factors of its atoms.
+    """
+
+    def __init__(self, model: nn.Cell, alpha: Parameter):
+        def weighted(*inputs):
+            values = model.network(*inputs)[0]
+            outputs = model.head(values, *inputs)
+            return (outputs * inputs[GRAPH_MASK]).sum(), outputs, values
+
+        derive = ms.value_and_grad(weighted, None, alpha, has_aux=True)
+
+        def function(*inputs):
+            return derive(*inputs)
+
+        super().__init__(model, function)
+        self.alpha = alpha
+
+    def at(self, factors: float, inputs: tuple[Tensor, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three, float64, with one factor for all atoms."""
+        self.alpha.set_data(Tensor(np.full(self.alpha.shape, factors), self.alpha.dtype))
+        (_, outputs, values), slope = self(*inputs)
+        return tuple(array.asnumpy().astype(np.float64) for array in (outputs, values, slope))  # type: ignore[return-value]
+
+
+class Attribution(NamedTuple):
+    """Of a batch, in the unit of the output; of its ghosts too.
+
+    Attributes:
+        outputs: (G,) y(1).
+        without: (G,) y(0), with no element anywhere.
+        values: (N, C) of the nodes, what the head reads.
+        gradients: (N,) equation (1).
+        integrated: (N,) equation (2).
+        incomplete: (G,) how far (3) is broken, relative to sum_i |IG_i|.
+    """
+
+    outputs: np.ndarray
+    without: np.ndarray
+    values: np.ndarray
+    gradients: np.ndarray
+    integrated: np.ndarray
+    incomplete: np.ndarray
+
+
+def quadrature(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places t in (0, 1) and weights of the sum (2), (points,) each; the weights add up to 1."""
+    places, weights = np.polynomial.legendre.leggauss(points)
+    s = (1 + places) / 2
+    return s**POWER, weights / 2 * POWER * s ** (POWER - 1)
+
+
+def attribute(derivative: ScaleDerivative, inputs: GraphInputs, tensors: tuple[Tensor, ...]) -> Attribution:
+    """Equations (1) and (2) for a batch.
+
+    Args:
+        derivative: of the network.
+        inputs: the batch.
+        tensors: the same as tensors.
+    """
+    outputs, values, slope = derivative.at(1.0, tensors)
+    without = derivative.at(0.0, tensors)[0]
+    points = POINTS
+    while True:
+        integrated = np.zeros(len(slope))
+        for place, weight in zip(*quadrature(points), strict=True):
+            integrated += weight * derivative.at(float(place), tensors)[2][:, 0]
+        incomplete = _incompleteness(integrated, outputs - without, inputs)
+        if incomplete.max() <= COMPLETE or points >= MOST_POINTS:
+            return Attribution(outputs, without, values, slope[:, 0], integrated, incomplete)
+        points *= 2
+
+
+def _incompleteness(integrated: np.ndarray, expected: np.ndarray, inputs: GraphInputs) -> np.ndarray:
+    """(G,) how far (3) is broken, relative to sum_i |IG_i|; 0 for ghosts and where nothing depends on atoms."""
+    graphs = len(expected)
+    total = np.bincount(inputs.node_graph, weights=integrated, minlength=graphs)
+    size = np.bincount(inputs.node_graph, weights=np.abs(integrated), minlength=graphs)
+    error = np.abs(total - expected) * (inputs.graph_mask > 0)
+    return np.divide(error, size, out=np.zeros(graphs), where=size > 0)
+
+
+class AttentionOfBlocks(Compiled):
+    """The attention a_ij (E, H) of each block of a network that has some, for graph inputs."""
+
+    def __init__(self, model: nn.Cell):
+        super().__init__(model, model.network.attention)
+
+
+def received(attention: list[np.ndarray], inputs: GraphInputs) -> np.ndarray:
+    """How much the others attend to each atom: sum_i a_ij, mean over heads and blocks.
+
+    Args:
+        attention: (E, H) of each block.
+        inputs: of the batch.
+
+    Returns:
+        (N,); its mean over the atoms of a structure is 1 where each attends to some and a has no envelope.
+    """
+    of_edges = np.mean([weights.mean(axis=1, dtype=np.float64) for weights in attention], axis=0)
+    return np.bincount(inputs.senders, weights=of_edges, minlength=len(inputs.numbers))
