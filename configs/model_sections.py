@@ -156,6 +156,10 @@ class GraphAttentionTransformerConfig:
     elements: str = field(default="free", metadata={"choices": ("free", "described")})
     """What an atom begins with: a vector of its element, or besides a function of the element's place in the periodic
     table and its radius, for data with few examples of each."""
+    values: str = field(default="nodes", metadata={"choices": ("nodes", "edges")})
+    """What has a value that ``target.readout`` reduces: atoms, or edges whose values an atom adds up: a control."""
+    recompute: bool = False
+    """Keep nothing of a block for its derivative and compute it again, on a CPU without the C++ kernels: a control."""
     average_degree: float = bounded(15.57930850982666, least=0)
     """Average number of neighbours, for the scale of their sum; 0 takes that of the training structures."""
     average_nodes: float = bounded(18.03065905448718, least=0)

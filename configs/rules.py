@@ -106,6 +106,10 @@ def _check_without_energy(config: Config) -> None:
         raise ConfigError(
             f"target.name {config.target.name}: expected {FORCE_CONSTANTS} for model.name={name}, which has no energy"
         )
+    if config.target.readout not in ("auto", "sum"):
+        raise ConfigError(
+            f"target.readout {config.target.readout}: expected auto for model.name={name}, which has none"
+        )
     for key in ("force_weight", "stress_weight"):
         if getattr(training, key):
             raise ConfigError(

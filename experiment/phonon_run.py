@@ -28,6 +28,7 @@ from data_tools.formats.cell_files import (
 )
 from data_tools.formats.phonopy_cells import Setting
 from data_tools.formats.phonopy_files import read_born
+from data_tools.graph import DataError
 from experiment.phonon_source import Potential, blocks_of, largest_force
 from physics.checks import Check, check_blocks
 from physics.energy_checks import check_differences, check_energy
@@ -37,6 +38,7 @@ from physics.phonon_spectra import Bands, DensityOfStates, band_structure, densi
 from physics.phonons import Mesh, Stability, mesh_frequencies, stability
 from physics.relaxation import FMAX, STEPS, Relaxed, relax
 from physics.supercells import (
+    in_a_box,
     polar_without_charges,
     repetitions,
     rounded_symmetry,
@@ -166,6 +168,8 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
     original = _setting(request)
     reference = _reference(request, original)
     start = crystal_of_setting(original)
+    if request.potential is not None and (isolated := in_a_box(structure_of(original), request.potential.cutoff)):
+        raise DataError(isolated)
     warnings(rounded_symmetry(structure_of(original)))
     warnings(small_supercell(start, request.potential.cutoff if request.potential else None))
     if request.born is None:
@@ -178,6 +182,8 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         setting, relaxed = _relaxed(request, original, warnings)
     with clock("force constants"):
         raw, method, spread = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
+        if not raw.blocks.any() or not np.isfinite(raw.blocks).all():
+            raise DataError(f"{raw.name}: expected force constants, all are 0 or some are not finite ({method})")
     if request.born is not None:
         born, dielectric = read_born(request.born, raw)
         raw = dataclasses.replace(raw, born=born, dielectric=dielectric)
@@ -200,6 +206,15 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         request, setting, raw, after, method, images, phonons, compared, checks, of_energy, relaxed, force,
         spread, warnings.lines, clock.seconds,
     )  # fmt: skip
+
+
+def check_cells(request: Request) -> None:
+    """Refuse what the file of the structure says, before a potential is loaded.
+
+    Raises:
+        DataError, ConfigError: as ``run_phonons``.
+    """
+    crystal_of_setting(_setting(request))
 
 
 def phonons_of(crystal: Crystal, checks: list[Check]) -> Phonons:

@@ -11,6 +11,7 @@ from configs.schema import Config, GraphAttentionTransformerConfig, SegnnConfig
 from data_tools import dataset as data
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.labels.statistics import Normalizer
+from data_tools.labels.targets import FORCE_CONSTANTS
 from models import cpu_kernels
 from models.graph_attention_transformer import breaks_mirror
 from models.segnn import hidden_irreps
@@ -54,6 +55,7 @@ def describe(
              task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
              dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
     describe_irreps(config)
+    warn_of_mean(task)
     log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))
 
 
@@ -86,3 +88,12 @@ def describe_irreps(config: Config) -> None:
     log.info("Determined irrep type: %s", irreps)
     if model.ncon_dtype == "float16" and config.run.device_target == "CPU":
         log.warning("warning: model.ncon_dtype=float16 is meant for Ascend, on a CPU it is slower than float32")
+
+
+def warn_of_mean(task: data.Task) -> None:
+    """A warning of force constants whose energy is a mean over atoms."""
+    if task.target.name == FORCE_CONSTANTS and task.readout == "mean":
+        log.warning(
+            "warning: target.readout=mean is a control: force constants of an energy that is a mean over atoms are "
+            "smaller in a larger supercell; sum is right"
+        )

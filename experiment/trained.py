@@ -16,6 +16,7 @@ from data_tools import dataset as data
 from data_tools.coverage.learned_range import LearnedRange
 from data_tools.graph import DataError
 from data_tools.labels.statistics import Normalizer
+from data_tools.labels.targets import FORCE_CONSTANTS
 from data_tools.source_files import one_line
 from experiment.model import build_single
 from experiment.resolve import task_of, with_names
@@ -151,7 +152,7 @@ class CalculatorRecipe:
         """The calculator of what the checkpoint describes.
 
         Raises:
-            DataError: it has no energy.
+            DataError: it has no energy, or one that does not grow with the structure.
         """
         target, name = trained.task.target, trained.config.model.name
         if name in DIRECT:
@@ -163,6 +164,11 @@ class CalculatorRecipe:
             raise DataError(
                 f"{trained.file}: the model predicts {target.name} [{target.unit}], {target.description}, which has no "
                 "forces; use a model that was trained on the target energy or force_constants"
+            )
+        if target.name == FORCE_CONSTANTS and trained.task.readout == "mean":
+            raise DataError(
+                f"{trained.file}: the model is a control with target.readout=mean, whose force constants depend on the "
+                "size of the supercell; use one with the readout sum"
             )
         for words in trained.warnings:
             warnings.warn(words, OutsideWarning, stacklevel=3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from mindspore import dtype as mstype
 from mindspore import nn
 
 from models.block_model import BlockModel
+from models.cpu_kernels import without_kernels
 from models.dimenetpp import DimeNetPlusPlus
 from models.direct_head import DirectHead
 from models.equivariant_potential import EquivariantPotential
@@ -54,7 +56,9 @@ def build_model(
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     kinds = precision(amp_level, DTYPES[dtype])
     outputs = hyperparameters.get("outputs", 1)  # values an atom; most networks have one
-    network = networks[name](kinds=kinds, **hyperparameters)
+    # of second derivatives of cells that are computed again, MindSpore's compiler makes a graph with a cycle of kernels
+    with without_kernels() if hyperparameters.get("recompute") else nullcontext():
+        network = networks[name](kinds=kinds, **hyperparameters)
     if name in DIRECT:
         return BlockModel(network)
     if getattr(network, "pooled", 0):

@@ -8,7 +8,8 @@ Paper: Liao and Smidt, ICLR 2023 (arXiv 2206.11990), with nonlinear messages.
     (4)  a_ij^h = f_ij exp(s_ij^h) / (1 + sum_k f_ik exp(s_ik^h)),   s_ij^h = c^h . leaky(L m_ij)^h
     (5)  v_ij = L(gate(L m_ij) (x) Y(r_ij))                                     with weights of its own
     (6)  x_i <- x_i + L(sum_j a_ij v_ij),   x_i <- x_i + L gate(L x_i)          both after a layer norm of x
-    (7)  q_i  = (1 / sqrt(M)) L silu(L norm(x_i))                               atom value, reduced by the readout
+    (7)  q_i  = (1 / sqrt(M)) L silu(L h_i),   h_i = norm(x_i)                  atom value, reduced by the readout
+    (8)  q_i  = sum_j f_ij (1 / sqrt(M D)) L silu(L (h_i + h_j))                instead of (7), ``values="edges"``
 
 L are linear layers of irreps, one for each place where the letter stands, with a bias on scalars (L x_i in (3) has
 none).  In (4) each head h has channels of its own in s and in v.  D and M are average numbers of neighbours and of
@@ -21,7 +22,8 @@ Irreps such as ``64x1e`` without odd ones beside them break the mirror: harmonic
 a molecule and its mirror image have different energies.  The authors' published models for QM9 are of this kind, save
 one.
 
-Departures: f.  ``elements="described"`` is that of SchNet.  The element of a node has 119 rows, of which QM9 uses five.
+Departures: f and (8).  ``elements="described"`` is that of SchNet.  The element of a node has 119 rows, of which QM9
+uses five.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ from models.graph_attention import (
     depthwise,
     linear,
 )
-from models.graph_ops import PairDistances, both_ways, edge_vectors, segment_sum, to_type
+from models.graph_ops import PairDistances, both_ways, edge_vectors, gather, segment_sum, to_type
 from models.precision import Precision
 from models.radial import BesselBasis, NoCutoff, PolynomialEnvelope, TrainedGaussians
 
@@ -61,6 +63,7 @@ NORMS = ("layer", "smooth", "none")
 FLOOR = 1.0  # of a smooth norm
 ENVELOPES = ("polynomial", "none")
 ELEMENTS = ("free", "described")
+VALUES = ("nodes", "edges")
 ENVELOPE_EXPONENT = 5  # the polynomial 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = d / cutoff
 BASIS_EXPONENT = 4  # the same with 1 - 21 x^5 + 35 x^6 - 15 x^7, inside the Bessel functions
 
@@ -200,7 +203,7 @@ class Block(nn.Cell):
 
 
 class Head(nn.Cell):
-    """Equation (7) after the norm."""
+    """Equation (7) after the norm, and the layers of (8)."""
 
     def __init__(self, features: Irreps, rate: float, average_nodes: float, dtype: mstype.Type):
         super().__init__()
@@ -234,6 +237,8 @@ class GraphAttentionTransformer(nn.Cell):
         norm: one of ``NORMS``.
         envelope: one of ``ENVELOPES``.
         elements: one of ``ELEMENTS``.
+        values: one of ``VALUES``: (7) or (8).
+        recompute: keep nothing of a block for its derivative, compute it again instead.
         average_degree: D.
         average_nodes: M.
         alpha_drop: rate of the dropout of a_ij.
@@ -263,6 +268,8 @@ class GraphAttentionTransformer(nn.Cell):
         norm: str,
         envelope: str,
         elements: str,
+        values: str,
+        recompute: bool,
         average_degree: float,
         average_nodes: float,
         alpha_drop: float,
@@ -272,7 +279,9 @@ class GraphAttentionTransformer(nn.Cell):
         kinds: Precision,
     ):
         super().__init__()
-        _check_names((basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS))
+        _check_names(
+            (basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES)
+        )  # fmt: skip
         if kinds.edges != kinds.weights:
             raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
         if min(average_degree, average_nodes) <= 0:
@@ -292,8 +301,12 @@ class GraphAttentionTransformer(nn.Cell):
         self.edge_degree = EdgeDegree(shapes, self.coupling, average_degree, dtype)
         rates, results = (alpha_drop, proj_drop, drop_path), [node] * (blocks - 1) + [features]
         self.blocks = nn.CellList([Block(shapes, one, self.coupling, norm, smooth, rates, dtype) for one in results])
+        if recompute:
+            for block in self.blocks:
+                block.recompute()
         self.norm = normalization(norm, features, dtype)
         self.head = Head(features, out_drop, average_nodes, dtype)
+        self.of_edges, self.edge_scale = values == "edges", Tensor(average_degree**-0.5, dtype)
 
     def construct(
         self,
@@ -314,7 +327,12 @@ class GraphAttentionTransformer(nn.Cell):
         for block in self.blocks:
             nodes = block(nodes, edges, node_graph, graph_mask)  # (2)-(6)
         nodes = self.norm(nodes)  # (N, F)
-        return self.head(nodes), nodes  # (7)
+        if not self.of_edges:
+            return self.head(nodes), nodes  # (7)
+        pairs = edges[0].shape[0]
+        ends = gather(nodes, receivers[:pairs]) + gather(nodes, senders[:pairs])  # (P, F)
+        values = self.head(ends) * edges[1][:pairs] * self.edge_scale  # (P, 1)
+        return segment_sum(both_ways(values), receivers, nodes), nodes  # (8)
 
     def begin(
         self, numbers: Tensor, positions: Tensor, senders: Tensor, receivers: Tensor, shifts: Tensor

@@ -9,6 +9,7 @@ import spglib
 
 from data_tools.crystals import Crystal
 from data_tools.graph import Structure
+from data_tools.graphs.batching import build_graph
 from physics.checks import radius_within
 
 WIDE = 10.0  # Angstrom: force constants beyond half of it are small in most crystals
@@ -80,3 +81,42 @@ def polar_without_charges(crystal: Crystal) -> str:
         f"{crystal.name}: the material may be polar and there are no Born charges: longitudinal and transverse optical "
         "modes are not split near Gamma; give --born BORN, or ignore this for a metal"
     )
+
+
+def in_a_box(structure: Structure, cutoff: float | None) -> str:
+    """Why a structure is no crystal: no atom reaches an image of itself; empty where one does, as in a slab or a chain.
+
+    Args:
+        structure: the cell.
+        cutoff: within which atoms reach each other, Angstrom; None: ``WIDE``.
+    """
+    reach = WIDE if cutoff is None else cutoff
+    if _reaches_itself(structure, reach):
+        return ""
+    return (
+        f"{structure.name}: expected a crystal, found atoms of which none reaches its own image over neighbours within "
+        f"{reach:g} Angstrom: a molecule in a box has no bands; for its vibrations use get_hessian of the calculator"
+    )
+
+
+def _reaches_itself(structure: Structure, reach: float) -> bool:
+    """Whether a path from neighbour to neighbour leads from an atom to its image in another cell."""
+    assert structure.cell is not None
+    graph = build_graph(structure, reach)
+    steps = np.rint(graph.shifts @ np.linalg.inv(structure.cell)).astype(np.int64)  # of senders, in lattice vectors
+    order = np.argsort(graph.receivers, kind="stable")
+    starts = np.searchsorted(graph.receivers[order], np.arange(len(structure.numbers) + 1))
+    cells: dict[int, np.ndarray] = {}
+    for first in range(len(structure.numbers)):
+        waiting = [] if first in cells else [first]
+        cells.setdefault(first, np.zeros(3, np.int64))
+        while waiting:
+            atom = waiting.pop()
+            for edge in order[starts[atom] : starts[atom + 1]]:
+                neighbor, cell = int(graph.senders[edge]), cells[atom] + steps[edge]
+                if neighbor not in cells:
+                    cells[neighbor] = cell
+                    waiting.append(neighbor)
+                elif (cells[neighbor] != cell).any():
+                    return True
+    return False

@@ -36,7 +36,7 @@ from experiment.closed_pipes import until_closed
 from experiment.command_line import CommandLine, exit_code
 from experiment.page_folder import check_folder, new_folder
 from experiment.phonon_report import PAGE, PROGRAM, write_report
-from experiment.phonon_run import Phonons, Request, run_phonons
+from experiment.phonon_run import Phonons, Request, check_cells, run_phonons
 from experiment.phonon_source import Potential, potential_of_checkpoints, potential_of_class, shipped
 from experiment.provenance import command_of
 from physics.phonons import UNSTABLE
@@ -123,10 +123,11 @@ def main(arguments: list[str] | None = None) -> int:
         check_folder(options.output, PROGRAM, options.overwrite)
         supercell = tuple(options.supercell) if options.supercell else None
         request = Request(
-            options.structure, supercell, potential_of(options), options.force_constants, options.relax, options.fmax,
+            options.structure, supercell, None, options.force_constants, options.relax, options.fmax,
             options.steps, options.born, options.reference, options.project, progress=True,
         )  # fmt: skip
-        run = run_phonons(request, say)
+        check_cells(request)
+        run = run_phonons(request._replace(potential=potential_of(options)), say)
         with new_folder(options.output, PROGRAM, options.overwrite) as folder:
             write_report(run, folder, command)
         print(f"{run.raw.name}: {summary(run.phonons)}; {options.output / PAGE}")

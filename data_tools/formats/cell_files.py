@@ -166,7 +166,7 @@ def _atoms_of(path: Path, atoms: Atoms) -> PhonopyAtoms:
             f"with {atoms.cell.rank} lattice vectors and pbc {atoms.pbc.tolist()}; add a cell (with vacuum, for a slab)"
         )
     occupied = atoms.info.get("occupancy") or {}
-    if any(abs(share - 1) > WHOLE for site in occupied.values() for share in site.values()):
+    if not all(_is_whole(share) for site in occupied.values() for share in site.values()):
         raise DataError(f"{path}: expected sites with one whole atom each, found sites occupied in part; order them")
     if (atoms.numbers < 1).any():
         raise DataError(f"{path}: expected known elements, found others; correct the symbols")
@@ -177,4 +177,13 @@ def _atoms_of(path: Path, atoms: Atoms) -> PhonopyAtoms:
             f"{path}: expected elements that phonopy knows a mass of, found {atoms.symbols}; give a phonopy.yaml with "
             "masses"
         ) from None
+    except np.linalg.LinAlgError:
+        raise DataError(
+            f"{path}: expected lattice vectors with a volume, found ones that lie in a plane; correct them"
+        ) from None
     return checked_cell(str(path), cell)
+
+
+def _is_whole(share: object) -> bool:
+    """Whether a site has one whole atom; a cif has a dot, or text, where it does not say a number."""
+    return share == "." or (isinstance(share, int | float) and abs(share - 1) <= WHOLE)

@@ -7,12 +7,16 @@ has the same mathematics in MindSpore's operators for other devices, for float16
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import mindspore as ms
 from mindspore import dtype as mstype
 
 from models.cpu_kernels.build import find_or_build, library
+
+_left_out: list[bool] = []  # one entry for each block of ``without_kernels`` that is open
 
 
 def device_target() -> str:
@@ -31,9 +35,19 @@ def load(dtype: mstype.Type = mstype.float32) -> ModuleType | None:
     Args:
         dtype: what the layer computes in; there are no kernels for float16.
     """
-    if dtype == mstype.float16 or not on_cpu() or not library():
+    if dtype == mstype.float16 or _left_out or not on_cpu() or not library():
         return None
     return importlib.import_module("models.cpu_kernels.fused")
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Layers that are made in this block have MindSpore's operators instead of kernels."""
+    _left_out.append(True)
+    try:
+        yield
+    finally:
+        _left_out.pop()
 
 
 def state() -> str:

@@ -213,6 +213,7 @@ def test_what_is_dropped_is_dropped_in_training_alone(rate):
         ({"irreps_head": "2x0e+1x2e"}, "no 1o in the input"),
         ({"average_degree": 0.0}, "expected more than 0"),
         ({"basis": "fourier"}, "expected one of gaussian, bessel"),
+        ({"values": "pairs"}, "expected one of nodes, edges"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, words):
