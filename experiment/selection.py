@@ -96,7 +96,8 @@ def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]
         DataError: the file cannot be used, has no labels, or does not say which rows ``split`` means.
     """
     try:
-        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys)
+        label = trained.task.target.name
+        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys, label=label)
     except DataError as error:
         raise DataError(for_evaluation(error)) from None
     table = packed.table
