@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def _of_smiles(path: Path, columns: Columns, progress: bool) -> tuple[StructureT
     cache = geometry_cache.cache_of(path)
     known = geometry_cache.load(cache)
     geometries = {} if known is None else known
+    if known is None:
+        print(f"warning: {cache}: another file, or a damaged one; the geometries are not kept", file=sys.stderr)
     before = len(geometries)
     try:
         made = make_molecules(path, records, describe_source(path), progress, geometries)

@@ -60,7 +60,7 @@ def test_a_table_of_smiles(tmp_path):
     assert named.of_structures["S"].tolist() == [1.0, 3.0, 5.0] and named.names == ("ethanol", "methane", "water")
 
 
-def test_geometries_are_made_once(tmp_path, monkeypatch):
+def test_geometries_are_made_once(tmp_path, monkeypatch, capsys):
     path = written(tmp_path, TABLE)
     first = read_table(path, label="logP")
     cache = geometry_cache.cache_of(path)
@@ -75,6 +75,7 @@ def test_geometries_are_made_once(tmp_path, monkeypatch):
     for foreign in (b"notes of a user", cache.read_bytes()[:200]):
         cache.write_bytes(foreign)
         assert len(read_table(path, label="logP")) == 4 and cache.read_bytes() == foreign
+        assert "the geometries are not kept" in capsys.readouterr().err
     cache.unlink()
     cache.mkdir()  # where it cannot be written, it is not
     assert len(read_table(path, label="logP")) == 4
