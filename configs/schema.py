@@ -106,8 +106,9 @@ class TargetConfig:
     """The property to predict and how labels become what the network learns; see ``data_tools.labels.targets``."""
 
     name: str = "gap"
-    """One of the 12 QM9 targets, ``energy``, whose gradient is learned where the data have forces, or
-    ``force_constants``, the second derivatives of the energy of crystals."""
+    """One of the 12 QM9 targets, ``energy``, whose gradient is learned where the data have forces,
+    ``force_constants``, the second derivatives of the energy of crystals, or what your own data call a property of
+    theirs; see ``data_tools.labels.own_property``."""
     readout: str = field(
         default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
     )
@@ -119,6 +120,9 @@ class TargetConfig:
         metadata={"choices": ("auto", "none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")},
     )
     """What of the training labels is taken out per molecule, atom or element; ``auto`` is the target's recommended."""
+    unit: str = ""
+    """Unit of a property of your own, ``log(mol/L)``, which logs, tables, pictures and the checkpoint carry; empty:
+    ``no unit``.  Built-in targets have theirs."""
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,21 @@ from data_tools.coverage.learned_range import LearnedRange, learn
 from data_tools.formats import md17
 from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
 from data_tools.formats.readers import holds_smiles, read_table
+from data_tools.formats.smiles_records import TABLES
 from data_tools.formats.spelling import advice
-from data_tools.graph import DataError, Provider
+from data_tools.graph import DataError, Provider, StructureTable
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import PackedGraphs, pack
 from data_tools.labels.force_constant_probes import PROBES, ForceConstantProbes
+from data_tools.labels.own_property import check_varies, size_suspicions, target_of, with_labels
 from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
-from data_tools.labels.targets import Target, allowed_standardisations, check_combination, get_target, label_values
+from data_tools.labels.targets import Target, allowed_standardisations, check_combination, is_target, label_values
 from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
 SAMPLE, AUTO = "sample", "auto"
+OWN = "own"  # what a checkpoint says of a target that is a property of a user's own data
 CRYSTALS = "crystals"
 CRYSTALS_FILE = Path(__file__).parent / "samples" / "crystals_100.npz"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
@@ -49,16 +52,28 @@ class Task:
             "readout": self.readout,
             "reference": self.reference,
             "standardisation": self.standardisation,
+            **({"property": OWN} if self.target.is_own else {}),
         }
 
 
-def resolve_task(name: str, readout: str = AUTO, reference: str = AUTO, standardisation: str = AUTO) -> Task:
+def resolve_task(
+    name: str,
+    readout: str = AUTO,
+    reference: str = AUTO,
+    standardisation: str = AUTO,
+    unit: str = "",
+    own: bool = False,
+) -> Task:
     """Look the target up, fill in every ``auto`` and check that the four fit together.
+
+    Args:
+        name, readout, reference, standardisation: what is predicted, and how.
+        unit, own: as of ``target_of``.
 
     Raises:
         DataError: unknown target, or a combination that would silently give a bad number.
     """
-    target = get_target(name)
+    target = target_of(name, unit, own)
     readout = target.readouts[0] if readout == AUTO else readout
     reference = target.references[0] if reference == AUTO else reference
     if standardisation == AUTO:
@@ -67,8 +82,18 @@ def resolve_task(name: str, readout: str = AUTO, reference: str = AUTO, standard
     return Task(target, readout, reference, standardisation)
 
 
+def is_shipped(file: str | Path) -> bool:
+    """Whether a name means data that ship with the project, whose properties are targets."""
+    return file in (SAMPLE, CRYSTALS)
+
+
 def open_two_files(
-    train_file: str, test_file: str, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS
+    train_file: str,
+    test_file: str,
+    cutoff: float,
+    progress: bool = False,
+    keys: Mapping[str, str] = NO_KEYS,
+    label: str = "",
 ) -> PackedGraphs:
     """The graphs of a file to learn from and a file to measure on, in one table whose rows are labelled so.
 
@@ -77,12 +102,13 @@ def open_two_files(
         cutoff: Angstrom.
         progress: report on stderr.
         keys: label -> the name that both files have for it.
+        label: what is learned, as of ``open_graphs``.
 
     Raises:
         DataError: a file cannot be used.
     """
     files = (train_file, md17.SAMPLE_TRAIN), (test_file, md17.SAMPLE_TEST)
-    tables = [read_table(shipped if file == SAMPLE else file, progress, keys) for file, shipped in files]
+    tables = [_read(shipped if file == SAMPLE else file, progress, keys, label) for file, shipped in files]
     parts = [
         dataclasses.replace(table, split=np.full(len(table), part))
         for table, part in zip(tables, ("train", "test"), strict=True)
@@ -90,8 +116,15 @@ def open_two_files(
     return pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
+def _read(file: str | Path, progress: bool, keys: Mapping[str, str], label: str) -> StructureTable:
+    """A file of structures, those that have the label where it is a property of the user's own."""
+    table = read_table(file, progress, keys, label)
+    in_table = Path(file).suffix.lower() in TABLES
+    return with_labels(Path(file), table, label) if label and (in_table or not is_target(label)) else table
+
+
 def open_graphs(
-    file: str | Path, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS
+    file: str | Path, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS, label: str = ""
 ) -> PackedGraphs:
     """The graphs of any file that the readers know.
 
@@ -101,6 +134,8 @@ def open_graphs(
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
         keys: label -> the name that the file has for it; see ``data_tools.formats.label_keys``.
+        label: what is learned: a target, or a property of the file under its own name, without which structures are
+            left out.  Tables with SMILES have the labels that are asked for, here or by ``keys``.
 
     Raises:
         DataError: the file cannot be used.
@@ -109,7 +144,7 @@ def open_graphs(
         return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
     if file == CRYSTALS:
         return pack(read_table(CRYSTALS_FILE, keys=keys), cutoff)
-    if holds_smiles(file):
+    if holds_smiles(file) and (not label or Path(file).suffix.lower() not in TABLES):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if packed_folder.is_packed(file):
         packed = packed_folder.load(file)
@@ -118,8 +153,8 @@ def open_graphs(
                 f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
                 f"run scripts/prepare_qm9.py with --cutoff {cutoff:g}"
             )
-        return dataclasses.replace(packed, table=rename(Path(file), packed.table, check_keys(keys)))
-    table = read_table(file, progress, keys)
+        return dataclasses.replace(packed, table=rename(Path(file), packed.table, check_keys(keys, label)))
+    table = _read(file, progress, keys, label)
     if table.origin == QM9:
         table, _ = qm9.exclude_uncharacterized(table)
     return pack(table, cutoff, progress)
@@ -223,6 +258,7 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
         if np.isnan(labels[rows]).any():
             row = int(rows[np.isnan(labels[rows])][0])
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
+    check_varies(task.target, labels[split.train])
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
     forces = packed.table.of_atoms.get("forces") if task.target.has_forces else None
     known = None if forces is None else forces[packed.atoms_of(split.train)]
@@ -253,6 +289,12 @@ def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
         f"the training molecules give no reference {task.target.name}: expect its prediction to be off by a constant; "
         "train on molecules of this composition too"
     ]
+
+
+def readout_suspicions(dataset: Dataset, task: Task) -> list[str]:
+    """Warnings where the labels of a user's own property do not fit its readout."""
+    rows = dataset.split.train
+    return size_suspicions(task.target, task.readout, dataset.labels[rows], dataset.packed.table.n_atoms[rows])
 
 
 def range_of(dataset: Dataset, task: Task) -> LearnedRange:

@@ -39,6 +39,7 @@ structure has n of the atoms, and p of them in its primitive cell; B is the sum 
 |                | origin                  | str                  | whose numbers ids are: ``qm9`` (gdb indices), or   |
 |                |                         |                      | empty: they mean nothing outside of the file       |
 |                | unread                  | str, ...             | values of the file that are no labels here         |
+|                | remarks                 | str, ...             | what of the file was left out, a line each         |
 | ForceConstants | blocks                  | (B, 3, 3) float64    | eV/Angstrom^2, d^2 E / dr_p2s[i] dr_j, structure   |
 |                |                         |                      | after structure: i of p and j of n, which varies   |
 |                |                         |                      | fastest                                            |
@@ -200,6 +201,7 @@ class StructureTable:
     source: str = ""
     origin: str = ""
     unread: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.n_atoms)

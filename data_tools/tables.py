@@ -183,6 +183,7 @@ def join_tables(tables: Sequence[StructureTable], names: Sequence[str]) -> Struc
         source=", ".join(table.source for table in tables),
         origin=tables[0].origin if len({table.origin for table in tables}) == 1 else "",
         unread=tuple(dict.fromkeys((*(name for table in tables for name in table.unread), *left_out))),
+        remarks=tuple(words for table in tables for words in table.remarks),
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from experiment.plot_style import COLOUR_MAP, how_many, new_figure, pretty_unit, show_full_numbers, style, write
+from experiment.plot_style import COLOUR_MAP, how_many, new_figure, plain, pretty_unit, show_full_numbers, style, write
 
 
 def plot_tsne(
@@ -57,7 +57,7 @@ def plot_tsne(
     with style():
         figure = new_figure(7.0, 5.7, about)
         axes = figure.subplots()
-        _draw_map(figure, axes, points, values, f"{target_name}, reference ({pretty_unit(unit)})")
+        _draw_map(figure, axes, points, values, plain(f"{target_name}, reference ({pretty_unit(unit)})"))
         axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
         axes.set_title(title, loc="left")
         write(figure, path)

@@ -24,6 +24,7 @@ from experiment.plot_style import (
     STEPS,
     how_many,
     new_figure,
+    plain,
     pretty_unit,
     show_full_numbers,
     space_ticks,
@@ -71,7 +72,7 @@ def plot_predictions(
     labels, predictions = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
     if labels.ndim != 1 or labels.shape != predictions.shape or len(labels) == 0:
         raise ValueError(f"labels and predictions (M,) with M > 0 expected, got {labels.shape}, {predictions.shape}")
-    unit = pretty_unit(unit)
+    unit, target_name = plain(pretty_unit(unit)), plain(target_name)
     with style(), np.errstate(over="ignore"):
         figure = new_figure(9.6, 4.9, about, wspace=0.06)
         scatter, histogram = figure.subplots(1, 2, width_ratios=(1.4, 1.0))
@@ -154,7 +155,7 @@ def _error_panel(rows: Sequence[Mapping[str, Any]], quantity: Quantity, baseline
         Curve(name, quantity.factor * _column(rows, f"{part}_{quantity.key}"), colour)
         for name, part, colour in (("train (during the epoch)", "train", BLUE), ("validation", "valid", ORANGE))
     ]
-    unit = pretty_unit(quantity.unit)
+    unit = plain(pretty_unit(quantity.unit))
     scaled = {name: quantity.factor * value for name, value in baselines.items()}
     return Panel(f"{quantity.name}MAE ({unit})", curves, unit, scaled)
 

@@ -12,7 +12,7 @@ from configs.loading import ConfigError
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.labels.targets import label_values
-from experiment.data import open_packed
+from experiment.data import open_packed, resolve_task
 from experiment.evaluation.evaluator import Labelled
 from experiment.measurement import measure, write_measurement
 from experiment.named_files import open_log_file
@@ -89,7 +89,7 @@ def _check_same(trained: Trained, config: Config, path: str) -> None:
     readout = config.target.readout
     if readout not in (trained.task.readout, data.AUTO):
         wrong.append(f"target.readout {readout!r} instead of {trained.task.readout!r}")
-    target = data.get_target(config.target.name).name
+    target = resolve_task(config).target.name
     if target != trained.task.target.name:
         wrong.append(f"target.name {target!r} instead of {trained.task.target.name!r}")
     if wrong:

@@ -53,7 +53,7 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
     """
     task, labelled = trained.task, chosen.labelled
     table, target = labelled.packed.table, task.target
-    for words in unit_suspicions(table):
+    for words in [*trained.geometry_warnings(table.source), *table.remarks, *unit_suspicions(table)]:
         log.warning("warning: %s", words)
     rows = chosen.rows[np.isfinite(labelled.labels[chosen.rows])]
     if len(rows) < len(chosen.rows):

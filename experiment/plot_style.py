@@ -155,6 +155,11 @@ def pretty_unit(unit: str) -> str:
     return re.sub(r"/A\b", "/Å", unit).replace("/Å^2", "/Å²")
 
 
+def plain(text: str) -> str:
+    """A text of a user as Matplotlib draws it as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def show_full_numbers(axis: Axis, values: np.ndarray) -> None:
     """Tick labels of a linear axis are the numbers themselves: no offset and no power of ten stands in a corner.
 

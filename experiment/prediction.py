@@ -12,7 +12,6 @@ from configs.loading import ConfigError
 from configs.rules import check_force_precision
 from data_tools import dataset as data
 from data_tools.coverage.outside import Outside, compare
-from data_tools.formats.readers import GEOMETRY_WARNING
 from data_tools.formats.smiles import Molecules
 from data_tools.formats.writers import frames_text
 from data_tools.graph import DataError, StructureTable
@@ -94,7 +93,7 @@ def read_structures(trained: Trained, file: str | None, smiles: list[str] | None
     if molecules.records:
         molecules = molecules.refuse(unlearned_elements(molecules, known))
     table = name_refusals(source, molecules)
-    for words in [*([GEOMETRY_WARNING] if GEOMETRY_WARNING in table.source else []), *unit_suspicions(table)]:
+    for words in [*trained.geometry_warnings(table.source), *unit_suspicions(table)]:
         warn(words)
     check_elements(source, table, known)
     packed = for_model(pack(table, trained.config.model.cutoff, progress=True), trained.config)

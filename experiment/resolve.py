@@ -17,7 +17,7 @@ import numpy as np
 
 from configs.rules import check_resume
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
-from data_tools.dataset import AUTO, Dataset, Task, make_dataset, resolve_task
+from data_tools.dataset import AUTO, OWN, Dataset, Task, make_dataset, resolve_task
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.split_sizes import SIZES, fit_sizes
@@ -109,7 +109,7 @@ def with_names(config: Config, task: Task) -> Config:
         config: as it was given, or as an earlier version of the program has stored it.
         task: of its target, or what a checkpoint says of its target.
     """
-    target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation)
+    target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation, config.target.unit)
     model: Any = config.model
     if getattr(model, "output_init", None) == AUTO:
         model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")
@@ -131,7 +131,9 @@ def task_of(stored: Mapping[str, str]) -> Task:
         KeyError: something is missing.
         DataError: it does not fit together.
     """
-    return resolve_task(*(stored[key] for key in TASK_KEYS))
+    name, readout, reference, standardisation = (stored[key] for key in TASK_KEYS)
+    own = stored.get("property") == OWN
+    return resolve_task(name, readout, reference, standardisation, stored["unit"] if own else "", own)
 
 
 def _with_averages(config: Config, packed: PackedGraphs, rows: np.ndarray) -> Config:

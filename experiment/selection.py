@@ -11,6 +11,7 @@ import numpy as np
 
 from configs.loading import names_of
 from data_tools import dataset as data
+from data_tools.formats.readers import holds_smiles
 from data_tools.graph import DataError, StructureTable
 from data_tools.labels.splits import Split, digest, make_split
 from data_tools.labels.targets import label_values
@@ -96,9 +97,11 @@ def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]
         DataError: the file cannot be used, has no labels, or does not say which rows ``split`` means.
     """
     try:
-        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys)
+        label = trained.task.target.name
+        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys, label=label)
     except DataError as error:
-        raise DataError(for_evaluation(error)) from None
+        hint = "; to predict without labels give --input instead of --data" if holds_smiles(file) else ""
+        raise DataError(f"{for_evaluation(error)}{hint}") from None
     table = packed.table
     try:
         labels = label_values(table, trained.task.target, trained.task.reference)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
-from configs.rules import FORCE_CONSTANTS
 from configs.schema import Config, GraphAttentionTransformerConfig, SegnnConfig
 from data_tools import dataset as data
+from data_tools.formats.smiles_records import TABLES
 from data_tools.labels.plausibility import unit_suspicions
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import FORCE_CONSTANTS
@@ -45,7 +47,12 @@ def describe(
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d structures, %d atoms", table.source, len(table), len(table.numbers))
-    for words in [*unit_suspicions(table), *data.reference_suspicions(dataset, task)]:
+    suspicions = (
+        unit_suspicions(table),
+        data.reference_suspicions(dataset, task),
+        data.readout_suspicions(dataset, task),
+    )
+    for words in itertools.chain(table.remarks, *suspicions):
         log.warning("warning: %s", words)
     if adapted:
         log.info(adapted)
@@ -54,6 +61,9 @@ def describe(
     log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
              task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
              dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
+    if not task.target.is_own and Path(config.data.file).suffix.lower() in TABLES:
+        log.info("%s is a built-in target: its column is read in %s, and its readouts and definitions hold",
+                 task.target.name, task.target.unit)  # fmt: skip
     describe_irreps(config)
     warn_of_mean(task)
     log.info("model %s: %d parameters", config.model.name, sum(p.size for p in model.trainable_params()))

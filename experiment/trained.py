@@ -14,6 +14,7 @@ from configs.loading import ConfigError, config_from_dict
 from configs.schema import Config
 from data_tools import dataset as data
 from data_tools.coverage.learned_range import LearnedRange
+from data_tools.formats.smiles import GEOMETRY_WARNING, MADE_HERE
 from data_tools.graph import DataError
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import FORCE_CONSTANTS
@@ -63,6 +64,16 @@ class Trained:
             f"{self.file}: the checkpoint does not say what its training structures covered, so that only elements are "
             "checked; scripts/add_range.py adds it"
         ]
+
+    def geometry_warnings(self, source: str) -> list[str]:
+        """One line where structures are made from SMILES and the model has learned from others.
+
+        Args:
+            source: of the structures that it is asked for.
+        """
+        if MADE_HERE not in source or MADE_HERE in str(self.information.get("source")):
+            return []
+        return [GEOMETRY_WARNING]
 
 
 def load_trained(path: str | Path, overrides: Iterable[tuple[str, str]] = ()) -> Trained:

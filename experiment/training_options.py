@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,7 @@ from training.interruption import release
 from training.launch import is_launched
 
 log = logging.getLogger("geospore")
+UNSAFE = re.compile(r"[^\w.+-]+")  # what the name of a property may have, and the name of a folder should not
 GRAPHS = ("0", "1", "2", "3")  # levels of MindSpore's context
 LAUNCHER = Path(__file__).parents[1] / "scripts" / "run_distribute_train.sh"
 
@@ -31,7 +33,8 @@ LAUNCHER = Path(__file__).parents[1] / "scripts" / "run_distribute_train.sh"
 OPTIONS = {
     "target": (
         "target.name",
-        "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, energy or force_constants",
+        "property to predict: mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, energy or force_constants, or one "
+        "of your own data by its name there",
     ),
     "epochs": ("training.epochs", "passes through the training structures"),
     "batch_size": ("training.batch_size", "structures in a batch, over all devices"),
@@ -109,7 +112,8 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
     else:
         config = load_config(options.config, changes)
         _check_mode(config, options)
-        name = f"{config.model.name}_{Path(options.config).stem}_{config.target.name}_seed{config.run.seed}"
+        target = UNSAFE.sub("_", config.target.name)
+        name = f"{config.model.name}_{Path(options.config).stem}_{target}_seed{config.run.seed}"
         name += "_infer" if config.run.run_mode == INFER else ""
         chosen = config.run.output
         place = RunFolder(Path(chosen or Path("runs") / name), overwrite=overwrite, numbered=not chosen)

@@ -56,7 +56,7 @@ from models.graph_attention import (
 )
 from models.graph_ops import PairDistances, both_ways, edge_vectors, gather, segment_sum, to_type
 from models.precision import Precision
-from models.radial import BesselBasis, NoCutoff, PolynomialEnvelope, TrainedGaussians
+from models.radial import NoCutoff, PolynomialEnvelope, ScaledBesselBasis, TrainedGaussians
 
 BASES = ("gaussian", "bessel")
 NORMS = ("layer", "smooth", "none")
@@ -65,7 +65,6 @@ ENVELOPES = ("polynomial", "none")
 ELEMENTS = ("free", "described")
 VALUES = ("nodes", "edges")
 ENVELOPE_EXPONENT = 5  # the polynomial 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = d / cutoff
-BASIS_EXPONENT = 4  # the same with 1 - 21 x^5 + 35 x^6 - 15 x^7, inside the Bessel functions
 
 
 def breaks_mirror(node: str | Irreps) -> bool:
@@ -97,25 +96,6 @@ def placement(node: Irreps, dtype: mstype.Type) -> Tensor:
     """What puts scalars where the 0e of a node are, (scalars, dim)."""
     place = np.concatenate([np.full(part.dim, part.ir == SCALAR) for part in node])
     return Tensor(np.eye(node.dim)[place], dtype)
-
-
-class Bessel(nn.Cell):
-    """sqrt(2 / c^3) u(x) sin(n pi x) with x = d / c: Bessel functions of order 0, as Equiformer scales them.
-
-    Args:
-        functions: K.
-        cutoff: c, Angstrom.
-        dtype: of the frequencies and of the result.
-    """
-
-    def __init__(self, functions: int, cutoff: float, dtype: mstype.Type):
-        super().__init__()
-        self.functions = BesselBasis(functions, cutoff, BASIS_EXPONENT, dtype)
-        self.factor = Tensor((2 / cutoff**3) ** 0.5, dtype)
-
-    def construct(self, distances: Tensor) -> Tensor:
-        """(P, 1) Angstrom to (P, K)."""
-        return self.factor * self.functions(distances)
 
 
 def coupling_of(shapes: Shapes, lmax: int, dtype: mstype.Type) -> Coupling:
@@ -295,7 +275,8 @@ class GraphAttentionTransformer(nn.Cell):
         self.irreps, self.dtype = node, dtype
         self.distances, self.harmonics = PairDistances(dtype), SphericalHarmonics(lmax, True, "component", dtype)
         self.coupling = coupling_of(shapes, lmax, dtype)
-        self.basis = TrainedGaussians(radial, cutoff, dtype) if basis == "gaussian" else Bessel(radial, cutoff, dtype)
+        bases = {"gaussian": TrainedGaussians, "bessel": ScaledBesselBasis}
+        self.basis = bases[basis](radial, cutoff, dtype)
         self.envelope: nn.Cell = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype) if smooth else NoCutoff()
         self.embedding = Embedding(node, elements, dtype)
         self.edge_degree = EdgeDegree(shapes, self.coupling, average_degree, dtype)

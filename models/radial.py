@@ -12,6 +12,8 @@ from mindspore.common.initializer import Uniform, initializer
 from models.cpu_kernels import load
 from models.graph_ops import to_type
 
+SCALED_EXPONENT = 4  # of ScaledBesselBasis: the polynomial 1 - 21 x^5 + 35 x^6 - 15 x^7
+
 
 class GaussianBasis(nn.Cell):
     """e_k(d) = exp(coefficient_k (d - offset_k)^2).
@@ -176,3 +178,22 @@ class BesselBasis(nn.Cell):
         frequencies = to_type(self.frequencies, distances.dtype)  # (R,)
         phases = (distances * self.per_cutoff) * frequencies  # (P, R)
         return self.spread(self.envelope.with_pole(distances), self.ones) * ops.sin(phases)
+
+
+class ScaledBesselBasis(nn.Cell):
+    """sqrt(2 / c^3) u(x) sin(n pi x) with x = d / c: Bessel functions of order 0, as Equiformer scales them.
+
+    Args:
+        functions: K.
+        cutoff: c, Angstrom.
+        dtype: of the frequencies and of the result.
+    """
+
+    def __init__(self, functions: int, cutoff: float, dtype: mstype.Type):
+        super().__init__()
+        self.functions = BesselBasis(functions, cutoff, SCALED_EXPONENT, dtype)
+        self.factor = Tensor((2 / cutoff**3) ** 0.5, dtype)
+
+    def construct(self, distances: Tensor) -> Tensor:
+        """(P, 1) Angstrom to (P, K)."""
+        return self.factor * self.functions(distances)

@@ -184,7 +184,7 @@ def _units(path: Path, connection: sqlite3.Connection, keys: Mapping[str, str]) 
             )
         length = LENGTH_UNITS[str(distance).lower()]
     factors = {}
-    for label in LABELS:
+    for label in LABELS:  # a user's own property stays in the unit of its file
         name = keys.get(label, label)
         if label not in keys and name not in properties:
             name = {ENERGY: TOTAL_ENERGY, FORCES: ATOMIC_FORCES}.get(label, name)
@@ -234,7 +234,7 @@ def _read_row(path: Path, values: tuple[Any, ...], keys: Mapping[str, str], name
 def _chosen(entries: dict[str, Any], calculated: dict[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
     """What a row has for each label, from the places in the table of this module."""
     found = {}
-    for label in LABELS:
+    for label in dict.fromkeys((*LABELS, *keys)):
         if label in keys:
             places = [entries.get(keys[label]), calculated.get(keys[label])]
         else:

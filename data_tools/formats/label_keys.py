@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.formats.spelling import advice, listed, nearest_names
 from data_tools.formats.stress_labels import STRESS, stress_of_table
 from data_tools.graph import DataError, StructureTable
-from data_tools.labels.targets import TARGETS
+from data_tools.labels.targets import TARGETS, get_target, is_target, nearest_target
 from data_tools.source_files import shown
 
 FORCES = "forces"
@@ -24,14 +24,19 @@ LABELS = (*TARGETS, FORCES, STRESS)
 NO_KEYS: Mapping[str, str] = {}
 
 
-def check_keys(keys: Mapping[str, str]) -> Mapping[str, str]:
-    """The mapping, if each of its left-hand names is a label.
+def check_keys(keys: Mapping[str, str], own: str = "") -> Mapping[str, str]:
+    """The mapping, if each of its left-hand names is a label, with a user's own property under its own name.
+
+    Args:
+        keys: label -> name in the file.
+        own: what is learned; one of ``LABELS`` adds nothing, for the readers know where it stands.
 
     Raises:
         DataError: another name; the message says which label is nearest.
     """
+    keys = keys if own in ("", *LABELS) else {own: own, **keys}
     for name in keys:
-        if name not in LABELS:
+        if name not in (*LABELS, own):
             close = difflib.get_close_matches(name.lower(), {label.lower(): label for label in LABELS}, n=1, cutoff=0.5)
             nearest = [label for label in LABELS if close and label.lower() == close[0]] or nearest_names(name, LABELS)
             hint = f"did you mean {nearest[0]}? " if nearest else ""
@@ -112,8 +117,30 @@ def _expected(label: str) -> str:
 
 
 def absent(path: Path, label: str, name: str, found: Iterable[str]) -> str:
-    """The message where a file lacks the name that ``data.keys`` gives for a label."""
+    """The message where a file lacks the name that ``data.keys`` gives for a label, or a property of its own name."""
+    if label == name:
+        found = tuple(found)
+        if name in found:
+            return f"{path}: expected numbers as {shown(name)}, found text or nothing in all structures; correct it"
+        return (
+            f"{path}: expected {shown(name)} among the values of the file, found {listed(found)}{_hint(label, found)}"
+        )
     return (
         f"{path}: data.keys: expected {shown(name)}, the {label}, among the values of the file, found "
         f"{listed(found)}; {advice(label, found) or 'correct data.keys'}"
     )
+
+
+def _hint(label: str, found: Sequence[str]) -> str:
+    """What may have been meant by a property that a file does not have."""
+    spelled = [name for name in found if label in TARGETS and is_target(name) and get_target(name).name == label]
+    if spelled:
+        name, unit = shown(spelled[0]), TARGETS[label].unit
+        return (
+            f"; {name} is another name of the built-in target {label}: if its numbers are in {unit}, say "
+            f'--set data.keys="{label}={name}", else give that column a name of its own'
+        )
+    same = [name for name in found if name.strip().lower() == label.lower()]
+    nearest = (same or nearest_names(label, found) or difflib.get_close_matches(label, found, n=1) or [""])[0]
+    nearest = shown(nearest) or ("" if label in TARGETS else nearest_target(label))
+    return f"; did you mean '{nearest}'?" if nearest else "; give the name of one of them"

@@ -14,6 +14,7 @@ from data_tools.formats.iso17 import REFERENCE, read_folder
 from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
 from data_tools.formats.md17 import layout_of, read_frames
 from data_tools.formats.npz_format import read_npz
+from data_tools.formats.property_table import read_property_table
 from data_tools.formats.qm9_formats import (
     RAW_NAME,
     SDF_NAME,
@@ -24,7 +25,7 @@ from data_tools.formats.qm9_formats import (
 )
 from data_tools.formats.sdf import read_sdf
 from data_tools.formats.smiles import GEOMETRY_WARNING, read_smiles
-from data_tools.formats.smiles_records import columns_of, find_header, first_line
+from data_tools.formats.smiles_records import columns_of, find_header, first_line, names_files
 from data_tools.formats.xyz_format import QM9_COMMENT, read_frames_of_text, read_plain_xyz
 from data_tools.graph import DataError, StructureTable
 from data_tools.source_files import BZIP2_MAGIC, GZIP_MAGIC, array_names, one_line, read_text, require_file, shown
@@ -60,13 +61,17 @@ HAVE_DATA = ("npz", "sdf", "xyz", "smiles", "database")  # kinds of which one al
 MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz", SQLITE_MAGIC: "database"}
 
 
-def read_table(path: str | Path, progress: bool = False, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
+def read_table(
+    path: str | Path, progress: bool = False, keys: Mapping[str, str] = NO_KEYS, label: str = ""
+) -> StructureTable:
     """Read any supported file or folder; what it is follows from its ending, its first bytes and its contents.
 
     Args:
         path: see ``SUPPORTED``.
         progress: report on stderr how far a long read is.
         keys: label -> the name that the file has for it.
+        label: what is learned, which may be a property of the file under its own name.  Tables (.csv, .tsv) have only
+            the labels that this and ``keys`` say, and structures that have one of them.
 
     Returns:
         Structures in Angstrom with whatever labels the file has, in the units of ``data_tools.units``.
@@ -75,7 +80,9 @@ def read_table(path: str | Path, progress: bool = False, keys: Mapping[str, str]
         DataError: one line on what is wrong with the file.
     """
     path = Path(path)
-    check_keys(keys)
+    keys = check_keys(keys, label)
+    if label and KINDS.get(path.suffix.lower()) == "csv":
+        keys = {label: label, **keys}
     try:
         if path.is_dir():
             return _read_folder(path, progress, keys)
@@ -114,12 +121,15 @@ def _read_file(path: Path, progress: bool, keys: Mapping[str, str]) -> Structure
     def again(inside: Path) -> StructureTable:
         return _read_file(inside, progress, keys)
 
+    def plain(inside: Path) -> StructureTable:
+        return _read_file(inside, False, NO_KEYS)
+
     readers: dict[str | None, Callable[[], StructureTable]] = {
         "npz": lambda: _read_npz(path, keys),
         "database": lambda: read_database(path, progress, keys),
         "archive": lambda: read_archive(path, is_data_name, again, keys, progress),
         COMPRESSED: lambda: read_compressed(path, again),
-        "csv": lambda: rename(path, _read_csv(path, progress), keys),
+        "csv": lambda: rename(path, _read_csv(path, progress, keys, plain), keys),
         "sdf": lambda: rename(path, _read_sdf(path, progress), keys),
         "smiles": lambda: rename(path, read_smiles(path, progress)[0], keys),
         "xyz": lambda: _read_xyz(path, keys),
@@ -172,18 +182,23 @@ def _read_sdf(path: Path, progress: bool) -> StructureTable:
     return read_sdf_and_csv(path, labels, progress) if labels.exists() else read_sdf(path, progress)
 
 
-def _read_csv(path: Path, progress: bool) -> StructureTable:
-    """The labels of an SDF file, or molecules in a column of SMILES."""
+def _read_csv(
+    path: Path, progress: bool, keys: Mapping[str, str], read: Callable[[Path], StructureTable]
+) -> StructureTable:
+    """The labels of an SDF file, or molecules in a column of SMILES or of files, with the labels that are asked for."""
     molecules = path.with_suffix("")
     if molecules.suffix.lower() == ".sdf" and molecules.exists():
         return read_sdf_and_csv(molecules, path, progress)
     line = first_line(path)
-    if find_header(path, line) is None:
+    smiles = find_header(path, line) is not None
+    if smiles and not keys:
+        return read_smiles(path, progress)[0]
+    if not smiles and not names_files(line):
         raise DataError(
-            f"{path}: a table without SMILES holds no geometries; expected {columns_of(line)}; or {SDF_NAME} beside "
-            f"gdb9.sdf.csv, or {SUPPORTED}"
+            f"{path}: a table without SMILES holds no geometries; expected {columns_of(line)}; or a column file with "
+            f"names of structure files; or {SDF_NAME} beside gdb9.sdf.csv, or {SUPPORTED}"
         )
-    return read_smiles(path, progress)[0]
+    return read_property_table(path, keys, read, progress)
 
 
 def holds_smiles(path: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ from data_tools.progress_bar import track
 from data_tools.source_files import describe_source, one_line
 from data_tools.tables import select_rows, table_of_structures
 
-GEOMETRY_WARNING = (
-    "geometries from SMILES are RDKit ETKDG + MMFF guesses; the labels a model learned belong to DFT geometries"
-)
+MADE_HERE = "geometries from SMILES are RDKit ETKDG + MMFF guesses"
+GEOMETRY_WARNING = f"{MADE_HERE}; the labels a model learned belong to DFT geometries"
 EMBEDDING_SEED = 42
 LARGEST_SMILES = 200  # atoms, hydrogens included; placing more takes minutes, and a guess of so many is no geometry
 FORCE_FIELD_STEPS = 2000
@@ -98,7 +98,13 @@ def read_smiles(path: Path, progress: bool = False) -> tuple[StructureTable, str
     return _table(path, made, describe_source(path)), GEOMETRY_WARNING
 
 
-def make_molecules(path: Path, records: Sequence[Record], source: str, progress: bool = False) -> Molecules:
+def make_molecules(
+    path: Path,
+    records: Sequence[Record],
+    source: str,
+    progress: bool = False,
+    known: dict[str, Made | str] | None = None,
+) -> Molecules:
     """Geometries of as many records as possible.
 
     Args:
@@ -106,8 +112,10 @@ def make_molecules(path: Path, records: Sequence[Record], source: str, progress:
         records: of ``smiles_records``.
         source: of the table, to which the warning about the geometries is added.
         progress: report on stderr.
+        known: SMILES as ``text_of`` writes them -> a molecule that was made before, or why there is none; those that
+            are made are added.
     """
-    found = list(track(_make(records), f"building {path.name}", "molecules", len(records), progress))
+    found = list(track(_make(records, known), f"building {path.name}", "molecules", len(records), progress))
     refusals = [one for one in found if isinstance(one, Refusal)]
     made = [one for one in found if not isinstance(one, Refusal)]
     rows = [row for row, one in enumerate(found) if not isinstance(one, Refusal)]
@@ -115,30 +123,43 @@ def make_molecules(path: Path, records: Sequence[Record], source: str, progress:
     return Molecules(tuple(records), table, np.array(rows, np.int64), tuple(refusals))
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
+    """A molecule that was made of SMILES; total formal charge in elementary charges."""
+
     structure: Structure
     charge: int
     radical_electrons: int
 
 
-def _table(path: Path, made: Sequence[_Made], source: str) -> StructureTable:
+def text_of(record: Record) -> str:
+    """What decides the geometry of a record."""
+    return f"{record.smiles} {record.extension}".strip()
+
+
+def _table(path: Path, made: Sequence[Made], source: str) -> StructureTable:
     labels = ion_labels([one.charge for one in made], [one.radical_electrons for one in made])
     structures = [one.structure for one in made]
     return table_of_structures(path, structures, f"{source}; {GEOMETRY_WARNING}", labels if made else None)
 
 
-def _make(records: Sequence[Record]) -> Iterator[_Made | Refusal]:
+def _make(records: Sequence[Record], known: dict[str, Made | str] | None = None) -> Iterator[Made | Refusal]:
     """A structure or a refusal for each record."""
+    known = {} if known is None else known
     for row, record in enumerate(records):
-        try:
-            if record.problem:
-                raise ValueError(record.problem)
-            yield _embed(record)
-        except ValueError as error:
-            yield Refusal(row, record, one_line(error))
+        text = text_of(record)
+        if not record.problem and text not in known:
+            try:
+                known[text] = _embed(record)
+            except ValueError as error:
+                known[text] = one_line(error)
+        found = record.problem or known[text]
+        if isinstance(found, str):
+            yield Refusal(row, record, found)
+        else:
+            yield found._replace(structure=dataclasses.replace(found.structure, name=record.name))
 
 
-def _embed(record: Record) -> _Made:
+def _embed(record: Record) -> Made:
     """A geometry for one record.
 
     Raises:
@@ -178,7 +199,7 @@ def _embed(record: Record) -> _Made:
         raise ValueError("expected a molecule that RDKit can place in space, it put atoms on top of each other")
     atoms = list(molecule.GetAtoms())
     numbers = np.array([atom.GetAtomicNum() for atom in atoms], np.int32)
-    return _Made(
+    return Made(
         Structure(numbers, positions, None, record.name),
         sum(atom.GetFormalCharge() for atom in atoms),
         sum(atom.GetNumRadicalElectrons() for atom in atoms),

@@ -16,6 +16,8 @@ DELIMITERS = (",", ";", "\t")
 #: columns of names, the best first; compared without case, blanks and underscores
 NAMES = ("name", "title", "id", "molid", "moleculename", "molecule", "moleculeid", "compound", "compoundname",
          "compoundid", "identifier", "label", "cid", "chemblid", "zincid", "smilesname")  # fmt: skip
+#: columns of names of files, the best first; compared in the same way
+FILES = ("file", "filename", "path", "filepath", "structurefile", "xyzfile", "ciffile", "sdffile")
 SINGLE = re.compile(r"(canonical|isomeric|connectivity|absolute|standard|input)?(smiles|smi)(string)?")
 EXTENSION = re.compile(r"\|[^|]*\|")  # of ChemAxon
 MOST_COLUMNS = 8  # that a message lists
@@ -85,6 +87,68 @@ def records_of_file(path: Path) -> list[Record]:
     return records
 
 
+class Columns(NamedTuple):
+    """The text of a table below its header.
+
+    Attributes:
+        names: of the columns.
+        rows: where each row stands (``line 2``) and its fields, as many as there are columns.
+    """
+
+    names: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def columns_of_file(path: Path) -> Columns:
+    """A table with a header whose rows all have the same columns; blank lines are none.
+
+    Raises:
+        DataError: no text, no row, or a row with more or fewer fields than the header.
+    """
+    lines = read_text(path, "a table").removeprefix("\ufeff").splitlines(keepends=True)
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    line = lines[first] if lines else ""
+    delimiter = _delimiter(line)
+    names, rows = _split(line, delimiter), []
+    for number, fields in _rows_below(path, lines, first, delimiter):
+        if not any(fields):
+            continue
+        while len(fields) > len(names) and not fields[-1]:
+            fields.pop()
+        if len(fields) != len(names):
+            raise DataError(
+                f"{path}: expected {len(names)} columns as in the header in line {number}, found {len(fields)}; "
+                "correct the row, and quote fields that hold the delimiter"
+            )
+        rows.append((f"line {number}", fields))
+    if not rows:
+        raise DataError(f"{path}: expected at least one row below the header, found none; check the file")
+    return Columns(names, rows)
+
+
+def column_of_files(names: Sequence[str]) -> int | None:
+    """Which column of a table names files of structures; None where none does."""
+    plain = [_plain(name) for name in names]
+    return next((plain.index(name) for name in FILES if name in plain), None)
+
+
+def names_files(line: str) -> bool:
+    """Whether the header of a table has a column with names of files."""
+    return column_of_files(_split(line, _delimiter(line))) is not None
+
+
+def records_of_columns(path: Path, table: Columns) -> list[Record]:
+    """The records of a table that has a column of SMILES, one a row.
+
+    Raises:
+        DataError: it has several, or none.
+    """
+    header = header_of(path, BLANK, table.names)
+    if header is None:
+        raise DataError(f"{path}: expected a column smiles; name it so")
+    return [_of_fields(place, fields, header) for place, fields in table.rows]
+
+
 def first_line(path: Path) -> str:
     """The first line of a table that is not blank; empty where the first lines are."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -99,7 +163,11 @@ def find_header(path: Path, line: str) -> Header | None:
         DataError: several columns, of which none is called ``smiles`` exactly.
     """
     delimiter = _delimiter(line)
-    columns = _split(line, delimiter)
+    return header_of(path, delimiter, _split(line, delimiter))
+
+
+def header_of(path: Path, delimiter: str, columns: list[str]) -> Header | None:
+    """As ``find_header``, of names of columns."""
     plain = [_plain(column) for column in columns]
     exact = [at for at, one in enumerate(plain) if one == "smiles"]
     fitting = exact or [at for at, one in enumerate(plain) if _means_smiles(one)]
@@ -178,15 +246,19 @@ def _of_words(place: str, line: str) -> Record:
 
 def _of_table(path: Path, lines: Sequence[str], first: int, header: Header) -> Iterator[Record]:
     """The rows below a header; a row that does not fit to it is a record with a problem."""
-    rows: Iterator[tuple[int, list[str]]] = _quoted_rows(path, lines, first, header.delimiter)
-    if header.delimiter == BLANK:
-        rows = ((number, line.split()) for number, line in enumerate(lines[first + 1 :], first + 2))
-    for number, fields in rows:
+    for number, fields in _rows_below(path, lines, first, header.delimiter):
         if not any(fields):
             continue
         while len(fields) > len(header.columns) and not fields[-1]:
             fields.pop()
         yield _of_fields(f"line {number}", fields, header)
+
+
+def _rows_below(path: Path, lines: Sequence[str], first: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line and fields of each row below a header."""
+    if delimiter == BLANK:
+        return ((number, line.split()) for number, line in enumerate(lines[first + 1 :], first + 2))
+    return _quoted_rows(path, lines, first, delimiter)
 
 
 def _quoted_rows(path: Path, lines: Sequence[str], first: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -74,6 +74,7 @@ class Target:
             free atoms; ``none``: the target has one definition only.
         description: what it is, in words.
         has_forces: whether the label ``forces`` is its negative gradient.
+        is_own: whether it is a property of a user's own data, see ``own_property``.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Target:
     references: tuple[str, ...]
     description: str
     has_forces: bool = False
+    is_own: bool = False
 
     @property
     def is_of_potential(self) -> bool:
@@ -143,18 +145,31 @@ _ALIASES = {
 } | {name.lower(): name for name in TARGETS}
 
 
+def is_target(name: str) -> bool:
+    """Whether a name is that of a target, in any of its spellings."""
+    return name.strip().lower() in _ALIASES
+
+
 def get_target(name: str) -> Target:
     """Look a target up by its name or by a name other projects use, in any case.
 
     Raises:
         DataError: no such target; the message names the nearest one.
     """
-    key = name.strip().lower()
-    if key in _ALIASES:
-        return TARGETS[_ALIASES[key]]
-    nearest = difflib.get_close_matches(key, _ALIASES, n=1, cutoff=0.5)
-    hint = f"did you mean '{_ALIASES[nearest[0]]}'? " if nearest else ""
-    raise DataError(f"unknown target '{name}': {hint}Valid targets: {', '.join(TARGETS)}")
+    if is_target(name):
+        return TARGETS[_ALIASES[name.strip().lower()]]
+    nearest = nearest_target(name)
+    hint = f"did you mean '{nearest}'? " if nearest else ""
+    raise DataError(
+        f"unknown target '{name}': {hint}Valid targets: {', '.join(TARGETS)}; a property of your own needs data of "
+        "your own (data.file)"
+    )
+
+
+def nearest_target(name: str) -> str:
+    """The target whose name, or one of whose spellings, is most like a name; empty where none is."""
+    nearest = difflib.get_close_matches(name.strip().lower(), _ALIASES, n=1, cutoff=0.5)
+    return _ALIASES[nearest[0]] if nearest else ""
 
 
 def allowed_standardisations(target: Target, readout: str, reference: str) -> tuple[str, ...]:

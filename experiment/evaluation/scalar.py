@@ -144,13 +144,14 @@ def metrics_of(
 def metrics_table(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
     """Rows of metrics as aligned text: count, MAE, RMSE, largest error in ``unit``, and R2."""
     width = max(len(name) for name in rows)
-    header = f"{'':{width}}  {'count':>7}  {'MAE/' + unit:>14}  {'RMSE/' + unit:>15}  {'max/' + unit:>14}  {'R2':>8}"
-    lines = [header]
+    heads = (f"MAE/{unit}", f"RMSE/{unit}", f"max/{unit}")
+    places = [max(least, len(head)) for head, least in zip(heads, (14, 15, 14), strict=True)]
+    columns = "  ".join(f"{head:>{place}}" for head, place in zip(heads, places, strict=True))
+    lines = [f"{'':{width}}  {'count':>7}  {columns}  {'R2':>8}"]
     for name, row in rows.items():
-        lines.append(
-            f"{name:{width}}  {int(row['count']):7d}  {row['mae']:14.5f}  {row['rmse']:15.5f}  "
-            f"{row['max_error']:14.5f}  {row['r2']:8.4f}"
-        )
+        errors = zip((row["mae"], row["rmse"], row["max_error"]), places, strict=True)
+        columns = "  ".join(f"{error:{place}.5f}" for error, place in errors)
+        lines.append(f"{name:{width}}  {int(row['count']):7d}  {columns}  {row['r2']:8.4f}")
     return "\n".join(lines)
 
 

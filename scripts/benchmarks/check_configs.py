@@ -77,7 +77,9 @@ def prepare(config: Config, folder: Path) -> Prepared:
     dataset = make_dataset(packed, split, task)
     model = build_single(config, task)
     labelled = Labelled.of(dataset)
-    evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, [split.valid, split.test], ranks)
+    # the rows that are evaluated, too: as one batch they may be larger than the balanced batches of their set
+    sets = [split.valid, split.test, split.valid[: config.training.eval_batch_size]]
+    evaluation = evaluation_of(config, task, model, dataset.normalizer, labelled, sets, ranks)
     batches = make_batches(config, dataset, ranks)
     trainer = make_trainer(config, dataset, task, model, batches, evaluation, folder, ranks)
     return Prepared(config, split, batches, evaluation.evaluator, trainer)
