@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from configs.loading import load_config
 from configs.writing import config_to_dict
-from data_tools.dataset import get_target
+from data_tools.labels.own_property import target_of
 from training.checkpoint import BEST, LAST, information_of
 from training.files import one_line
 
@@ -179,7 +179,7 @@ def _target(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[st
     if not name:
         return UNKNOWN, UNKNOWN
     try:
-        target = get_target(str(name))
+        target = target_of(str(name), str(settings.get("target.unit") or ""), own=True)
     except ValueError:
         return str(name), UNKNOWN
     return target.name, target.unit

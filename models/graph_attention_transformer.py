@@ -28,6 +28,7 @@ uses five.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -275,7 +276,7 @@ class GraphAttentionTransformer(nn.Cell):
         self.irreps, self.dtype = node, dtype
         self.distances, self.harmonics = PairDistances(dtype), SphericalHarmonics(lmax, True, "component", dtype)
         self.coupling = coupling_of(shapes, lmax, dtype)
-        bases = {"gaussian": TrainedGaussians, "bessel": ScaledBesselBasis}
+        bases: dict[str, Callable[..., nn.Cell]] = {"gaussian": TrainedGaussians, "bessel": ScaledBesselBasis}
         self.basis = bases[basis](radial, cutoff, dtype)
         self.envelope: nn.Cell = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype) if smooth else NoCutoff()
         self.embedding = Embedding(node, elements, dtype)
