@@ -182,8 +182,6 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         setting, relaxed = _relaxed(request, original, warnings)
     with clock("force constants"):
         raw, method, spread = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
-        if not raw.blocks.any() or not np.isfinite(raw.blocks).all():
-            raise DataError(f"{raw.name}: expected force constants, all are 0 or some are not finite ({method})")
     if request.born is not None:
         born, dielectric = read_born(request.born, raw)
         raw = dataclasses.replace(raw, born=born, dielectric=dielectric)
@@ -304,13 +302,21 @@ def _relaxed(request: Request, setting: Setting, warn: _Warnings) -> tuple[Setti
 
 
 def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal, str, np.ndarray | None]:
-    """The crystal with its force constants, how they were made, and how far several potentials differ."""
+    """The crystal with its force constants, how they were made, and how far several potentials differ.
+
+    Raises:
+        DataError: they are all 0, or not finite.
+    """
     if request.force_constants is not None:
+        blocks, spread = read_blocks(request.force_constants, setting), None
         method = f"read from {request.force_constants.name}"
-        return dataclasses.replace(crystal, blocks=read_blocks(request.force_constants, setting)), method, None
-    assert request.potential is not None
-    found = blocks_of(crystal, request.potential, request.progress)
-    return dataclasses.replace(crystal, blocks=found.blocks), found.method, found.spread
+    else:
+        assert request.potential is not None
+        found = blocks_of(crystal, request.potential, request.progress)
+        blocks, method, spread = found.blocks, found.method, found.spread
+    if not blocks.any() or not np.isfinite(blocks).all():
+        raise DataError(f"{crystal.name}: expected force constants, all are 0 or some are not finite ({method})")
+    return dataclasses.replace(crystal, blocks=blocks), method, spread
 
 
 def _of_potential(request: Request, crystal: Crystal) -> tuple[float, list[Check]]:

@@ -113,6 +113,14 @@ def _check_names(*pairs: tuple[str, tuple[str, ...]]) -> None:
             raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
 
 
+def _check_numbers(kinds: Precision, average_degree: float, average_nodes: float) -> None:
+    """Raises ValueError for float16, and for averages that are no positive numbers."""
+    if kinds.edges != kinds.weights:
+        raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
+    if min(average_degree, average_nodes) <= 0:
+        raise ValueError(f"average_degree {average_degree:g}, average_nodes {average_nodes:g}: expected more than 0")
+
+
 class Embedding(nn.Cell):
     """The element in (1), with a bias, as the scalars of a node."""
 
@@ -263,12 +271,7 @@ class GraphAttentionTransformer(nn.Cell):
         _check_names(
             (basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES)
         )  # fmt: skip
-        if kinds.edges != kinds.weights:
-            raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
-        if min(average_degree, average_nodes) <= 0:
-            raise ValueError(
-                f"average_degree {average_degree:g}, average_nodes {average_nodes:g}: expected more than 0"
-            )
+        _check_numbers(kinds, average_degree, average_nodes)
         node, head, mlp, features = map(with_scalars, (irreps, irreps_head, irreps_mlp, irreps_features))
         head = head.sort(even_first=True).irreps.simplify()
         shapes = Shapes(node, head, mlp, features, heads, radial, radial_features, radial_layers)
@@ -283,11 +286,9 @@ class GraphAttentionTransformer(nn.Cell):
         self.edge_degree = EdgeDegree(shapes, self.coupling, average_degree, dtype)
         rates, results = (alpha_drop, proj_drop, drop_path), [node] * (blocks - 1) + [features]
         self.blocks = nn.CellList([Block(shapes, one, self.coupling, norm, smooth, rates, dtype) for one in results])
-        if recompute:
-            for block in self.blocks:
-                block.recompute()
-        self.norm = normalization(norm, features, dtype)
-        self.head = Head(features, out_drop, average_nodes, dtype)
+        for block in self.blocks if recompute else ():
+            block.recompute()
+        self.norm, self.head = normalization(norm, features, dtype), Head(features, out_drop, average_nodes, dtype)
         self.of_edges, self.edge_scale = values == "edges", Tensor(average_degree**-0.5, dtype)
 
     def construct(
