@@ -33,7 +33,7 @@ from experiment.evaluation.evaluator import Labelled
 from experiment.forecast import foresee
 from experiment.inference import INFER, infer
 from experiment.job_options import enter_job, use_for_training
-from experiment.model import build, start_from
+from experiment.model import build
 from experiment.named_files import check_named_files, open_log_file
 from experiment.provenance import Command, command_of
 from experiment.report import report
@@ -44,6 +44,7 @@ from experiment.summary import describe, log_scale
 from experiment.tensorboard_curves import check_tensorboard
 from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
 from experiment.training_options import chosen_sizes, configure, keep_graphs, parse_arguments, start_processes
+from experiment.transfer import begin_from, freeze
 from training.device import set_up
 from training.distributed import join
 from training.interruption import undone_by_interruption
@@ -77,7 +78,8 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     log_scale(dataset.normalizer, task)
     log.info("Initializing model...")
     model = build(config, task)
-    pretrained = start_from(model, config.training.pretrained) if previous is None else None
+    pretrained = begin_from(model, config.training, task, dataset.train_elements) if previous is None else None
+    freeze(model, config.training)
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
     for line in provenance.pretrained_lines(origin):
         log.info("%s", line)

@@ -40,6 +40,7 @@ def check_rules(config: Config) -> None:
     """
     _check_data(config.data)
     training, run, schedule = config.training, config.run, config.schedule
+    _check_transfer(training)
     if config.model.name in WITHOUT_ENERGY:
         _check_without_energy(config)
     if config.target.name.strip().lower() == FORCE_CONSTANTS:
@@ -73,6 +74,18 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+
+
+def words_of(text: str) -> list[str]:
+    """The words between the commas of a value."""
+    return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def _check_transfer(training: TrainingConfig) -> None:
+    """What of ``pretrained`` is taken and frozen needs one."""
+    for key, value, nothing in (("freeze", training.freeze, ""), ("fresh", training.fresh, TrainingConfig.fresh)):
+        if value != nothing and not training.pretrained:
+            raise ConfigError(f"training.{key} {value}: expected training.pretrained beside it, whose weights it is of")
 
 
 def _check_force_constants(config: Config) -> None:

@@ -146,6 +146,9 @@ class OptimizerConfig:
     """Largest norm of the whole gradient; 0 means no clipping."""
     ema_decay: float = bounded(0.0, least=0, below=1)
     """Decay of the exponential moving average of the weights, used for evaluation; 0 means no average."""
+    layer_decay: float = bounded(1.0, above=0, most=1)
+    """Factor of the learning rate from each part of the network to the one before it: the head has the whole rate, the
+    last block this share of it, the one before the share of that, and so on to the embedding.  For ``pretrained``."""
     amsgrad: bool = False
     """Divide by the root of the largest second moment so far (Reddi et al., ICLR 2018)."""
 
@@ -221,6 +224,12 @@ class TrainingConfig:
     """Stop after so many epochs without a better validation MAE; 0 means never."""
     pretrained: str = ""
     """A checkpoint of the same architecture whose weights the run starts from."""
+    fresh: str = "auto"
+    """What of the network begins anew instead of with ``pretrained``: ``embedding``, ``blocks``, ``block0`` and so on,
+    ``head``, or beginnings of parameters' names, with commas between them; ``none``; or ``auto``, which is the head
+    where the checkpoint predicts another target or has another readout."""
+    freeze: str = ""
+    """What of the network stays as ``pretrained`` has it, in the same words."""
 
 
 @dataclass(frozen=True)

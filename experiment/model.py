@@ -10,10 +10,7 @@ from configs.loading import ConfigError
 from configs.rules import check_outputs
 from configs.schema import Config
 from data_tools import dataset as data
-from data_tools.source_files import sha256_of
 from models import build_model
-from training import checkpoint as checkpoints
-from training.weights import assign
 
 
 def build_single(config: Config, task: data.Task) -> nn.Cell:
@@ -39,23 +36,3 @@ def build(config: Config, task: data.Task) -> nn.Cell:
         return build_model(name, dtype=run.dtype, amp_level=run.amp_level, readout=task.readout, **hyperparameters)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None
-
-
-def start_from(model: nn.Cell, path: str) -> dict[str, str] | None:
-    """Give a network the weights of a checkpoint, where one is named.
-
-    Args:
-        model: the network.
-        path: checkpoint or run folder; empty: none.
-
-    Returns:
-        ``file`` and ``sha256`` of the checkpoint.
-
-    Raises:
-        CheckpointError: it cannot be used, or belongs to another architecture.
-    """
-    if not path:
-        return None
-    file = checkpoints.find(path)
-    assign(model, checkpoints.load_weights(file).weights, path)
-    return {"file": str(file), "sha256": sha256_of(file)}

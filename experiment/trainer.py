@@ -22,6 +22,7 @@ from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import DTYPES
 from experiment.evaluation import Evaluation
 from experiment.evaluation.second_derivatives import ASYMMETRY
+from models.parts import rates_of
 from training.checkpoint import Checkpoint
 from training.device import versions
 from training.distributed import Ranks
@@ -83,6 +84,11 @@ def terms_of(training: TrainingConfig, target: str = "energy") -> tuple[Term, ..
     return tuple(term for term in terms if term.weight or term.quantity == label)
 
 
+def layer_rates(model: Any, layer_decay: float) -> dict[str, float] | None:
+    """The factor of each weight's learning rate; None where all are 1."""
+    return None if layer_decay == 1 else rates_of([weight.name for weight in model.trainable_params()], layer_decay)
+
+
 def make_trainer(
     config: Config,
     dataset: data.Dataset,
@@ -102,7 +108,7 @@ def make_trainer(
     settings, training = config.optimizer, config.training
     optimizer = AdamW(
         ParameterTuple(model.trainable_params()), settings.beta1, settings.beta2, settings.clip_norm,
-        settings.ema_decay, settings.amsgrad, settings.decay_on,
+        settings.ema_decay, settings.amsgrad, settings.decay_on, layer_rates(model, settings.layer_decay),
     )  # fmt: skip
     information = {
         "config": dataclasses.asdict(config),

@@ -60,11 +60,11 @@ def reference(weights, all_gradients, lr, beta1, beta2, epsilon, weight_decay, d
         yield [weight.copy() for weight in weights], [length.copy() for length in path]
 
 
-def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, decay_on="all", **settings):
+def make(weights, clip_norm=0.0, ema_decay=0.0, amsgrad=False, decay_on="all", rates=None, **settings):
     """Our optimiser on fresh parameters: the parameters, the optimiser and a function that makes a step."""
     parameters = ParameterTuple([Parameter(Tensor(w), name=f"weight{k}") for k, w in enumerate(weights)])
     settings = {**SETTINGS, **settings}
-    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad, decay_on)
+    optimizer = AdamW(parameters, settings["beta1"], settings["beta2"], clip_norm, ema_decay, amsgrad, decay_on, rates)
     step = Step(optimizer)
     made = 0
 

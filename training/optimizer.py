@@ -21,6 +21,7 @@ something else changes while the optimiser lives are given to it by ``take_weigh
 
 The operator has one decay for all elements.  Where only matrices decay, the decay is taken from the weights before the
 operator, which is then given wd' = 0: p <- p - lr' wd' d p, with d = 1 for the elements of matrices, 0 for the others.
+Where parts of a network have learning rates of their own, the law is written out.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class AdamW(nn.Cell):
         ema_decay: decay of the moving average of the weights; 0 for none.
         amsgrad: divide by the root of the largest second moment so far.
         decay_on: one of ``DECAY_ON``; ``matrices`` are all weights of two and more axes.
+        rates: factor of the learning rate by the name of a weight; None: 1 for all.
 
     Attributes:
         weights: the parameters, those of one shape beside each other.
@@ -69,6 +71,7 @@ class AdamW(nn.Cell):
         ema_decay: float = 0.0,
         amsgrad: bool = False,
         decay_on: str = "all",
+        rates: Mapping[str, float] | None = None,
     ):
         super().__init__()
         if decay_on not in DECAY_ON:
@@ -84,6 +87,10 @@ class AdamW(nn.Cell):
         decays = self.flat.joined(decaying)
         #: d of the module; None where every weight decays
         self.decays = _state("decays", decays) if decay_on == "matrices" and not decays.all() else None
+        factors = {
+            weight.name: np.full(weight.shape, (rates or {}).get(weight.name, 1.0), start.dtype) for weight in weights
+        }
+        self.rates = None if rates is None else _state("rates", self.flat.joined(factors))
         self.update, self.zeros, self.no_decay = ops.AdamWeightDecay(), ops.ZerosLike(), Tensor(np.float32(0))
         self.current = _state("current", start)
         self.beta1, self.beta2 = Tensor(_single(beta1)), Tensor(_single(beta2))
@@ -108,7 +115,7 @@ class AdamW(nn.Cell):
         lr = lr * finite
         one = ops.ones_like(finite)
         beta1, beta2 = ops.where(finite > 0, self.beta1, one), ops.where(finite > 0, self.beta2, one)
-        if self.single and self.largest is None:
+        if self.single and self.largest is None and self.rates is None:
             current = self.current
             if self.decays is not None:
                 decayed = current - lr * decay * (self.decays * current)
@@ -136,7 +143,8 @@ class AdamW(nn.Cell):
         v = beta2 * self.second + (1 - beta2) * gradient * gradient
         bound = v if self.largest is None else ops.maximum(self.largest, v)
         decaying = old if self.decays is None else self.decays * old
-        new = old - lr * (m / (ops.sqrt(bound) + epsilon) + decay * decaying)
+        change = lr * (m / (ops.sqrt(bound) + epsilon) + decay * decaying)
+        new = old - (change if self.rates is None else self.rates * change)
         done: tuple = (ops.assign(self.first, m), ops.assign(self.second, v), ops.assign(self.current, new))
         if self.largest is not None:
             done = (*done, ops.assign(self.largest, bound))

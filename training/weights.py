@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
@@ -21,13 +21,15 @@ def parameters_of(cell: nn.Cell) -> dict[str, np.ndarray]:
     return {name: parameter.asnumpy().copy() for name, parameter in kept_parameters(cell).items()}
 
 
-def assign(cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "checkpoint") -> None:
-    """Set every parameter of a cell.
+def assign(
+    cell: nn.Cell, values: Mapping[str, np.ndarray], source: str = "checkpoint", untouched: Collection[str] = ()
+) -> None:
+    """Set every parameter of a cell, but for some that stay as they are.
 
     Raises:
         CheckpointError: a name is missing or left over, or a shape differs.
     """
-    parameters = kept_parameters(cell)
+    parameters = {name: one for name, one in kept_parameters(cell).items() if name not in untouched}
     if parameters.keys() != values.keys():
         missing, extra = (
             sorted(name[:60] for name in names)

@@ -49,6 +49,19 @@ def test_adamw_against_the_law(mode, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("decay_on", DECAY_ON)
+def test_weights_with_rates_of_their_own(mode, dtype, decay_on):
+    weights = start(dtype)
+    _, _, update = make(weights, decay_on=decay_on, rates={"weight0": 0.1})
+    settings = [{**SETTINGS, "lr": rate * SETTINGS["lr"]} for rate in (0.1, 1.0)]
+    expected = [reference(weights, gradients(STEPS, dtype), **one, decay_on=decay_on) for one in settings]
+    for step_gradients, *laws in zip(gradients(STEPS, dtype), *expected, strict=True):
+        for k, ours in enumerate(update(step_gradients)):
+            law, path = laws[k][0][k], laws[k][1][k]
+            assert np.all(np.abs(ours - law) <= 2e-6 * path + STEPS * np.finfo(dtype).eps * (np.abs(law) + path))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_weights_that_something_else_has_changed(mode, dtype):
     """They are taken when the optimiser is told, as after a checkpoint; the next step starts from them."""
     weights = start(dtype)
