@@ -24,8 +24,14 @@ def until_closed(main: Callable[[], int]) -> int:
         code = main()
         sys.stdout.flush()  # here, where it can be caught, and not when the interpreter ends
     except BrokenPipeError:
-        code = CLOSED
-    if code == CLOSED:  # what is still in the buffer goes nowhere
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return reader_has_left()
     return code
+
+
+def reader_has_left() -> int:
+    """Let what is still in the buffer go nowhere; returns the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return CLOSED

@@ -15,7 +15,7 @@ from configs import foreign
 from configs.loading import ConfigError
 from configs.schema import MODEL_CONFIGS, Config
 from data_tools.source_files import one_line
-from experiment.closed_pipes import CLOSED
+from experiment.closed_pipes import reader_has_left
 from training import interruption
 
 BAD_INPUT, SIGNAL = 2, 128
@@ -56,7 +56,7 @@ def exit_code(error: BaseException) -> int:
         print(interruption.words(number), file=sys.stderr)
         return getattr(error, "exit_code", SIGNAL + number)
     if isinstance(error, BrokenPipeError):  # the reader of standard output has left, nothing is wrong
-        return CLOSED
+        return reader_has_left()
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         print(one_line(error) if code > SIGNAL else f"error: {one_line(error)}", file=sys.stderr)

@@ -27,6 +27,7 @@ import json
 from typing import Any
 
 from configs.loading import ConfigError
+from experiment.closed_pipes import until_closed
 from experiment.command_line import exit_code
 from experiment.provenance import command_of
 from scripts.benchmarks.timed_steps import answer
@@ -137,4 +138,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

@@ -33,6 +33,7 @@ from mindspore import Tensor
 from configs.loading import ConfigError, load_config
 from configs.schema import Config
 from data_tools.graphs.loader import TrainingBatches
+from experiment.closed_pipes import until_closed
 from experiment.command_line import CommandLine, exit_code
 from experiment.provenance import command_of
 from models.cpu_kernels.build import SWITCH, find_or_build
@@ -270,4 +271,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

@@ -131,10 +131,28 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     assert all(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
 
 
+LONG = """
+from experiment.closed_pipes import until_closed
+from experiment.command_line import exit_code
+
+def main():
+    try:
+        print("x" * 10**6)
+    except Exception as error:
+        return exit_code(error)
+    return 0
+
+raise SystemExit(until_closed(main))
+"""
+
+
 def test_a_reader_that_leaves_ends_the_program(tmp_path):
-    """As ``| head`` does, before anything is written."""
+    """As ``| head`` does, before anything is written: of little text when it is flushed, of much at once."""
     run = make_run(tmp_path / "run")
-    command = [sys.executable, str(REPOSITORY / "scripts" / "compare_runs.py"), str(run)]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    program.stdout.close()
-    assert (program.stderr.read(), program.wait()) == (b"", CLOSED)
+    script = str(REPOSITORY / "scripts" / "compare_runs.py")
+    for words in ([script, str(run)], ["-c", LONG]):
+        program = subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+        )
+        program.stdout.close()
+        assert (program.stderr.read(), program.wait()) == (b"", CLOSED)
