@@ -104,4 +104,8 @@ def test_a_run_that_is_interrupted_in_an_epoch_of_all_rows(file, tmp_path):
     epoch, done = position(cut)
     assert epoch == 1 and 4 <= done < STEPS["rows"] and not (cut / "metrics.json").exists()
     assert train.main(["--resume", str(cut)]) == 0
-    assert not differences(whole, cut)
+    assert set(differences(whole, cut)) <= {"metrics.csv"}
+    for one, other in zip(rows, read_rows(cut / "metrics.csv"), strict=True):
+        # the logarithm in the value of this loss was seen to differ by the last bit of a float32 from run to run
+        assert float(other.pop("train_loss")) == pytest.approx(float(one.pop("train_loss")), rel=1e-6)
+        assert one == other
