@@ -26,9 +26,6 @@ from experiment.evaluation.force_constants import SHELL_MEANS, ZERO
 from experiment.evaluation.probe_evaluator import DRAWS, SEED, ProbeEvaluator
 from experiment.forecast import one_batch
 from experiment.trained import load_calculator, load_trained
-from scripts.benchmarks.soak_resume import differences
-from training import loop
-from training.checkpoint import LAST
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 
@@ -211,23 +208,6 @@ def test_evaluation_repeats_the_metrics_of_the_run(finished, tmp_path, capsys):
     assert "all materials (4): mean / median" in out and ZERO in out and SHELL_MEANS in out
 
 
-def test_a_resumed_run_is_the_same_bit_for_bit(finished, file, tmp_path, monkeypatch):
-    """Interrupted within an epoch, whose probes must come again."""
-    folder, saved = tmp_path / "cut", loop.save
-
-    def interrupt(path, checkpoint, **named):
-        saved(path, checkpoint, **named)
-        if checkpoint.information["progress"]["step"] == 40 and path.name == LAST:  # of 7 an epoch
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save", interrupt)
-        assert start(file, folder, run__save_minutes=0) == 130
-    assert not (folder / "metrics.json").exists()
-    assert train.main(["--resume", str(folder), "--set", "run.plots=true"]) == 0
-    assert not differences(finished, folder)
-
-
 def test_modes_agree(finished, file, tmp_path):
     assert start(file, tmp_path / "eager", "--mode", "PYNATIVE", run__plots="true") == 0
     expected, found = (read_rows(folder / "metrics.csv")[1] for folder in (finished, tmp_path / "eager"))
@@ -249,18 +229,6 @@ def test_the_stress_of_validation_is_that_of_a_calculator(finished, file):
         expected.append(np.abs(atoms.get_stress(voigt=False)).sum())
     np.testing.assert_allclose(evaluator.errors(rows).stress, expected, rtol=1e-4)
     assert min(expected) > 1e-3
-
-
-def test_stress_is_made_small_in_epochs_of_all_rows(file, tmp_path):
-    """Stress has its own error in the log and in the choice of the best model; each of 6 crystals has six rows."""
-    settings = {"training__stress_weight": 10, "training__probes": "rows", "training__loss": "adaptive"}
-    assert start(file, tmp_path / "run", training__epochs=3, data__train_size=6, **settings) == 0
-    rows, log = read_rows(tmp_path / "run" / "metrics.csv"), (tmp_path / "run" / "train.log").read_text()
-    assert column(rows, "train_stress_mae")[-1] < 0.5 * column(rows, "train_stress_mae")[0]
-    assert column(rows, "step").tolist() == [18, 36, 54]
-    assert f"valid stress MAE {1000 * column(rows, 'valid_stress_mae')[-1]:.4f} meV/A^3" in log
-    scores = column(rows, "valid_mae") + 0.1 * column(rows, "valid_force_mae") + 10 * column(rows, "valid_stress_mae")
-    assert metrics(tmp_path / "run")["best_epoch"] == int(np.argmin(scores)) + 1
 
 
 def test_directions_and_columns_alone(file, tmp_path):
