@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from configs.foreign import SEGNN_PORT_WITHOUT_MEANING, WITHOUT_MEANING, from_segnn_port, is_segnn_port
+from configs.precedence import one_or_several, one_source
 from configs.schema import MODEL_CONFIGS, Config
 
 log = logging.getLogger("geospore")
@@ -25,7 +26,6 @@ BOUNDS = {
     "below": (operator.lt, "less than"),
 }
 FOLDER = Path(__file__).parent
-TWO_FILES = {"train_file", "test_file"}  # of the section data, instead of its file
 LARGEST_FILE = 20_000  # bytes; the complete configuration has 2,000, and brackets take quadratic time
 LARGEST_NUMBER = 2**31 - 1  # of whole numbers: seeds, sizes and counts are 32 bits in MindSpore
 #: ValueError: not UTF-8, a date that does not exist, a number of thousands of digits
@@ -138,7 +138,8 @@ def config_from_dict(
     for key, text in overrides:
         _override(sections, key, text)
         given.add(key)
-    _one_source(sections.get("data"), given)
+    one_source(sections.get("data"), given)
+    one_or_several(sections.get("target"), given)
     classes = _section_classes(sections, source)
     _known(sections, classes, source, "section")
     built = {}
@@ -200,6 +201,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return _count_or_fraction(value, where)
     if kind == list[float]:
         return _numbers(value, where)
+    if kind == list[str]:
+        return _words(value, where)
     if kind is float and isinstance(value, str):
         try:
             value = float(value)
@@ -263,6 +266,15 @@ def _numbers(value: Any, where: str) -> list[float]:
     return [_typed(number, float, where) for number in value]
 
 
+def _words(value: Any, where: str) -> list[str]:
+    """Names, or their text ``gap,homo``; none where there is nothing."""
+    if isinstance(value, str):
+        value = [word for word in value.split(",") if value.strip()]
+    if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+        raise ConfigError(f"{where}: expected names such as [gap, homo] or gap,homo, got {_shown(value)}")
+    return [word.strip() for word in value]
+
+
 def _count_or_fraction(value: Any, where: str) -> int | float:
     """A whole number, or a fraction between 0 and 1; 1.0 could be meant as either."""
     if isinstance(value, float) and 0 < value < 1:
@@ -291,28 +303,13 @@ def _override(sections: dict[str, Any], key: str, text: str) -> None:
     except UNREADABLE:
         raise ConfigError(f"{where}: the value cannot be read") from None
     hint = _type_of(sections, section, name)
-    place[name] = text if hint is str or (hint == dict[str, str] and not isinstance(value, Mapping)) else value
-
-
-def _one_source(settings: Any, given: set[str]) -> None:
-    """Data that options name take the place of those that the file names, be it one file or two.
-
-    Options that contradict each other stay as they are; who opens the data refuses them.
-    """
-    if not isinstance(settings, dict):
-        return
-    named = {name for name in (*TWO_FILES, "file", "split") if f"data.{name}" in given and settings.get(name)}
-    two = settings.get("split") == "two_files"
-    if "file" in named and not named & TWO_FILES and (two or any(settings.get(name) for name in TWO_FILES)):
-        dropped, split = TWO_FILES, "random"
-    elif "file" not in named and named & TWO_FILES:
-        dropped, split = {"file"}, "two_files"
-    else:
-        return
-    if "split" not in named or two == (split == "two_files"):
-        for name in dropped:
-            settings.pop(name, None)
-        settings["split"] = settings["split"] if "split" in named else split
+    place[name] = (
+        text
+        if hint is str
+        or (hint == list[str] and not isinstance(value, list))
+        or (hint == dict[str, str] and not isinstance(value, Mapping))
+        else value
+    )
 
 
 def _type_of(sections: Mapping[str, Any], section: str, name: str) -> type | None:

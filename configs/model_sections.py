@@ -42,6 +42,8 @@ class SchNetConfig:
     with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""
     output_init: str = field(default="glorot", metadata={"choices": ("glorot", "zeros")})
     """Initial weights of the last layer; with ``zeros`` an untrained network predicts the references alone."""
+    outputs: int = bounded(1, least=1)
+    """Values of an atom; a run has as many as targets."""
 
 
 @dataclass(frozen=True)

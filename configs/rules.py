@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.loading import ConfigError
 from configs.model_sections import WITHOUT_ENERGY
-from configs.schema import Config, DataConfig, TrainingConfig
+from configs.schema import Config, DataConfig, TargetConfig, TrainingConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
@@ -74,6 +74,30 @@ def check_rules(config: Config) -> None:
                 f"schedule.{name} {rate:g}: expected at most optimizer.lr, which is {config.optimizer.lr:g}"
             )
     check_outputs(config)
+    _check_several(config)
+
+
+def _check_several(config: Config) -> None:
+    """Several targets need a network with several outputs, and a loss that each of them has a share of."""
+    training, names = config.training, config.target.names
+    usual = TrainingConfig()
+    given = [key for key in ("task_weights", "task_weighting") if getattr(training, key) != getattr(usual, key)]
+    if not names:
+        if given or config.target.units:
+            key = f"training.{given[0]}" if given else "target.units"
+            raise ConfigError(f"{key}: it belongs to several targets; give target.names")
+        return
+    if config.target.name not in (TargetConfig.name, names[0]):
+        raise ConfigError(f"target.name {config.target.name} beside target.names: give one of the two")
+    if not hasattr(config.model, "outputs"):
+        raise ConfigError(f"target.names: the model {config.model.name} has one output; expected a model with several")
+    if len(training.task_weights) not in (1, len(names)):
+        found = len(training.task_weights)
+        raise ConfigError(f"training.task_weights: expected one number or {len(names)}, found {found}")
+    if config.target.unit:
+        raise ConfigError(f"target.unit {config.target.unit}: expected target.units, names and units, for target.names")
+    if training.force_weight or training.stress_weight or training.loss not in ("mse", "mae", "huber"):
+        raise ConfigError("target.names: expected training.loss mse, mae or huber, without forces and stress")
 
 
 def words_of(text: str) -> list[str]:
@@ -147,9 +171,11 @@ def check_outputs(config: Config) -> None:
     Raises:
         ConfigError: it has more than one.
     """
-    outputs = getattr(config.model, "outputs", 1)
-    if outputs != 1:
-        raise ConfigError(f"model.outputs {outputs}: expected 1, a run knows one target; convert_weights.py takes more")
+    outputs, targets = getattr(config.model, "outputs", 1), len(config.target.names)
+    if outputs not in (1, targets):
+        raise ConfigError(
+            f"model.outputs {outputs}: expected 1, or that of target.names; convert_weights.py takes more"
+        )
 
 
 def _check_data(data: DataConfig) -> None:

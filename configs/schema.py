@@ -120,6 +120,11 @@ class TargetConfig:
         metadata={"choices": ("auto", "none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")},
     )
     """What of the training labels is taken out per molecule, atom or element; ``auto`` is the target's recommended."""
+    names: list[str] = field(default_factory=list)
+    """Several properties instead of one, ``[gap, homo, lumo]`` or as text ``gap,homo,lumo``: outputs of one network,
+    each with its own readout and standardisation; structures may lack some of the labels."""
+    units: dict[str, str] = field(default_factory=dict)
+    """Units of properties of your own among ``names``: name -> unit."""
     unit: str = ""
     """Unit of a property of your own, ``log(mol/L)``, which logs, tables, pictures and the checkpoint carry; empty:
     ``no unit``.  Built-in targets have theirs."""
@@ -218,6 +223,12 @@ class TrainingConfig:
     probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows")})
     """What of a structure's force constants an epoch learns: a random column, the product with a random direction, or
     all rows of its primitive atoms, each once and in a step of its own among those of other structures."""
+    task_weights: list[float] = field(default_factory=lambda: [1.0], metadata={"above": 0})
+    """Weights of several targets in the loss on standardised labels, in the order of ``target.names``; one number: of
+    each of them."""
+    task_weighting: str = field(default="fixed", metadata={"choices": ("fixed", "uncertainty")})
+    """``uncertainty``: the weights of several targets are learned too, each the inverse of the width of its errors
+    (A. Kendall, Y. Gal, R. Cipolla, CVPR 2018)."""
     loss_scale: str = field(default="none", metadata={"choices": ("none", "dynamic")})
     """``dynamic`` skips steps that are not finite and adapts the scale of the loss; ``none`` stops the run at one."""
     early_stop: int = bounded(0, least=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,70 +16,25 @@ from data_tools.formats.label_keys import NO_KEYS, check_keys, rename
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.formats.smiles_records import TABLES
 from data_tools.formats.spelling import advice
-from data_tools.graph import DataError, Provider, StructureTable
+from data_tools.graph import DataError, Provider, StructureTable, value_name
 from data_tools.graphs import packed_folder
 from data_tools.graphs.packed import PackedGraphs, pack
 from data_tools.labels.force_constant_probes import PROBES, ForceConstantProbes
-from data_tools.labels.own_property import check_varies, size_suspicions, target_of, with_labels
+from data_tools.labels.own_property import check_varies, size_suspicions, with_labels
 from data_tools.labels.providers import StoredLabels
 from data_tools.labels.splits import Split
 from data_tools.labels.statistics import Normalizer, element_counts, fit_normalizer, undetermined
-from data_tools.labels.targets import Target, allowed_standardisations, check_combination, is_target, label_values
+from data_tools.labels.targets import is_target, label_values
+from data_tools.labels.tasks import AUTO, Task, resolve_task
 from data_tools.tables import ELEMENTS, QM9, cell_volumes, join_tables, name_of_row
 
-SAMPLE, AUTO = "sample", "auto"
-OWN = "own"  # what a checkpoint says of a target that is a property of a user's own data
+__all__ = ["AUTO", "Dataset", "Task", "make_dataset", "open_graphs", "open_two_files", "resolve_task"]
+
+SAMPLE = "sample"
 CRYSTALS = "crystals"
 CRYSTALS_FILE = Path(__file__).parent / "samples" / "crystals_100.npz"
 WEIGHTS = {"forces": "force_weight", "stress": "stress_weight"}  # keys of the section training
 SHAPES = {"forces": (3,), "stress": (3, 3)}  # of one atom and of one structure
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is predicted, with every ``auto`` resolved to its value."""
-
-    target: Target
-    readout: str
-    reference: str
-    standardisation: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Names for a checkpoint's header."""
-        return {
-            "name": self.target.name,
-            "unit": self.target.unit,
-            "readout": self.readout,
-            "reference": self.reference,
-            "standardisation": self.standardisation,
-            **({"property": OWN} if self.target.is_own else {}),
-        }
-
-
-def resolve_task(
-    name: str,
-    readout: str = AUTO,
-    reference: str = AUTO,
-    standardisation: str = AUTO,
-    unit: str = "",
-    own: bool = False,
-) -> Task:
-    """Look the target up, fill in every ``auto`` and check that the four fit together.
-
-    Args:
-        name, readout, reference, standardisation: what is predicted, and how.
-        unit, own: as of ``target_of``.
-
-    Raises:
-        DataError: unknown target, or a combination that would silently give a bad number.
-    """
-    target = target_of(name, unit, own)
-    readout = target.readouts[0] if readout == AUTO else readout
-    reference = target.references[0] if reference == AUTO else reference
-    if standardisation == AUTO:
-        standardisation = allowed_standardisations(target, readout, reference)[0]
-    check_combination(target, readout, reference, standardisation)
-    return Task(target, readout, reference, standardisation)
 
 
 def is_shipped(file: str | Path) -> bool:
@@ -93,7 +48,7 @@ def open_two_files(
     cutoff: float,
     progress: bool = False,
     keys: Mapping[str, str] = NO_KEYS,
-    label: str = "",
+    labels: Sequence[str] = (),
 ) -> PackedGraphs:
     """The graphs of a file to learn from and a file to measure on, in one table whose rows are labelled so.
 
@@ -102,13 +57,13 @@ def open_two_files(
         cutoff: Angstrom.
         progress: report on stderr.
         keys: label -> the name that both files have for it.
-        label: what is learned, as of ``open_graphs``.
+        labels: what is learned, as of ``open_graphs``.
 
     Raises:
         DataError: a file cannot be used.
     """
     files = (train_file, md17.SAMPLE_TRAIN), (test_file, md17.SAMPLE_TEST)
-    tables = [_read(shipped if file == SAMPLE else file, progress, keys, label) for file, shipped in files]
+    tables = [_read(shipped if file == SAMPLE else file, progress, keys, labels) for file, shipped in files]
     parts = [
         dataclasses.replace(table, split=np.full(len(table), part))
         for table, part in zip(tables, ("train", "test"), strict=True)
@@ -116,15 +71,19 @@ def open_two_files(
     return pack(join_tables(parts, ("train:", "test:")), cutoff, progress)
 
 
-def _read(file: str | Path, progress: bool, keys: Mapping[str, str], label: str) -> StructureTable:
-    """A file of structures, those that have the label where it is a property of the user's own."""
-    table = read_table(file, progress, keys, label)
+def _read(file: str | Path, progress: bool, keys: Mapping[str, str], labels: Sequence[str]) -> StructureTable:
+    """A file of structures, those that have one of the labels where there are properties of the user's own."""
+    table = read_table(file, progress, keys, labels)
     in_table = Path(file).suffix.lower() in TABLES
-    return with_labels(Path(file), table, label) if label and (in_table or not is_target(label)) else table
+    return with_labels(Path(file), table, labels) if (in_table and labels) or not all(map(is_target, labels)) else table
 
 
 def open_graphs(
-    file: str | Path, cutoff: float, progress: bool = False, keys: Mapping[str, str] = NO_KEYS, label: str = ""
+    file: str | Path,
+    cutoff: float,
+    progress: bool = False,
+    keys: Mapping[str, str] = NO_KEYS,
+    labels: Sequence[str] = (),
 ) -> PackedGraphs:
     """The graphs of any file that the readers know.
 
@@ -134,8 +93,8 @@ def open_graphs(
         cutoff: Angstrom; a packed folder must have been made with the same.
         progress: report on stderr.
         keys: label -> the name that the file has for it; see ``data_tools.formats.label_keys``.
-        label: what is learned: a target, or a property of the file under its own name, without which structures are
-            left out.  Tables with SMILES have the labels that are asked for, here or by ``keys``.
+        labels: what is learned: targets, or properties of the file under their own names; structures that have none of
+            these are left out.  Tables with SMILES have the labels that are asked for, here or by ``keys``.
 
     Raises:
         DataError: the file cannot be used.
@@ -144,7 +103,7 @@ def open_graphs(
         return pack(read_table(qm9.SAMPLE_FILE, keys=keys), cutoff)
     if file == CRYSTALS:
         return pack(read_table(CRYSTALS_FILE, keys=keys), cutoff)
-    if holds_smiles(file) and (not label or Path(file).suffix.lower() not in TABLES):
+    if holds_smiles(file) and (not labels or Path(file).suffix.lower() not in TABLES):
         raise DataError(f"{file}: SMILES have no labels and no geometries; to predict them: eval.py --input {file}")
     if packed_folder.is_packed(file):
         packed = packed_folder.load(file)
@@ -153,8 +112,8 @@ def open_graphs(
                 f"{file}: packed with a cutoff of {packed.cutoff:g} Angstrom, the model needs {cutoff:g}; "
                 f"run scripts/prepare_qm9.py with --cutoff {cutoff:g}"
             )
-        return dataclasses.replace(packed, table=rename(Path(file), packed.table, check_keys(keys, label)))
-    table = _read(file, progress, keys, label)
+        return dataclasses.replace(packed, table=rename(Path(file), packed.table, check_keys(keys, labels)))
+    table = _read(file, progress, keys, labels)
     if table.origin == QM9:
         table, _ = qm9.exclude_uncharacterized(table)
     return pack(table, cutoff, progress)
@@ -172,6 +131,7 @@ class Dataset:
         normalizer: standardisation fitted on the training rows.
         forces: (A, 3) float64 in the target's unit per Angstrom, NaN where unknown; None where the data have none.
         stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, NaN where unknown; None where the data have none.
+        parts: where several tasks share a network, the data set of each, whose split has the rows with its label.
     """
 
     packed: PackedGraphs
@@ -181,6 +141,12 @@ class Dataset:
     normalizer: Normalizer
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
+    parts: tuple[Dataset, ...] = ()
+
+    @property
+    def every(self) -> tuple[Dataset, ...]:
+        """One for each task."""
+        return self.parts or (self,)
 
     def standardised(
         self, quantities: Collection[str] = ("energy",), seed: int = 0, probes: str = PROBES[0]
@@ -201,11 +167,12 @@ class Dataset:
             constants = self.packed.table.force_constants
             assert constants is not None  # their labels are there
             return ForceConstantProbes(self.packed, constants, seed, self.normalizer.scale, probes, tuple(quantities))
-        rows = self.split.train
         of_structures: dict[str, np.ndarray] = {}
         if "energy" in quantities:
-            values = of_structures["energy"] = np.full(len(self.labels), np.nan)
-            values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
+            of_structures["energy"] = self._outputs()
+        for k, part in enumerate(self.parts):
+            if value_name(k) in quantities:
+                of_structures[value_name(k)] = part._outputs()
         if "stress" in quantities:
             of_structures["stress"] = self._known("stress", self.stress) / self.normalizer.scale
             of_structures["volume"] = cell_volumes(self.packed.table)
@@ -213,6 +180,12 @@ class Dataset:
         if "forces" in quantities:
             of_atoms["forces"] = self._known("forces", self.forces) / self.normalizer.scale
         return StoredLabels(self.packed, of_structures, of_atoms)
+
+    def _outputs(self) -> np.ndarray:
+        """(M,) what the network has to put out for the training rows; NaN for the others."""
+        rows, values = self.split.train, np.full(len(self.labels), np.nan)
+        values[rows] = self.normalizer.apply(self.labels[rows], self.counts[rows])
+        return values
 
     def rows_of_an_epoch(self, probes: str = PROBES[0]) -> np.ndarray:
         """The training rows, for the probes ``rows`` each as often as its structure has rows of force constants."""
@@ -248,13 +221,22 @@ class Dataset:
 def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
     """Labels and standardisation of a task on a data set.
 
+    Of several tasks each has those rows of the split that have its label.
+
     Raises:
         DataError: labels are missing.
     """
+    if task.others:
+        parts = tuple(make_dataset(packed, _labelled_part(packed, split, one), one) for one in task.every)
+        laws = dataclasses.replace(parts[0].normalizer, others=tuple(part.normalizer for part in parts[1:]))
+        return dataclasses.replace(parts[0], split=split, normalizer=laws, parts=parts)
     labels = label_values(packed.table, task.target, task.reference)
     for part, rows in (("train", split.train), ("valid", split.valid), ("test", split.test)):
         if not len(rows):
-            raise DataError(f"the {part} rows of split {split.name} are empty; choose another split or other sizes")
+            raise DataError(
+                f"the {part} rows of split {split.name} with the label {task.target.name} are empty; choose another "
+                "split or other sizes"
+            )
         if np.isnan(labels[rows]).any():
             row = int(rows[np.isnan(labels[rows])][0])
             raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
@@ -265,6 +247,13 @@ def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
     normalizer = fit_normalizer(labels[split.train], counts[split.train], task.standardisation, forces=known)
     stress = packed.table.of_structures.get("stress") if task.target.has_forces else None
     return Dataset(packed, split, labels, counts, normalizer, forces, stress)
+
+
+def _labelled_part(packed: PackedGraphs, split: Split, task: Task) -> Split:
+    """The rows of a split that have the label of a task."""
+    known = np.isfinite(label_values(packed.table, task.target, task.reference))
+    train, valid, test = (rows[known[rows]] for rows in (split.train, split.valid, split.test))
+    return Split(train, valid, test, split.name)
 
 
 def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
@@ -300,8 +289,9 @@ def readout_suspicions(dataset: Dataset, task: Task) -> list[str]:
 def range_of(dataset: Dataset, task: Task) -> LearnedRange:
     """What the training structures of a data set cover for a task."""
     # per_element fits references to the compositions; without, the network must learn those of total energies from them
-    total = task.reference == "total" or task.target.has_forces
-    return learn(dataset.packed, dataset.split.train, total or task.standardisation == "per_element")
+    total = any(one.reference == "total" or one.target.has_forces for one in task.every)
+    fitted = any(one.standardisation == "per_element" for one in task.every)
+    return learn(dataset.packed, dataset.split.train, total or fitted)
 
 
 def present_elements(counts: np.ndarray) -> list[int]:

@@ -143,6 +143,11 @@ class Labels(NamedTuple):
     probes: np.ndarray | None = None
 
 
+def value_name(k: int) -> str:
+    """What a batch calls the label of the output k, of a network that has several: (G,), of graphs."""
+    return f"value {k}"
+
+
 Provider = Callable[[np.ndarray, int | np.ndarray], Labels]
 """Labels of rows of a data set, each at its own draw or all at one: the epoch, where a row comes once in an epoch.
 

@@ -12,8 +12,9 @@ from data_tools.dataset import Task
 from data_tools.graph import DataError
 from data_tools.labels.split_sizes import SIZES
 from data_tools.labels.splits import stored_digest
+from data_tools.labels.tasks import task_of
 from data_tools.source_files import same_content
-from experiment.resolve import AVERAGES, Begun, task_of, with_names
+from experiment.resolve import AVERAGES, Begun, with_names
 from experiment.run_folder import SPLIT, RunFolder
 from training import checkpoint as checkpoints
 

@@ -17,7 +17,7 @@ from experiment.evaluation.evaluator import Labelled
 from experiment.measurement import measure, write_measurement
 from experiment.named_files import open_log_file
 from experiment.provenance import Command, command_lines
-from experiment.report import log_test_error
+from experiment.report import log_test_error, tables_of_tasks
 from experiment.resolve import AVERAGES, split_of
 from experiment.run_folder import RunFolder
 from experiment.run_log import log_to
@@ -67,9 +67,9 @@ def infer(config: Config, place: RunFolder, command: Command) -> None:
     open_log_file(config.run)
     log_to(place.path / LOG, fresh=True)
     write_measurement(place.path, trained, chosen, measured, command)
-    table = measured.tables["metrics"]
-    if table:
-        log_test_error(table["model"], trained.task, time.perf_counter() - started)
+    for task, table in tables_of_tasks(trained.task, measured.tables):
+        if table:
+            log_test_error(table["model"], task, time.perf_counter() - started, bool(trained.task.others))
 
 
 def _changes(config: Config) -> list[tuple[str, str]]:
@@ -85,13 +85,13 @@ def _check_same(trained: Trained, config: Config, path: str) -> None:
     ours, theirs = dataclasses.asdict(config.model), dataclasses.asdict(trained.config.model)
     wrong = [f"model.{key} {ours[key]!r} instead of {theirs.get(key)!r}" for key in ours
              if ours[key] not in (theirs.get(key), data.AUTO) and key != "ncon_dtype"
-             and not (key in AVERAGES and ours[key] == 0)]  # fmt: skip
+             and not (key in AVERAGES and ours[key] == 0) and key != "outputs"]  # fmt: skip
     readout = config.target.readout
     if readout not in (trained.task.readout, data.AUTO):
         wrong.append(f"target.readout {readout!r} instead of {trained.task.readout!r}")
-    target = resolve_task(config).target.name
-    if target != trained.task.target.name:
-        wrong.append(f"target.name {target!r} instead of {trained.task.target.name!r}")
+    target, other = (", ".join(task.target.name for task in one.every) for one in (resolve_task(config), trained.task))
+    if target != other:
+        wrong.append(f"target.name {target!r} instead of {other!r}")
     if wrong:
         raise ConfigError(f"{path}: the checkpoint is of another model: {'; '.join(wrong)}; change the configuration")
 
@@ -112,6 +112,6 @@ def _divided_anew(trained: Trained, config: Config) -> Selection:
     """The test rows of the split that the configuration names."""
     packed = open_packed(config)
     split = split_of(config, packed.table)
-    labels = label_values(packed.table, trained.task.target, trained.task.reference)
-    labelled = Labelled(packed, labels, trained.elements, None)
+    labels = [label_values(packed.table, task.target, task.reference) for task in trained.task.every]
+    labelled = Labelled.beside(None, packed, labels, trained.elements)
     return Selection(labelled, np.asarray(split.test), f"test structures of split {split.name}", [split.test])

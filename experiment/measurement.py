@@ -55,7 +55,7 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
     table, target = labelled.packed.table, task.target
     for words in [*trained.geometry_warnings(table.source), *table.remarks, *unit_suspicions(table)]:
         log.warning("warning: %s", words)
-    rows = chosen.rows[np.isfinite(labelled.labels[chosen.rows])]
+    rows = chosen.rows[labelled.has_label[chosen.rows]]
     if len(rows) < len(chosen.rows):
         log.info("%d of %d structures have no label and are left out", len(chosen.rows) - len(rows), len(chosen.rows))
     if not len(rows):
@@ -67,14 +67,16 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
     for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
         log.warning("warning: %s", words)
     there = ~outside.undetermined
-    found.values[~there] = np.nan
+    for values in found.every:
+        values[~there] = np.nan
     if not there.any():
         log.warning("warning: there are no metrics of %s: no structure has a reference", target.name)
     elif not there.all():
         log.warning("warning: without a reference, and left out of the metrics of %s: %d of %d structures",
                     target.name, len(rows) - there.sum(), len(rows))  # fmt: skip
     tables = evaluation.metrics(rows, {"model": found}, there)
-    title = f"{target.name} [{target.unit}], label definition {task.reference}, {chosen.name}"
+    what = f"{target.name} [{target.unit}], label definition {task.reference}"
+    title = f"{'several targets' if task.others else what}, {chosen.name}"
     for line in evaluation.lines(title, tables):
         log.info("%s", line)
     return Measurement(rows, found, tables, evaluation)

@@ -33,6 +33,10 @@ def build(config: Config, task: data.Task) -> nn.Cell:
     name = hyperparameters.pop("name")
     try:
         run = config.run
-        return build_model(name, dtype=run.dtype, amp_level=run.amp_level, readout=task.readout, **hyperparameters)
+        readout = tuple(one.readout for one in task.every) if task.others else task.readout
+        learned = bool(task.others) and config.training.task_weighting == "uncertainty"
+        return build_model(
+            name, dtype=run.dtype, amp_level=run.amp_level, readout=readout, uncertainties=learned, **hyperparameters
+        )
     except ValueError as error:
         raise ConfigError(f"model: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +60,8 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
                           f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
     molecules, table, packed, outside = read_structures(trained, file, smiles)
     found = predict(trained, packed, wanted(place, table))
-    found.values[outside.undetermined] = np.nan
+    for values in found.every:
+        values[outside.undetermined] = np.nan
     write(trained, molecules, table, found, outside.column(), place)
     return BAD_INPUT if molecules.refusals else 0
 
@@ -87,7 +88,8 @@ def read_structures(trained: Trained, file: str | None, smiles: list[str] | None
     for words in unused(trained.config.run.device_target):
         warn(words)
     source = file or "--smiles"
-    with_reference = np.flatnonzero(np.isfinite(trained.normalizer.references)).tolist()
+    references = [law.references for law in trained.normalizer.every]
+    with_reference = np.flatnonzero(np.isfinite(references).all(axis=0)).tolist()
     known = sorted(set(trained.elements) & set(with_reference))
     molecules = read_input(file, smiles)
     if molecules.records:
@@ -139,7 +141,7 @@ def write(
         outside: the column that says in what a structure lies outside of what the model has learned.
         place: where they go.
     """
-    rows = prediction_rows(trained, table, found.values)
+    rows = prediction_rows(trained, table, found.every)
     rows = [row | {"outside": words} for row, words in zip(rows, outside, strict=True)]
     if place.file is None:
         sys.stdout.write(csv_text(in_order_of_records(rows, molecules)))
@@ -155,15 +157,16 @@ def write(
     print(f"wrote {len(rows)} predictions to {place.file}{left_out}")
 
 
-def prediction_rows(trained: Trained, table: StructureTable, predictions: np.ndarray) -> list[dict[str, Any]]:
-    """One row a structure: its name, the prediction, and the total energy of an atomisation energy."""
-    task = trained.task
-    definition = "" if task.reference == "none" else f" {task.reference}"
-    columns = {f"{task.target.name}{definition} [{task.target.unit}]": predictions}
-    if task.reference == "atomisation":
-        owner = np.repeat(np.arange(len(table)), table.n_atoms)
-        free_atoms = np.bincount(owner, weights=atom_references(task.target)[table.numbers])
-        columns[f"{task.target.name} total [{task.target.unit}]"] = predictions + free_atoms
+def prediction_rows(trained: Trained, table: StructureTable, predictions: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """One row a structure: its name, the prediction of each task, and the total energies of atomisation energies."""
+    columns = {}
+    for task, values in zip(trained.task.every, predictions, strict=True):
+        definition = "" if task.reference == "none" else f" {task.reference}"
+        columns[f"{task.target.name}{definition} [{task.target.unit}]"] = values
+        if task.reference == "atomisation":
+            owner = np.repeat(np.arange(len(table)), table.n_atoms)
+            free_atoms = np.bincount(owner, weights=atom_references(task.target)[table.numbers])
+            columns[f"{task.target.name} total [{task.target.unit}]"] = values + free_atoms
     return [
         {"name": name_of_row(table, row)}
         | {column: f"{values[row]:.10g}" if np.isfinite(values[row]) else "" for column, values in columns.items()}

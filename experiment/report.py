@@ -71,7 +71,7 @@ def report(
         "task": task.to_dict(),
         "split": split.name,
         "counts": counts_of(split),
-        **{OF_TEST[name]: table for name, table in tables.items()},
+        **{OF_TEST.get(name, name.replace("metrics", "test", 1)): table for name, table in tables.items()},
         "best_epoch": trainer.progress.best_epoch,
         **{key: value for key, value in best_row.items() if key.startswith("valid_")},
         "parameters": sum(p.size for p in trainer.model.trainable_params()),
@@ -84,6 +84,7 @@ def report(
     }
     if ranks.is_main:
         write_metrics(folder / "metrics.json", content)
+    log_learned_weights(trainer, task)
     log.info("compilations: %d training, %d evaluation", *compilations.values())
     log.info("finished in %s; everything is in %s", clock(seconds), folder)
 
@@ -101,16 +102,34 @@ def measure_best(
         assign(trainer.model, ranks.share(best))
         found = evaluation.predict(rows)
     tables = evaluation.metrics(rows, {"best model": found, "last model": last})
-    title = f"test, {task.target.name} [{task.target.unit}], best epoch {trainer.progress.best_epoch}:"
+    what = "several targets" if task.others else f"{task.target.name} [{task.target.unit}]"
+    title = f"test, {what}, best epoch {trainer.progress.best_epoch}:"
     for line in evaluation.lines(title, tables):
         log.info("%s", line)
-    log_test_error(tables["metrics"]["best model"], task, time.perf_counter() - started)
+    for one, table in tables_of_tasks(task, tables):
+        log_test_error(table["best model"], one, time.perf_counter() - started, bool(task.others))
     return tables, found
 
 
-def log_test_error(metrics: Mapping[str, float], task: data.Task, seconds: float) -> None:
-    """One line with the error that a publication would name."""
-    log.info("test MAE: %.4f %s, time used: %.2f s", metrics["mae"], task.target.unit, seconds)
+def log_learned_weights(trainer: Trainer, task: data.Task) -> None:
+    """One line with the weights of several tasks, where those are learned."""
+    if task.others and trainer.model.log_widths is not None:
+        weights = np.exp(-trainer.model.log_widths.asnumpy())
+        words = (f"{one.target.name} {weight:.3g}" for one, weight in zip(task.every, weights, strict=True))
+        log.info("learned weights of the losses: %s", ", ".join(words))
+
+
+def tables_of_tasks(task: data.Task, tables: Mapping[str, Any]) -> list[tuple[data.Task, dict[str, dict[str, float]]]]:
+    """Each task with the metrics of its target."""
+    if not task.others:
+        return [(task, tables["metrics"])]
+    return [(one, tables[f"metrics of {one.target.name}"]) for one in task.every]
+
+
+def log_test_error(metrics: Mapping[str, float], task: data.Task, seconds: float, named: bool = False) -> None:
+    """One line with the error that a publication would name; ``named``: of several targets."""
+    of = f" of {task.target.name}" if named else ""
+    log.info("test MAE%s: %.4f %s, time used: %.2f s", of, metrics["mae"], task.target.unit, seconds)
 
 
 def draw_run(
@@ -123,9 +142,10 @@ def draw_run(
 ) -> None:
     """The pictures of a run; baselines beside the course of training are those of the validation structures."""
     split, progress, folder = dataset.split, trainer.progress, trainer.folder
+    units = ", ".join(one.target.unit for one in task.every)
     subject = Subject(
         folder.resolve().name, config.model.name, sum(p.size for p in trainer.model.trainable_params()),
-        task.target.name, task.target.unit, split.name, counts_of(split), progress.best_epoch,
+        ", ".join(one.target.name for one in task.every), units, split.name, counts_of(split), progress.best_epoch,
     )  # fmt: skip
     evaluation.draw(folder, subject, split.test, found)
     with picture(folder / "loss_curve.png") as path:

@@ -8,7 +8,8 @@ keeps its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from configs.rules import check_resume
 from configs.schema import ZERO_OUTPUT, Config, TargetConfig
-from data_tools.dataset import AUTO, OWN, Dataset, Task, make_dataset, resolve_task
+from data_tools.dataset import AUTO, Dataset, Task, make_dataset
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.split_sizes import SIZES, fit_sizes
@@ -27,7 +28,6 @@ from training.checkpoint import Checkpoint
 
 #: keys of a model that are averages over the training structures where a configuration says 0
 AVERAGES = ("average_degree", "average_nodes")
-TASK_KEYS = ("name", "readout", "reference", "standardisation")
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,11 @@ def with_names(config: Config, task: Task) -> Config:
         config: as it was given, or as an earlier version of the program has stored it.
         task: of its target, or what a checkpoint says of its target.
     """
-    target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation, config.target.unit)
-    model: Any = config.model
+    given, model = config.target, typing.cast(Any, config.model)
+    target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation, unit=given.unit)
+    if task.others:  # each has its own readout and standardisation, which the checkpoint says
+        target = dataclasses.replace(given, name=task.target.name, names=[one.target.name for one in task.every])
+        model = dataclasses.replace(model, outputs=len(task.every))
     if getattr(model, "output_init", None) == AUTO:
         model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")
     if getattr(model, "ncon_dtype", None) == AUTO:
@@ -122,18 +125,6 @@ def sizes_of(split: Split, kind: str) -> dict[str, int]:
     """The sizes that make the same split again; those that a kind of split does not take are 0."""
     counts = dict(zip(SIZES, (len(split.train), len(split.valid), len(split.test)), strict=True))
     return counts if kind in CHOOSE_SIZES else {**dict.fromkeys(SIZES, 0), SIZES[0]: counts[SIZES[0]]}
-
-
-def task_of(stored: Mapping[str, str]) -> Task:
-    """The task that a checkpoint describes.
-
-    Raises:
-        KeyError: something is missing.
-        DataError: it does not fit together.
-    """
-    name, readout, reference, standardisation = (stored[key] for key in TASK_KEYS)
-    own = stored.get("property") == OWN
-    return resolve_task(name, readout, reference, standardisation, stored["unit"] if own else "", own)
 
 
 def _with_averages(config: Config, packed: PackedGraphs, rows: np.ndarray) -> Config:

@@ -97,14 +97,14 @@ def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]
         DataError: the file cannot be used, has no labels, or does not say which rows ``split`` means.
     """
     try:
-        label = trained.task.target.name
-        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys, label=label)
+        names = [task.target.name for task in trained.task.every]
+        packed = data.open_graphs(file, trained.config.model.cutoff, progress=True, keys=keys, labels=names)
     except DataError as error:
         hint = "; to predict without labels give --input instead of --data" if holds_smiles(file) else ""
         raise DataError(f"{for_evaluation(error)}{hint}") from None
     table = packed.table
     try:
-        labels = label_values(table, trained.task.target, trained.task.reference)
+        labels = [label_values(table, task.target, task.reference) for task in trained.task.every]
     except DataError as error:
         words = for_evaluation(error)
         raise DataError(f"{file}: {words}; to predict without labels give --input instead of --data") from None

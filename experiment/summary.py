@@ -47,20 +47,19 @@ def describe(
     if ranks.size > 1:
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d structures, %d atoms", table.source, len(table), len(table.numbers))
-    suspicions = (
-        unit_suspicions(table),
-        data.reference_suspicions(dataset, task),
-        data.readout_suspicions(dataset, task),
-    )
-    for words in itertools.chain(table.remarks, *suspicions):
+    tasks = list(zip(dataset.every, task.every, strict=True))
+    suspicions = [find(*one) for one in tasks for find in (data.reference_suspicions, data.readout_suspicions)]
+    for words in itertools.chain(table.remarks, unit_suspicions(table), *suspicions):
         log.warning("warning: %s", words)
     if adapted:
         log.info(adapted)
     log.info("split %s: %d train, %d valid, %d test; elements in training: %s", split.name, len(split.train),
              len(split.valid), len(split.test), data.symbols(dataset.train_elements))  # fmt: skip
-    log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)",
-             task.target.name, task.target.unit, task.reference, task.readout, task.standardisation,
-             dataset.normalizer.scale, dataset.normalizer.shift, task.target.unit)  # fmt: skip
+    for one, part in zip(task.every, dataset.every, strict=True):
+        labels = f", {len(part.split.train)} training labels" if task.others else ""
+        log.info("target %s [%s], label definition %s, readout %s, standardisation %s (scale %.6g, shift %.6g %s)%s",
+                 one.target.name, one.target.unit, one.reference, one.readout, one.standardisation,
+                 part.normalizer.scale, part.normalizer.shift, one.target.unit, labels)  # fmt: skip
     if not task.target.is_own and Path(config.data.file).suffix.lower() in TABLES:
         log.info("%s is a built-in target: its column is read in %s, and its readouts and definitions hold",
                  task.target.name, task.target.unit)  # fmt: skip

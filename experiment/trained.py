@@ -18,9 +18,10 @@ from data_tools.formats.smiles import GEOMETRY_WARNING, MADE_HERE
 from data_tools.graph import DataError
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import FORCE_CONSTANTS
+from data_tools.labels.tasks import task_of
 from data_tools.source_files import one_line
 from experiment.model import build_single
-from experiment.resolve import task_of, with_names
+from experiment.resolve import with_names
 from models import DIRECT, NEEDS_TRIPLETS
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from physics.derivatives import HessianProduct

@@ -16,6 +16,7 @@ from mindspore import ParameterTuple
 
 from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
+from data_tools.graph import value_name
 from data_tools.graphs.loader import TrainingBatches, training_batches
 from data_tools.labels.splits import digest
 from data_tools.labels.targets import FORCE_CONSTANTS
@@ -60,7 +61,7 @@ def warn_of_schedule(trainer: Trainer) -> None:
 def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> TrainingBatches:
     """The training batches of a run, at a few static shapes."""
     training, seed = config.training, config.run.seed
-    quantities = [term.quantity for term in terms_of(training, config.target.name)]
+    quantities = [term.quantity for term in terms_of(training, config.target.name, len(dataset.parts))]
     provider = dataset.standardised(quantities, seed, training.probes)
     batches = training_batches(
         dataset.packed, dataset.rows_of_an_epoch(training.probes), provider, training.batch_size, seed,
@@ -72,15 +73,19 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     return batches
 
 
-def terms_of(training: TrainingConfig, target: str = "energy") -> tuple[Term, ...]:
+def terms_of(training: TrainingConfig, target: str = "energy", outputs: int = 0) -> tuple[Term, ...]:
     """The loss of a configuration: the label of the target, and what of its derivatives has a weight.
 
-    A loss that is made for products with force constants is that of those alone; the rest has the loss ``norm``.
+    A loss that is made for products with force constants is that of those alone; the rest has the loss ``norm``.  Of
+    several tasks, which are so many outputs, each is a term.
     """
+    if outputs:
+        weights = training.task_weights * (outputs if len(training.task_weights) == 1 else 1)
+        return tuple(Term(value_name(k), weight, training.loss) for k, weight in enumerate(weights))
     label = "hessian_product" if target == FORCE_CONSTANTS else "energy"
-    weights = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
+    of_quantities = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
     others = "norm" if training.loss in OF_PRODUCTS else training.loss
-    terms = (Term(name, weight, training.loss if name == label else others) for name, weight in weights.items())
+    terms = (Term(name, weight, training.loss if name == label else others) for name, weight in of_quantities.items())
     return tuple(term for term in terms if term.weight or term.quantity == label)
 
 
@@ -125,22 +130,36 @@ def make_trainer(
         training.epochs, training.early_stop, config.run.log_every, config.run.save_minutes, config.run.keep,
         config.run.seed, dataclasses.asdict(settings), dataclasses.asdict(config.schedule),
     )  # fmt: skip
-    terms = terms_of(training, task.target.name)
+    terms = terms_of(training, task.target.name, len(dataset.parts))
     step = TrainStep(model, optimizer, terms, ranks.size, goes_on=training.loss_scale == "dynamic")
-    quantities = [Quantity("", "mae", task.target.unit)]
-    if len(terms) > 1:
-        quantities = [DERIVED[term.quantity] for term in terms]
-    score = partial(validate, evaluation, dataset.split.valid, terms, quantities)
-    trainer = Trainer(
-        model, optimizer, step, batches, score, recipe, quantities, dataset.normalizer.scale, folder, information, ranks
-    )
+    quantities, units = watched(task, dataset, terms)
+    scale = np.array(units) if task.others else dataset.normalizer.scale
+    score = partial(validate, evaluation, dataset.split.valid, terms, quantities, units)
+    trainer = Trainer(model, optimizer, step, batches, score, recipe, quantities, scale, folder, information, ranks)
     if previous is not None:
         trainer.restore(previous)
         log.info("resumed after epoch %d, step %d", trainer.progress.epoch, trainer.progress.step)
     return trainer
 
 
-def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], quantities: Sequence[Quantity]) -> Score:
+def watched(task: data.Task, dataset: data.Dataset, terms: Sequence[Term]) -> tuple[list[Quantity], tuple[float, ...]]:
+    """What the terms of a loss are called, and what the error of each is divided by in the sum of them."""
+    if task.others:
+        quantities = [Quantity(f"{one.target.name} ", f"{one.target.name}_mae", one.target.unit) for one in task.every]
+        return quantities, tuple(law.scale for law in dataset.normalizer.every)
+    quantities = [Quantity("", "mae", task.target.unit)]
+    if len(terms) > 1:
+        quantities = [DERIVED[term.quantity] for term in terms]
+    return quantities, (1.0,) * len(terms)
+
+
+def validate(
+    evaluation: Evaluation,
+    rows: np.ndarray,
+    terms: Sequence[Term],
+    quantities: Sequence[Quantity],
+    units: Sequence[float],
+) -> Score:
     """How good the weights are that the model holds, on the validation structures.
 
     Args:
@@ -148,13 +167,14 @@ def validate(evaluation: Evaluation, rows: np.ndarray, terms: Sequence[Term], qu
         rows: of the validation structures.
         terms: of the loss, whose weights their errors have here too.
         quantities: what the log calls them.
+        units: what the error of each is divided by in their sum, so that those of several targets may be added.
 
     Raises:
         LossError: a prediction is NaN or infinite.
     """
     started = time.perf_counter()
     errors = evaluation.errors(rows, [term.quantity for term in terms])
-    value = sum(term.weight * errors[term.quantity] for term in terms)
+    value = sum(term.weight * errors[term.quantity] / unit for term, unit in zip(terms, units, strict=True))
     score = Score(value, tuple(errors[term.quantity] for term in terms), errors.get(ASYMMETRY, 0.0))
     asymmetry = f"  asymmetry: {score.asymmetry:.1e} eV/A^2" if ASYMMETRY in errors else ""
     seconds = time.perf_counter() - started

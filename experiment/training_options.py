@@ -112,7 +112,7 @@ def configure(options: argparse.Namespace) -> tuple[Config, RunFolder]:
     else:
         config = load_config(options.config, changes)
         _check_mode(config, options)
-        target = UNSAFE.sub("_", config.target.name)
+        target = UNSAFE.sub("_", "-".join(config.target.names) or config.target.name)
         name = f"{config.model.name}_{Path(options.config).stem}_{target}_seed{config.run.seed}"
         name += "_infer" if config.run.run_mode == INFER else ""
         chosen = config.run.output

@@ -16,7 +16,7 @@ from models.equivariant_potential import EquivariantPotential
 from models.graph_attention_transformer import GraphAttentionTransformer
 from models.graph_model import GraphModel
 from models.graph_transformer import GraphTransformer
-from models.heads import PooledReadout, Readout
+from models.heads import PooledReadout, Readout, ReadoutOfEach
 from models.precision import precision
 from models.schnet import SchNet
 from models.segnn import SEGNN
@@ -35,7 +35,13 @@ DTYPES = {"float32": mstype.float32, "float64": mstype.float64}
 
 
 def build_model(
-    name: str, *, dtype: str, amp_level: str, readout: str, **hyperparameters: Any
+    name: str,
+    *,
+    dtype: str,
+    amp_level: str,
+    readout: str | tuple[str, ...],
+    uncertainties: bool = False,
+    **hyperparameters: Any,
 ) -> GraphModel | BlockModel:
     """A network with its head: a readout of the values of nodes, or a network that reads pooled ones.
 
@@ -43,7 +49,8 @@ def build_model(
         name: of the network in ``MODELS``, or in ``DIRECT``, whose head is the product with a probe.
         dtype: float32 or float64 parameters and arithmetic.
         amp_level: what is computed in float16; see ``models.precision``.
-        readout: see ``models.heads.Readout``; networks of ``DIRECT`` have none.
+        readout: see ``models.heads.Readout``; networks of ``DIRECT`` have none.  Of several tasks, one for each output.
+        uncertainties: whether the loss weights of several tasks are learned, see ``GraphModel``.
         hyperparameters: of the network's constructor.
 
     Raises:
@@ -62,5 +69,10 @@ def build_model(
     if name in DIRECT:
         return BlockModel(network)
     if getattr(network, "pooled", 0):
-        return GraphModel(network, PooledReadout(network.pooling, network.pooled, outputs, kinds.weights))
-    return GraphModel(network, Readout(readout, outputs, kinds.atoms))
+        head: nn.Cell = PooledReadout(network.pooling, network.pooled, outputs, kinds.weights)
+    elif isinstance(readout, str):
+        head = Readout(readout, outputs, kinds.atoms)
+    else:
+        head = ReadoutOfEach(readout, kinds.atoms)
+    widths = outputs if uncertainties else 0
+    return GraphModel(network, head, widths, kinds.weights)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mindspore import Tensor, nn
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+from mindspore import dtype as mstype
 
 from models.graph_ops import segment_mean, to_type
 
@@ -16,11 +18,15 @@ class GraphModel(nn.Cell):
     Args:
         network: graph inputs to what the head takes, and node features (N, F).
         head: that and the graph inputs to one value a graph.
+        widths: how many outputs have a width of their errors that is learned (``log_widths``, which only the loss of
+            several tasks reads); 0: none.
+        dtype: of these.
     """
 
-    def __init__(self, network: nn.Cell, head: nn.Cell):
+    def __init__(self, network: nn.Cell, head: nn.Cell, widths: int = 0, dtype: mstype.Type = mstype.float32):
         super().__init__()
         self.network, self.head = network, head
+        self.log_widths = Parameter(Tensor(np.zeros(widths), dtype), name="log_widths") if widths else None
 
     def construct(self, *graph: Tensor) -> Tensor:
         """Graph inputs to one value a graph, (G,), or (G, outputs)."""

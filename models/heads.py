@@ -5,6 +5,7 @@ A head is a cell whose ``construct`` takes what its network returns and the ten 
 
 from __future__ import annotations
 
+import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore import dtype as mstype
 
@@ -72,6 +73,44 @@ class Readout(nn.Cell):
             return safe_norm(segment_sum(values * relative, node_graph, graph_mask)).reshape(-1)
         squared = (relative * relative).sum(-1, keepdims=True)  # (N, 1)
         return segment_sum(values * squared, node_graph, graph_mask).reshape(-1)
+
+
+class ReadoutOfEach(nn.Cell):
+    """Reduce C values of each atom to C values of the graph, each by its own readout, a sum or a mean.
+
+    Args:
+        kinds: C of ``OF_SEVERAL``.
+        dtype: of the atom values and of the result.
+
+    Raises:
+        ValueError: another kind.
+    """
+
+    def __init__(self, kinds: tuple[str, ...], dtype: mstype.Type):
+        super().__init__()
+        if set(kinds) - set(OF_SEVERAL):
+            raise ValueError(f"readouts {', '.join(kinds)}: expected each to be one of {', '.join(OF_SEVERAL)}")
+        means = np.array([[kind == "mean" for kind in kinds]], np.float64)  # (1, C)
+        self.dtype, self.means, self.sums = dtype, Tensor(means, dtype), Tensor(1 - means, dtype)
+
+    def construct(
+        self,
+        values: Tensor,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> Tensor:
+        """Atom values (N, C) and graph inputs to (G, C)."""
+        node_mask, graph_mask = to_type(node_mask, self.dtype), to_type(graph_mask, self.dtype)
+        sums = segment_sum(values, node_graph, graph_mask)
+        return self.sums * sums + self.means * segment_mean(values, node_graph, node_mask, graph_mask)
 
 
 class PooledReadout(nn.Cell):

@@ -86,6 +86,7 @@ class SchNet(nn.Cell):
         envelope: one of ``ENVELOPES``; the convention ``2017`` has none.
         output_init: one of ``OUTPUT_INITS``, of the last layer's weights; with ``zeros`` an untrained network predicts
             0 everywhere instead of a large number that the first epochs must unlearn.
+        outputs: C, values of an atom.
         kinds: precisions of parameters and arithmetic.
 
     Raises:
@@ -104,6 +105,7 @@ class SchNet(nn.Cell):
         elements: str,
         envelope: str,
         output_init: str,
+        outputs: int,
         kinds: Precision,
     ):
         super().__init__()
@@ -136,9 +138,9 @@ class SchNet(nn.Cell):
         networks = [interaction.filter for interaction in self.interactions]
         self.filters = SideBySide(networks, ShiftedSoftplus(dtype) if paper else None)
         activation = Swish() if convention == "schnetpack" else ShiftedSoftplus(dtype)
-        self.value = TwoLayers(features, features // 2, 1, activation, dtype)
+        self.value = TwoLayers(features, features // 2, outputs, activation, dtype)
         if output_init == "zeros":
-            self.value.output.weight.set_data(initializer("zeros", (1, features // 2), dtype))
+            self.value.output.weight.set_data(initializer("zeros", (outputs, features // 2), dtype))
 
     def construct(
         self,
@@ -153,7 +155,7 @@ class SchNet(nn.Cell):
         node_mask: Tensor,
         graph_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Graph inputs to atom values (N, 1) and node features (N, F)."""
+        """Graph inputs to atom values (N, C) and node features (N, F)."""
         atoms, edges = self.kinds.atoms, self.kinds.edges
         distances = self.distances(to_type(positions, atoms), senders, receivers, to_type(shifts, atoms))  # (P, 1)
         gaussians = to_type(self.basis(distances), edges)  # (P, K)
@@ -162,4 +164,4 @@ class SchNet(nn.Cell):
         filters = self.pair_sum.prepare(self.filters(gaussians), envelope)  # B of W, each (P, F')  (2)
         for k in range(len(self.interactions)):
             nodes = nodes + self.interactions[k](nodes, filters[k], receivers, senders)  # (N, F)  (3)-(4)
-        return self.value(nodes), nodes  # (N, 1)  (5)
+        return self.value(nodes), nodes  # (N, C)  (5)

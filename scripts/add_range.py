@@ -21,8 +21,9 @@ if __name__ == "__main__":
 
 from configs.loading import config_from_dict
 from data_tools import dataset as data
+from data_tools.labels.tasks import task_of
 from experiment.command_line import CommandLine, exit_code
-from experiment.resolve import open_dataset, task_of
+from experiment.resolve import open_dataset
 from training import checkpoint as checkpoints
 from training.checkpoint import CheckpointError
 

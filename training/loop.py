@@ -65,7 +65,7 @@ class Trainer:
         validate: measures the weights that the model holds on the validation structures.
         recipe: numbers of the loop.
         quantities: what the terms of the step are called, whose errors the step and ``validate`` return.
-        scale: unit of the target per standardised unit.
+        scale: unit of the target per standardised unit; of several targets (terms,).
         folder: the run folder.
         information: what goes into every checkpoint besides the progress.
         ranks: the processes of this run; the first alone writes.
@@ -80,7 +80,7 @@ class Trainer:
         validate: Callable[[], Score],
         recipe: Recipe,
         quantities: Sequence[Quantity],
-        scale: float,
+        scale: float | np.ndarray,
         folder: Path,
         information: dict[str, Any],
         ranks: Ranks,

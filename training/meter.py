@@ -44,7 +44,7 @@ class Meter:
     A loss beyond ``EXPLOSION`` times the median of the last ``RECENT`` is reported in the log.
 
     Args:
-        scale: unit of the target per standardised unit.
+        scale: unit of the target per standardised unit; of several targets (terms,).
         terms: of the loss, whose mean absolute errors a step returns.
         names: what the log calls the structures of some rows.
 
@@ -53,7 +53,7 @@ class Meter:
             count of the numbers that they were measured on.
     """
 
-    def __init__(self, scale: float, terms: int, names: Callable[[np.ndarray], str]):
+    def __init__(self, scale: float | np.ndarray, terms: int, names: Callable[[np.ndarray], str]):
         self.scale, self.terms, self.names = scale, terms, names
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.begin_epoch(())

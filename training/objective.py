@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-from data_tools.graph import GraphBatch, GraphInputs
+from data_tools.graph import GraphBatch, GraphInputs, value_name
 from physics.derivatives import observables
 from training.losses import ERRORS, FREQUENCY, STRUCTURE_ERRORS, absolute_error, masked_sum, norm_error
 
@@ -33,7 +33,8 @@ class Term(NamedTuple):
 
     Attributes:
         quantity: what is compared, of ``OBSERVED``; its target in a batch has the same name.  ``energy`` is the value
-            of a structure, whatever the target of the run is.
+            of a structure, whatever the target of the run is.  Of several tasks each term is one output, and its name
+            ``value_name`` of its number.
         weight: of the mean error.
         error: one of ``losses.LOSSES``.
     """
@@ -66,7 +67,11 @@ class Layout:
     def __init__(self, terms: Sequence[Term]):
         self.terms = tuple(terms)
         quantities = [term.quantity for term in self.terms]
-        if not quantities or len(set(quantities)) < len(quantities) or set(quantities) - set(OBSERVED):
+        if (
+            not quantities
+            or len(set(quantities)) < len(quantities)
+            or (set(quantities) - set(OBSERVED) and not of_outputs(self.terms))
+        ):
             raise ValueError(f"terms {quantities}: expected some of {', '.join(OBSERVED)}, each once")
         probes = ["probes"] if "hessian_product" in quantities else []
         volumes = [VOLUME] if "stress" in quantities else []
@@ -116,21 +121,66 @@ def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Ca
         and the mean absolute error of each term.
     """
     terms, place, of_model = layout.terms, layout.place, layout.of_model
-    observe = observables(model, [OBSERVED[term.quantity] for term in terms])
+    widths = getattr(model, "log_widths", None)
+    if of_outputs(terms):
+        observe = _outputs(model, len(terms))
+    else:
+        observe = observables(model, [OBSERVED[term.quantity] for term in terms])
     compared = tuple(_comparison(term, place, dtype) for term in terms)
     scale = place["loss scale"]
+
+    weighted = _learned_weight(model, terms, place) if of_outputs(terms) and widths is not None else _as_it_is
 
     def forward(*arguments):
         found = observe(*arguments[:of_model])
         loss, error = compared[0](found[0], arguments)
+        loss = weighted(0, loss, arguments)
         errors: tuple = (error,)
         for k in range(1, len(compared)):
             more, error = compared[k](found[k], arguments)
-            loss = loss + more
+            loss = loss + weighted(k, more, arguments)
             errors = (*errors, error)
         return loss * arguments[scale], ops.stack((loss, *errors))
 
     return forward
+
+
+def _as_it_is(k, loss, arguments):
+    return loss
+
+
+def _learned_weight(model: Any, terms: Sequence[Term], place: Mapping[str, int]) -> Callable[..., Any]:
+    """Number and loss L of a term, and the arguments of a step, to L / w + log w with the learned width w.
+
+    Of the logarithm this process has the share that it has of the labels of the batch; a term without labels has none.
+    """
+    masks = tuple(place[f"{term.quantity} mask"] for term in terms)
+    counts = tuple(place[f"{term.quantity} count"] for term in terms)
+
+    def weighted(k, loss, arguments):
+        mask, log_width = arguments[masks[k]], model.log_widths[k]
+        share = masked_sum(mask, mask) / arguments[counts[k]]
+        return ops.exp(-log_width) * loss + share * log_width
+
+    return weighted
+
+
+def of_outputs(terms: Sequence[Term]) -> bool:
+    """Whether the terms are the outputs of one network, in their order."""
+    return [term.quantity for term in terms] == [value_name(k) for k in range(len(terms))]
+
+
+def _outputs(model: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The columns of what a model says, (G,) each."""
+
+    def columns(*inputs):
+        values = model(*inputs)  # (G, C)
+        found: tuple = ()
+        for k in range(count):
+            found = (*found, values[:, k])
+        return found
+
+    return columns
 
 
 def _comparison(term: Term, place: Mapping[str, int], dtype: mstype.Type) -> Callable[..., Any]:

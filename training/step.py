@@ -132,7 +132,7 @@ class Predicted(NamedTuple):
 
     Attributes:
         ids: (M,) positions in the data set.
-        outputs: (M,) float64.
+        outputs: (M,) float64, or (M, C) of a network with C outputs.
         embeddings: (M, F).
         forces: (atoms of these structures, 3); without rows where they were not asked for.
         virials: (M, 3, 3); without rows where they were not asked for.
@@ -147,7 +147,9 @@ class Predicted(NamedTuple):
 
 def predict(step: EvaluationStep, batches: Iterable[GraphBatch]) -> Predicted:
     """Evaluate every real graph of the batches."""
-    ids, outputs, embeddings = [np.zeros(0, np.int64)], [np.zeros(0)], []
+    ids: list[np.ndarray] = [np.zeros(0, np.int64)]
+    outputs: list[np.ndarray] = []
+    embeddings: list[np.ndarray] = []
     derived = {"forces": [np.zeros((0, 3))], "virial": [np.zeros((0, 3, 3))]}
     for batch in batches:
         output, embedding, *others = step(*to_tensors(batch.inputs))
@@ -159,7 +161,7 @@ def predict(step: EvaluationStep, batches: Iterable[GraphBatch]) -> Predicted:
             derived[name].append(value.asnumpy()[: atoms if name == "forces" else count].astype(np.float64))
     return Predicted(
         np.concatenate(ids),
-        np.concatenate(outputs),
+        np.concatenate(outputs or [np.zeros(0)]),
         np.concatenate(embeddings or [np.zeros((0, 0))]),
         np.concatenate(derived["forces"]),
         np.concatenate(derived["virial"]),

@@ -24,19 +24,20 @@ LABELS = (*TARGETS, FORCES, STRESS)
 NO_KEYS: Mapping[str, str] = {}
 
 
-def check_keys(keys: Mapping[str, str], own: str = "") -> Mapping[str, str]:
-    """The mapping, if each of its left-hand names is a label, with a user's own property under its own name.
+def check_keys(keys: Mapping[str, str], learned: Sequence[str] = ()) -> Mapping[str, str]:
+    """The mapping, if each of its left-hand names is a label, with properties of a user's own under their own names.
 
     Args:
         keys: label -> name in the file.
-        own: what is learned; one of ``LABELS`` adds nothing, for the readers know where it stands.
+        learned: what is learned; those of ``LABELS`` add nothing, for the readers know where they stand.
 
     Raises:
         DataError: another name; the message says which label is nearest.
     """
-    keys = keys if own in ("", *LABELS) else {own: own, **keys}
+    own = [name for name in learned if name not in LABELS]
+    keys = {**{name: name for name in own}, **keys}
     for name in keys:
-        if name not in (*LABELS, own):
+        if name not in (*LABELS, *own):
             close = difflib.get_close_matches(name.lower(), {label.lower(): label for label in LABELS}, n=1, cutoff=0.5)
             nearest = [label for label in LABELS if close and label.lower() == close[0]] or nearest_names(name, LABELS)
             hint = f"did you mean {nearest[0]}? " if nearest else ""

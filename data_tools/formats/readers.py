@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_tools.formats.archives import read_archive, read_compressed
@@ -62,7 +62,7 @@ MAGICS = {BZIP2_MAGIC: "archive", GZIP_MAGIC: "archive", b"PK\x03\x04": "npz", S
 
 
 def read_table(
-    path: str | Path, progress: bool = False, keys: Mapping[str, str] = NO_KEYS, label: str = ""
+    path: str | Path, progress: bool = False, keys: Mapping[str, str] = NO_KEYS, labels: Sequence[str] = ()
 ) -> StructureTable:
     """Read any supported file or folder; what it is follows from its ending, its first bytes and its contents.
 
@@ -70,8 +70,8 @@ def read_table(
         path: see ``SUPPORTED``.
         progress: report on stderr how far a long read is.
         keys: label -> the name that the file has for it.
-        label: what is learned, which may be a property of the file under its own name.  Tables (.csv, .tsv) have only
-            the labels that this and ``keys`` say, and structures that have one of them.
+        labels: what is learned, which may be properties of the file under their own names.  Tables (.csv, .tsv) have
+            only the labels that these and ``keys`` say, and structures that have one of them.
 
     Returns:
         Structures in Angstrom with whatever labels the file has, in the units of ``data_tools.units``.
@@ -80,9 +80,9 @@ def read_table(
         DataError: one line on what is wrong with the file.
     """
     path = Path(path)
-    keys = check_keys(keys, label)
-    if label and KINDS.get(path.suffix.lower()) == "csv":
-        keys = {label: label, **keys}
+    keys = check_keys(keys, labels)
+    if KINDS.get(path.suffix.lower()) == "csv":
+        keys = {**{label: label for label in labels}, **keys}
     try:
         if path.is_dir():
             return _read_folder(path, progress, keys)

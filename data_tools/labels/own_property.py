@@ -7,6 +7,7 @@ with the structure nor shrinks; labels that look otherwise give a warning, and t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,22 +59,25 @@ def _own(name: str, unit: str) -> Target:
     return Target(name, unit or NO_UNIT, True, ("mean", "sum"), ("none",), "a property of the data", is_own=True)
 
 
-def with_labels(path: Path, table: StructureTable, label: str) -> StructureTable:
-    """The structures of a table that have a label, which is a target or a property; a remark says how many have none.
+def with_labels(path: Path, table: StructureTable, labels: Sequence[str]) -> StructureTable:
+    """The structures of a table that have one of some labels, targets or properties; a remark counts the others.
 
     Raises:
-        DataError: none has it, or it is not one number per structure.
+        DataError: no structure has one of the labels, or it is not one number per structure.
     """
-    target = target_of(label, own=True)
-    values = label_values(table, target, "total" if "total" in target.references else "none")
-    there = np.isfinite(values)
-    if not there.any():
-        raise DataError(
-            f"{path}: expected numbers as {shown(label)}, all {len(table)} structures have none; fill it in"
-        )
+    there = np.zeros(len(table), bool)
+    for label in labels:
+        target = target_of(label, own=True)
+        known = np.isfinite(label_values(table, target, "total" if "total" in target.references else "none"))
+        if not known.any():
+            raise DataError(
+                f"{path}: expected numbers as {shown(label)}, all {len(table)} structures have none; fill them in"
+            )
+        there |= known
     if there.all():
         return table
-    words = f"{len(table) - int(there.sum())} of {len(table)} structures have no {shown(label)} and are left out"
+    what = " or ".join(map(shown, labels))
+    words = f"{len(table) - int(there.sum())} of {len(table)} structures have no {what} and are left out"
     return dataclasses.replace(select_rows(table, there), remarks=(*table.remarks, words))
 
 

@@ -55,6 +55,7 @@ class Normalizer:
         references: (119,) float64 by atomic number, unit of the label; NaN marks elements without a reference, which
             are refused.  Zeros when the network learns the label itself; else the energies of free atoms, and the
             label is the total energy.
+        others: the laws of the further outputs of a network that has several.
     """
 
     scale: float
@@ -62,6 +63,12 @@ class Normalizer:
     per_atom: bool = False
     average: bool = False
     references: np.ndarray = field(default_factory=lambda: np.zeros(WIDTH))
+    others: tuple[Normalizer, ...] = ()
+
+    @property
+    def every(self) -> tuple[Normalizer, ...]:
+        """The law of each output."""
+        return (self, *self.others)
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and np.isfinite(self.shift) and self.scale != 0):
@@ -132,6 +139,7 @@ class Normalizer:
             "per_atom": bool(self.per_atom),
             "average": bool(self.average),
             "references": {str(number): float(self.references[number]) for number in np.flatnonzero(used)},
+            **({"others": [other.to_dict() for other in self.others]} if self.others else {}),
         }
 
     @classmethod
@@ -157,6 +165,7 @@ class Normalizer:
             per_atom=bool(content["per_atom"]),
             average=bool(content["average"]),
             references=references,
+            others=tuple(cls.from_dict(other) for other in content.get("others", ())),
         )
 
 

@@ -18,9 +18,10 @@ from experiment.evaluation.evaluator import Evaluator, Labelled
 from experiment.evaluation.probe_evaluator import ProbeEvaluator
 from experiment.evaluation.scalar import Scalar
 from experiment.evaluation.second_derivatives import SecondDerivatives
+from experiment.evaluation.several_tasks import SeveralTasks
 from training.distributed import Ranks
 
-Evaluation = Scalar | EnergyForces | SecondDerivatives
+Evaluation = Scalar | EnergyForces | SecondDerivatives | SeveralTasks
 #: the evaluation of each kind of task
 EVALUATIONS: dict[str, type[Scalar] | type[EnergyForces]] = {"scalar": Scalar, "energy_forces": EnergyForces}
 
@@ -60,6 +61,9 @@ def evaluation_of(
             model, packed, sets, normalizer, settings.eval_batch_size, dtype, ranks, settings.stress_weight > 0
         )
         return SecondDerivatives(task, labelled, columns)
+    if task.others:
+        evaluator = evaluator_of(config, Scalar.quantities(packed.table), model, normalizer, packed, sets, ranks)
+        return SeveralTasks(task, labelled, evaluator)
     kind = EVALUATIONS[kind_name]
     evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)
     return kind(task, labelled, evaluator)

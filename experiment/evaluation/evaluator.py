@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Labelled:
         elements: atomic numbers of the training structures.
         training: (K,) labels and (K, 119) element counts of the training structures; None where they are not known.
         learned_from: a table and its (K,) training rows; None where they are not known.
+        parts: where several tasks share a network, what belongs to each of them.
     """
 
     packed: PackedGraphs
@@ -43,15 +45,39 @@ class Labelled:
     elements: list[int]
     training: tuple[np.ndarray, np.ndarray] | None
     learned_from: tuple[StructureTable, np.ndarray] | None = None
+    parts: tuple[Labelled, ...] = ()
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """(M,) bool: which structures have a label, of any of the tasks."""
+        return np.isfinite([part.labels for part in self.parts or (self,)]).any(axis=0)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Labelled:
         """Those of a data set, whose training structures are at hand."""
-        return cls.beside(dataset, dataset.packed, dataset.labels, dataset.train_elements)
+        labels = [part.labels for part in dataset.every]
+        return cls.beside(dataset, dataset.packed, labels, dataset.train_elements)
 
     @classmethod
-    def beside(cls, dataset: Dataset | None, packed: PackedGraphs, labels: np.ndarray, elements: list[int]) -> Labelled:
-        """Structures beside the data set that a model was trained on, where it is at hand."""
+    def beside(
+        cls, dataset: Dataset | None, packed: PackedGraphs, labels: Sequence[np.ndarray], elements: list[int]
+    ) -> Labelled:
+        """Structures beside the data set that a model was trained on, where it is at hand.
+
+        Args:
+            dataset: that data set.
+            packed: the structures.
+            labels: (M,) of each task.
+            elements: atomic numbers of the training structures.
+        """
+        datasets = [None] * len(labels) if dataset is None else dataset.every
+        parts = [cls._of_task(one, packed, values, elements) for one, values in zip(datasets, labels, strict=True)]
+        return parts[0] if len(parts) == 1 else dataclasses.replace(parts[0], parts=tuple(parts))
+
+    @classmethod
+    def _of_task(
+        cls, dataset: Dataset | None, packed: PackedGraphs, labels: np.ndarray, elements: list[int]
+    ) -> Labelled:
         if dataset is None:
             return cls(packed, labels, elements, None)
         train = dataset.split.train
@@ -68,6 +94,7 @@ class Predictions(NamedTuple):
         forces: (A, 3) float64 in the target's unit per Angstrom; without rows where they were not asked for.
         stress: (M, 3, 3) float64 in the target's unit per Angstrom^3, positive in tension, NaN for molecules; without
             rows where it was not asked for.
+        others: (M,) float64 of each further output of a network with several, in the unit of its target.
         blocks: (p, n, 3, 3) float64 force constants of each structure, eV/Angstrom^2; empty where they were not asked
             for.
     """
@@ -77,6 +104,12 @@ class Predictions(NamedTuple):
     forces: np.ndarray = np.zeros((0, 3))
     stress: np.ndarray = np.zeros((0, 3, 3))
     blocks: tuple[np.ndarray, ...] = ()
+    others: tuple[np.ndarray, ...] = ()
+
+    @property
+    def every(self) -> tuple[np.ndarray, ...]:
+        """The values of each output."""
+        return (self.values, *self.others)
 
 
 class Evaluator:
@@ -123,17 +156,21 @@ class Evaluator:
         places, outputs, embeddings, forces, virials = predict(self.step, batches)
         # the first process has a batch in any case, so it knows the size of an embedding
         features = int(self.ranks.sum(np.array([embeddings.shape[1] * self.ranks.is_main], np.float32))[0])
-        values = np.zeros((len(rows), 1 + features))
+        laws = self.normalizer.every
+        values = np.zeros((len(rows), len(laws) + features))
         if len(places):
-            values[places, 0], values[places, 1:] = outputs, embeddings
+            values[places, : len(laws)] = outputs.reshape(len(places), len(laws))
+            values[places, len(laws) :] = embeddings
         values = self.ranks.sum(values)
         table = self.packed.table
         counts = element_counts(table.numbers, table.n_atoms)[rows]
+        first, *others = (law.invert(values[:, k], counts) for k, law in enumerate(laws))
         return Predictions(
-            self.normalizer.invert(values[:, 0], counts),
-            values[:, 1:].astype(embeddings.dtype),
+            first,
+            values[:, len(laws) :].astype(embeddings.dtype),
             self._all_forces(rows, places, forces) if FORCES in self.quantities else forces,
             self._all_stresses(rows, places, virials) if STRESS in self.quantities else virials,
+            others=tuple(others),
         )
 
     def _all_forces(self, rows: np.ndarray, places: np.ndarray, forces: np.ndarray) -> np.ndarray:

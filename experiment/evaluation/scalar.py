@@ -168,17 +168,20 @@ def write_predictions(
         labels: (K,) in the target's unit.
         target: what is predicted.
     """
-    column = f"{target.name} [{target.unit}]"
     lines = []
     for row, prediction, label in zip(rows.tolist(), predictions, labels, strict=True):
-        there = np.isfinite(prediction)
         lines.append(
             {
                 "id": int(table.ids[row]),
                 **({"name": table.names[row]} if table.names else {}),
-                f"label {column}": f"{label:.8g}",
-                f"predicted {column}": f"{prediction:.8g}" if there else "",
-                f"error {column}": f"{prediction - label:.8g}" if there else "",
+                **prediction_columns(target, prediction, label),
             }
         )
     write_rows(path, lines)
+
+
+def prediction_columns(target: Target, prediction: float, label: float) -> dict[str, str]:
+    """Columns of predictions.csv: label, prediction and error, in the target's unit; empty where one is NaN."""
+    column = f"{target.name} [{target.unit}]"
+    numbers = {"label": label, "predicted": prediction, "error": prediction - label}
+    return {f"{name} {column}": f"{number:.8g}" if np.isfinite(number) else "" for name, number in numbers.items()}

@@ -40,7 +40,7 @@ def written(folder: Path, text: str, name: str = "mine.csv") -> Path:
 def refused(path: Path, label: str, *words: str, **options: object) -> None:
     """The message is one line that names the file and holds all of ``words``."""
     with pytest.raises(DataError) as caught:
-        open_graphs(path, 3.0, label=label, **options)
+        open_graphs(path, 3.0, labels=[label], **options)
     message = str(caught.value)
     assert message.startswith(str(path.parent)) and "\n" not in message, message
     assert all(word in message for word in words), message
@@ -48,7 +48,7 @@ def refused(path: Path, label: str, *words: str, **options: object) -> None:
 
 def test_a_table_of_smiles(tmp_path):
     """Semicolons and a byte-order mark; rows without label or geometry are left out and counted."""
-    table = open_graphs(written(tmp_path, TABLE), 3.0, label="logP").table
+    table = open_graphs(written(tmp_path, TABLE), 3.0, labels=["logP"]).table
     assert table.names == ("ethanol", "ethane", "water") and table.ids.tolist() == [0, 2, 5]
     assert table.of_structures["logP"].tolist() == [-0.1, 1.0, -0.8]
     assert set(table.unread) == {"name", "Canonical SMILES", "note", "S (mol/L)"}
@@ -56,29 +56,29 @@ def test_a_table_of_smiles(tmp_path):
     assert remarks[0] == "1 of 6 structures have no logP and are left out"
     assert "left out: 'C(C' in line 3" in remarks[1] and "2 fragments" in remarks[2]
     assert remarks[3] == "2 of 5 molecules have no geometry and are left out"
-    named = open_graphs(tmp_path / "mine.csv", 3.0, keys={"S": "S (mol/L)"}, label="S").table
+    named = open_graphs(tmp_path / "mine.csv", 3.0, keys={"S": "S (mol/L)"}, labels=["S"]).table
     assert named.of_structures["S"].tolist() == [1.0, 3.0, 5.0] and named.names == ("ethanol", "methane", "water")
 
 
 def test_geometries_are_made_once(tmp_path, monkeypatch, capsys):
     path = written(tmp_path, TABLE)
-    first = read_table(path, label="logP")
+    first = read_table(path, labels=["logP"])
     cache = geometry_cache.cache_of(path)
     monkeypatch.setattr(smiles, "_embed", lambda record: pytest.fail(f"{record.smiles} is made again"))
-    again = read_table(path, label="logP")
+    again = read_table(path, labels=["logP"])
     np.testing.assert_array_equal(again.positions, first.positions)
     assert again.names == first.names and again.remarks == first.remarks and again.source == first.source
     assert again.of_structures["charge"].tolist() == first.of_structures["charge"].tolist()
     monkeypatch.undo()
     written(tmp_path, TABLE + "ammonia;N;0;;\n")  # only what is new is made
-    assert read_table(path, label="logP").names[-1] == "ammonia" and "N" in geometry_cache.load(cache)
+    assert read_table(path, labels=["logP"]).names[-1] == "ammonia" and "N" in geometry_cache.load(cache)
     for foreign in (b"notes of a user", cache.read_bytes()[:200]):
         cache.write_bytes(foreign)
-        assert len(read_table(path, label="logP")) == 4 and cache.read_bytes() == foreign
+        assert len(read_table(path, labels=["logP"])) == 4 and cache.read_bytes() == foreign
         assert "the geometries are not kept" in capsys.readouterr().err
     cache.unlink()
     cache.mkdir()  # where it cannot be written, it is not
-    assert len(read_table(path, label="logP")) == 4
+    assert len(read_table(path, labels=["logP"])) == 4
     assert sorted(tmp_path.iterdir()) == [path, cache]
 
 
@@ -120,13 +120,13 @@ def test_a_table_of_files(tmp_path):
     salt.write(tmp_path / "cells" / "POSCAR", format="vasp")
     gas.write(tmp_path / "water.xyz", format="xyz")
     path = written(tmp_path, "band gap,file\n5.0,cells/salt.cif\n,none.xyz\n4.9,cells/POSCAR\n7,water.xyz\n")
-    table = open_graphs(path, 3.0, label="band gap").table
+    table = open_graphs(path, 3.0, labels=["band gap"]).table
     assert table.names == ("cells/salt.cif", "cells/POSCAR", "water.xyz") and table.ids.tolist() == [0, 2, 3]
     assert table.of_structures["band gap"].tolist() == [5.0, 4.9, 7.0] and table.n_atoms.tolist() == [2, 2, 3]
     np.testing.assert_allclose(np.abs(np.linalg.det(table.cells)), [5.6**3 / 4] * 2 + [0], atol=1e-4)
     gas.rattle(0.01)
     gas.write(tmp_path / "water.xyz", format="xyz")
-    assert read_table(path, label="band gap").source != table.source
+    assert read_table(path, labels=["band gap"]).source != table.source
     ase.io.write(tmp_path / "water.xyz", [gas, gas], format="xyz")
     refused(path, "band gap", "water.xyz: expected one structure, found 2")
 
@@ -146,15 +146,18 @@ def test_other_formats(tmp_path):
         R=np.concatenate([frame.positions for frame in frames]), tm=[1.5, np.nan, -2.0], text=["a", "b", "c"],
     )  # fmt: skip
     for name in ("a.xyz", "a.db", "a.npz"):
-        packed = open_graphs(tmp_path / name, 3.0, label="tm")
+        packed = open_graphs(tmp_path / name, 3.0, labels=["tm"])
         assert packed.table.of_structures["tm"].tolist() == [1.5, -2.0], name
         assert packed.table.remarks == ("1 of 3 structures have no tm and are left out",)
         refused(tmp_path / name, "TM", "did you mean 'tm'?")
         save(packed, tmp_path / f"{name} packed")
-        assert open_graphs(tmp_path / f"{name} packed", 3.0, label="tm").table.of_structures["tm"].tolist() == [1.5, -2]
+        assert open_graphs(tmp_path / f"{name} packed", 3.0, labels=["tm"]).table.of_structures["tm"].tolist() == [
+            1.5,
+            -2,
+        ]
     refused(tmp_path / "a.npz", "text", "expected text with shape (3,)")
     refused(tmp_path / "a.db", "vector", "expected numbers")
-    both = open_two_files(str(tmp_path / "a.xyz"), str(tmp_path / "a.xyz"), 3.0, label="tm").table
+    both = open_two_files(str(tmp_path / "a.xyz"), str(tmp_path / "a.xyz"), 3.0, labels=["tm"]).table
     assert len(both) == 4 and len(both.remarks) == 2
     with sqlite3.connect(tmp_path / "a.db") as connection:
         assert connection.execute("SELECT count(*) FROM systems").fetchone() == (3,)
@@ -191,6 +194,6 @@ def test_a_readout_that_does_not_fit_is_suspected():
 
 def test_a_constant_property_is_refused(tmp_path):
     path = written(tmp_path, "smiles,x\n" + "".join(f"{'C' * n},3\n" for n in range(1, 11)))
-    packed = open_graphs(path, 3.0, label="x")
+    packed = open_graphs(path, 3.0, labels=["x"])
     with pytest.raises(DataError, match="x: expected labels that vary, found 3 for all 8"):
         make_dataset(packed, make_split("random", packed.table), resolve_task("x", own=True))

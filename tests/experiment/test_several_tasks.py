@@ -1,0 +1,173 @@
+"""Several targets of one network: what each learns, with labels that are missing, and what a run of them carries."""
+
+from __future__ import annotations
+
+import json
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn
+from tiny_runs import MINI, light, options, read_rows, write_molecules
+
+import eval as program
+import train
+from data_tools.dataset import make_dataset, open_graphs
+from data_tools.graph import DataError
+from data_tools.labels.splits import make_split
+from data_tools.labels.statistics import Normalizer
+from data_tools.labels.tasks import resolve_tasks, task_of
+from experiment.trained import load_trained
+from training.objective import Layout, Term, loss_of
+
+pytestmark = pytest.mark.usefixtures("same_mode")
+
+NAMES = ("gap", "alpha", "mu")
+COLUMNS = ("gap [eV]", "alpha [a0^3]", "mu [D]")
+HIDDEN = 20  # structures without alpha
+
+
+@pytest.fixture(scope="module")
+def molecules(tmp_path_factory):
+    path = write_molecules(tmp_path_factory.mktemp("data") / "molecules.npz", range(80))
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["alpha"] = np.where(np.arange(80) < HIDDEN, np.nan, arrays["alpha"])
+    np.savez(path, **arrays)
+    return path
+
+
+def test_each_task_is_its_own(molecules):
+    """Readout and standardisation are those of each target; constants are fitted to the labels that are there."""
+    task = resolve_tasks([*NAMES, "my x"], units={"my x": "K"}, own=True)
+    assert [one.readout for one in task.every] == ["mean", "sum", "sum", "mean"]
+    assert [one.standardisation for one in task.every][:3] == ["per_molecule", "per_element", "per_molecule"]
+    assert task_of(json.loads(json.dumps(task.to_dict()))) == task and task.every[3].target.unit == "K"
+    packed = open_graphs(molecules, 3.0, labels=NAMES)
+    task, split = resolve_tasks(NAMES), make_split("random", packed.table)
+    dataset = make_dataset(packed, split, task)
+    known = packed.table.of_structures["alpha"][split.train]
+    assert np.isnan(known).any() and len(dataset.parts[1].split.train) == np.isfinite(known).sum()
+    provided = dataset.standardised(["value 0", "value 1"])(split.train).of_graphs
+    assert np.isfinite(provided["value 0"]).all()
+    np.testing.assert_array_equal(np.isnan(provided["value 1"]), np.isnan(known))
+    again = Normalizer.from_dict(json.loads(json.dumps(dataset.normalizer.to_dict())))
+    assert [law.scale for law in again.every] == [part.normalizer.scale for part in dataset.parts]
+    for names, words in ((["gap"], "two or more"), (["gap", "GAP"], "different"), (["gap", "energy"], "alone"),
+                         (["gap", "x"], "unknown target 'x'")):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            resolve_tasks(names)
+
+
+class Constant(nn.Cell):
+    """The same outputs for whatever it is given."""
+
+    def __init__(self, outputs: np.ndarray, log_widths: np.ndarray | None):
+        super().__init__()
+        self.outputs = Parameter(Tensor(outputs, ms.float64), name="outputs")
+        self.log_widths = None if log_widths is None else Parameter(Tensor(log_widths, ms.float64), name="log_widths")
+
+    def construct(self, *inputs):
+        return self.outputs * 1.0
+
+
+@pytest.mark.parametrize("log_widths", [None, np.array([0.3, -0.5])])
+def test_the_loss_is_the_weighted_sum_over_what_is_known(log_widths, graph_mode):
+    """Missing labels count nowhere; learned weights add the logarithm of their widths."""
+    random = np.random.default_rng(0)
+    outputs, labels = random.normal(size=(5, 2)), random.normal(size=(5, 2))
+    masks = np.array([[1, 1], [1, 0], [1, 0], [1, 1], [0, 0]], np.float64)
+    weights = (2.0, 0.5)
+    layout = Layout([Term(f"value {k}", weights[k], "mae") for k in range(2)])
+    arguments: list = [Tensor(np.zeros(1))] * layout.of_loss
+    for k in range(2):
+        arguments[layout.place[f"value {k}"]] = Tensor(labels[:, k] * masks[:, k])
+        arguments[layout.place[f"value {k} mask"]] = Tensor(masks[:, k])
+        arguments[layout.place[f"value {k} count"]] = Tensor(masks[:, k].sum())
+    arguments[layout.place["loss scale"]] = Tensor(1.0, ms.float64)
+    model = Constant(outputs, log_widths)
+    forward = loss_of(model, layout, ms.float64)
+    (loss, found), gradients = ms.jit(ms.value_and_grad(forward, None, model.trainable_params(), has_aux=True))(
+        *arguments
+    )
+    errors = (np.abs(outputs - labels) * masks).sum(0) / masks.sum(0)
+    widths = np.ones(2) if log_widths is None else np.exp(log_widths)
+    expected = (weights * errors / widths + np.log(widths)).sum()
+    np.testing.assert_allclose(loss.asnumpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(found.asnumpy(), [expected, *errors], rtol=1e-12)
+    slope = np.sign(outputs - labels) * masks / masks.sum(0) * weights / widths
+    np.testing.assert_allclose(gradients[0].asnumpy(), slope, rtol=1e-12)
+    if log_widths is not None:
+        np.testing.assert_allclose(gradients[1].asnumpy(), 1 - weights * errors / widths, rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def run(molecules, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "several"
+    changed = {"target__names": ",".join(NAMES), "training__task_weighting": "uncertainty", "training__loss": "mae",
+               "run__plots": "true", "training__epochs": 2}  # fmt: skip
+    assert train.main(options(molecules, folder, "--config", str(MINI), **light(**changed))) == 0
+    return folder
+
+
+def test_a_run_of_several_targets(run):
+    log, history = (run / "train.log").read_text(), read_rows(run / "metrics.csv")
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name, column in zip(NAMES, COLUMNS, strict=True):
+        assert (
+            f"test MAE of {name}: " in log
+            and f"target {column}" in log
+            and f"valid {name} MAE" in log
+            and f"{column}:" in log
+        )
+        assert float(history[0][f"train_{name}_mae"]) > 0 and float(history[1][f"valid_{name}_mae"]) > 0
+        assert metrics[f"test of {name}"]["best model"]["mae"] > 0
+        assert (run / f"predictions_{name}.png").stat().st_size
+    assert (
+        "learned weights of the losses: gap " in log
+        and "training labels" in log
+        and metrics["test of alpha"]["best model"]["count"] < metrics["counts"]["test"]
+    )
+    rows = read_rows(run / "predictions.csv")
+    assert set(rows[0]) == {
+        "id",
+        *(f"{what} {column}" for what in ("label", "predicted", "error") for column in COLUMNS),
+    }
+    empty = [row for row in rows if not row["label alpha [a0^3]"]]
+    assert empty and all(row["predicted alpha [a0^3]"] and not row["error alpha [a0^3]"] for row in empty)
+    trained = load_trained(run)
+    assert trained.model.log_widths.shape == (3,) and np.abs(trained.model.log_widths.asnumpy()).min() > 0
+    assert [one.target.name for one in trained.task.every] == list(NAMES) and trained.config.model.outputs == 3
+
+
+def test_it_is_measured_again_and_predicts(run, capsys, tmp_path):
+    assert program.main(["--ckpt", str(run), "--output", str(tmp_path / "test")]) == 0
+    again = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    stored = json.loads((run / "metrics.json").read_text())
+    for name in NAMES:
+        assert again[f"metrics of {name}"]["model"] == stored[f"test of {name}"]["best model"]
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(run), "--smiles", "CCO"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head == ",".join(["name", *COLUMNS, "outside"]) and row.startswith("CCO,")
+    assert train.main(["--resume", str(run), "--epochs", "3", "--set", "run.plots=false"]) == 0
+    assert train.main(["--resume", str(run), "--set", "target.names=gap,mu"]) == 2
+    assert len(read_rows(run / "metrics.csv")) == 3
+
+
+def test_mistakes(molecules, tmp_path, capsys):
+    for changed, words in (
+        ({"target__names": "gap,homo", "target__name": "mu"}, "give one of the two"),
+        ({"target__names": "gap,homo", "model__outputs": 3}, "expected 1, or that of target.names"),
+        ({"target__names": "gap,homo", "training__task_weights": "1,2,3"}, "expected one number or 2"),
+        ({"target__names": "gap,homo", "training__loss": "norm"}, "mse, mae or huber"),
+        ({"target__names": "gap,homo", "target__unit": "eV"}, "target.units"),
+        ({"target__names": "gap,homo", "target__readout": "dipole"}, "sum, mean"),
+        ({"target__names": "gap,hobo"}, "did you mean 'homo'?"),
+        ({"training__task_weighting": "uncertainty"}, "give target.names"),
+        ({"target__names": "gap,homo", "target__units": "x=eV"}, "names of target.names"),
+    ):  # fmt: skip
+        assert train.main(options(molecules, tmp_path / "run", "--config", str(MINI), **light(**changed))) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ") and words in error, error
+    assert not (tmp_path / "run").exists()
