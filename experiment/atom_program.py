@@ -82,6 +82,9 @@ def check_model(trained: Trained) -> None:
             f"--atoms: expected a model of one number a structure, {trained.file} predicts force constants; what pairs "
             "of atoms do to each other are the blocks themselves"
         )
+    if trained.task.others:
+        names = ", ".join(task.target.name for task in trained.task.every)
+        raise ConfigError(f"--atoms: expected a model of one target, {trained.file} predicts {names}")
     level = trained.config.run.amp_level
     if level != "O0":
         raise ConfigError(f"--atoms: expected float32 or float64, got run.amp_level={level}; give --amp_level O0")

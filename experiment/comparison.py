@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiment.run_files import UNKNOWN, Error, RunFiles
+from experiment.run_files import DERIVED, UNKNOWN, Error, RunFiles
 from training.files import clock
 
 COMMIT = 10  # characters of a commit that are shown
@@ -96,7 +96,7 @@ def notes(runs: Sequence[RunFiles]) -> list[str]:
     targets: dict[str, list[str]] = {}
     for run in runs:
         for one in run.errors:
-            if one.key == "mae":
+            if one.key not in DERIVED:
                 targets.setdefault(title(one), []).append(run.name)
     if len(targets) > 1:
         listed = "; ".join(f"{words} of {', '.join(names)}" for words, names in targets.items())

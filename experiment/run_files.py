@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class Error(NamedTuple):
     """An error that a run watches.
 
     Attributes:
-        key: ``mae``, ``force_mae`` or ``stress_mae``.
+        key: ``mae of TARGET``, ``force_mae`` or ``stress_mae``.
         of: the target, ``forces`` or ``stress``.
         unit: of it.
     """
@@ -65,8 +65,8 @@ class RunFiles:
         folder: of the run.
         settings: the configuration by ``section.key``, without its folder; empty for a run of a peer.
         errors: that it watches.
-        rows: one an epoch: ``epoch``, ``step``, ``train_loss``, ``lr``, ``train_mae``, ``valid_mae`` and so on in the
-            units of ``errors``, and ``seconds`` where they are known.
+        rows: one an epoch: ``epoch``, ``step``, ``train_loss``, ``lr``, of each key of ``errors`` ``train_KEY`` and
+            ``valid_KEY`` in its unit, and ``seconds`` where they are known.
         metrics: what metrics.json holds; empty before the end.
         about: ``versions`` and ``provenance``, of metrics.json or the newest checkpoint.
     """
@@ -86,14 +86,18 @@ class RunFiles:
         found = [row for row in self.rows if row["epoch"] == named]
         if found or not self.rows:
             return found[0] if found else {}
-        weights = {"mae": self.settings.get("training.energy_weight", 1.0)}
-        weights |= {key: self.settings.get(words[3], 1.0) for key, words in DERIVED.items()}
-        return min(self.rows, key=lambda row: sum(weights[one.key] * row[f"valid_{one.key}"] for one in self.errors))
+        of_target = self.settings.get("training.energy_weight", 1.0)
+        weights = {key: self.settings.get(words[3], 1.0) for key, words in DERIVED.items()}
+        return min(
+            self.rows,
+            key=lambda row: sum(weights.get(one.key, of_target) * row[f"valid_{one.key}"] for one in self.errors),
+        )
 
     def test_error(self, error: Error) -> float | None:
         """Of the best model on the test structures; None where it has not been measured."""
         peer = _inner(self.metrics, "test_best_validation").get(f"mae_{error.unit}")
-        table = DERIVED[error.key][2] if error.key in DERIVED else "test"
+        of_several = f"test of {error.of}"  # targets of one network
+        table = DERIVED[error.key][2] if error.key in DERIVED else of_several if of_several in self.metrics else "test"
         value = _inner(self.metrics, table, "best model").get("mae") if peer is None else peer
         return float(value) if isinstance(value, int | float) else None
 
@@ -156,15 +160,11 @@ def _curves(
 ) -> tuple[list[dict[str, float]], tuple[Error, ...]]:
     """The rows of metrics.csv with the seconds of times.csv, and the errors that they hold."""
     rows = _read_numbers(folder / CURVES)
-    names = [match for match in map(COLUMN.fullmatch, rows[0] if rows else ()) if match]
-    target, unit = _target(settings, metrics)
-    errors = []
-    for name in (name for name in names if name["part"] == "valid"):
-        of, own_unit, *_ = DERIVED.get(name["key"], (target, unit))
-        errors.append(Error(name["key"], of, name["unit"] or own_unit))
+    columns = _columns(rows[0] if rows else (), _targets(settings, metrics))
+    errors = [error for part, error in columns.values() if part == "valid"]
     if rows and not ({"epoch", "step", "train_loss"} <= rows[0].keys() and errors):
         raise RunError(f"{folder / CURVES}: expected the columns epoch, step, train_loss and valid_mae, found others")
-    plain = {name[0]: f"{name['part']}_{name['key']}" for name in names}
+    plain = {name: f"{part}_{error.key}" for name, (part, error) in columns.items()}
     rows = [{plain.get(key, key): value for key, value in row.items()} for row in rows]
     times = {row.get("epoch"): row.get("seconds", math.nan) for row in _read_numbers(folder / TIMES)}
     for row in rows:
@@ -173,16 +173,42 @@ def _curves(
     return rows, tuple(errors)
 
 
-def _target(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and unit of the target."""
-    name = settings.get("target.name") or _inner(metrics, "settings").get("target")
-    if not name:
-        return UNKNOWN, UNKNOWN
-    try:
-        target = target_of(str(name), str(settings.get("target.unit") or ""), own=True)
-    except ValueError:
-        return str(name), UNKNOWN
-    return target.name, target.unit
+def _columns(names: Iterable[str], units: Mapping[str, str]) -> dict[str, tuple[str, Error]]:
+    """The columns of metrics.csv that are errors: ``train`` or ``valid``, and of what.
+
+    Args:
+        names: of all columns.
+        units: of each target; of a single one the columns do not say its name.
+    """
+    if len(units) > 1:
+        named = {f"{part}_{of}_mae": (part, of) for of in units for part in ("train", "valid")}
+        return {
+            name: (named[name][0], Error(f"mae of {named[name][1]}", named[name][1], units[named[name][1]]))
+            for name in names if name in named
+        }  # fmt: skip
+    (target, unit), found = *units.items(), {}
+    for match in filter(None, map(COLUMN.fullmatch, names)):
+        key, of, own_unit = match["key"], target, unit
+        if key in DERIVED:
+            of, own_unit = DERIVED[key][:2]
+        else:
+            key = f"mae of {target}"
+        found[match[0]] = match["part"], Error(key, of, match["unit"] or own_unit)
+    return found
+
+
+def _targets(settings: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Name and unit of each target."""
+    names = settings.get("target.names") or [settings.get("target.name") or _inner(metrics, "settings").get("target")]
+    units = settings.get("target.units") or {}
+    found = {}
+    for name in names:
+        try:
+            target = target_of(str(name or ""), units.get(name, settings.get("target.unit") or ""), own=True)
+            found[target.name] = target.unit
+        except ValueError:
+            found[str(name or UNKNOWN)] = UNKNOWN
+    return found
 
 
 def _read_numbers(file: Path) -> list[dict[str, float]]:

@@ -80,8 +80,13 @@ def _fresh_words(text: str, information: Mapping[str, Any], task: data.Task) -> 
     if text != AUTO:
         return [] if text == NONE else words_of(text)
     before = information.get("task") or {}
-    same = not before or (before.get("name"), before.get("readout")) == (task.target.name, task.readout)
+    same = not before or _predicted(before) == _predicted(task.to_dict())
     return [] if same else [HEAD]
+
+
+def _predicted(task: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Target and readout of each output, of what a checkpoint says of its task."""
+    return [(one.get("name"), one.get("readout")) for one in (task, *task.get("others", ()))]
 
 
 def _chosen(key: str, names: Iterable[str], words: list[str]) -> set[str]:

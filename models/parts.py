@@ -24,7 +24,7 @@ def part_of(name: str) -> str:
     if block:
         return f"block{block[1]}"
     first, *rest = name.split(".")
-    return HEAD if first == HEAD or (rest and rest[0] in OF_HEADS) else EMBEDDING
+    return HEAD if first != "network" or (rest and rest[0] in OF_HEADS) else EMBEDDING
 
 
 def parts_of(names: Iterable[str]) -> dict[str, list[str]]:

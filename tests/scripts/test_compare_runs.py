@@ -81,7 +81,7 @@ def test_a_finished_and_a_running_one(tmp_path, capsys):
 
 def test_the_best_epoch_is_that_of_the_weighted_error(tmp_path):
     run = read_run(make_run(tmp_path / "run", "energy", 4, finished=False, forces=True))
-    assert run.best["epoch"] == 2 and run.best["valid_mae"] == 0.9
+    assert run.best["epoch"] == 2 and run.best["valid_mae of energy"] == 0.9
     assert [(one.of, one.unit) for one in run.errors] == [("energy", "eV"), ("forces", "eV/A")]
 
 
@@ -92,6 +92,26 @@ def test_other_targets_have_columns_of_their_own(tmp_path, capsys):
     assert "MAE gap [eV] of gap; MAE mu [D] of mu" in err and err.count("\n") == 1
     gap, mu = table_of(out)
     assert gap["valid MAE mu [D]"] == "" and mu["valid MAE mu [D]"] == "0.1" and mu["valid MAE gap [eV]"] == ""
+
+
+def test_several_targets_of_one_network_stand_beside_runs_of_one(tmp_path, capsys):
+    single, several = make_run(tmp_path / "single", "gap"), make_run(tmp_path / "several", "gap")
+    config = Config(target=TargetConfig(names=["gap", "mu"]), training=TrainingConfig(epochs=3, batch_size=16))
+    (several / "config.yaml").write_text(config_to_yaml(config))
+    text = (several / "metrics.csv").read_text()
+    names, *rows = [line.split(",") for line in text.splitlines()]
+    for part in ("train", "valid"):  # the same numbers as of the run of one
+        names[names.index(f"{part}_mae")] = f"{part}_gap_mae"
+        names.append(f"{part}_mu_mae")
+    lines = [",".join(names), *(",".join([*row, "0.5", "0.75"]) for row in rows)]
+    (several / "metrics.csv").write_text("\n".join(lines) + "\n")
+    tests = {f"test of {name}": {"best model": {"mae": mae}} for name, mae in (("gap", 0.3), ("mu", 0.4))}
+    (several / "metrics.json").write_text(json.dumps({**tests, "best_epoch": 2}))
+    assert main([str(single), str(several)]) == 0
+    one, both = table_of(capsys.readouterr().out)
+    assert one["valid MAE gap [eV]"] == both["valid MAE gap [eV]"] == "0.1" and one["valid MAE mu [D]"] == ""
+    assert both["valid MAE mu [D]"] == "0.75"
+    assert [both[f"test MAE {of}"] for of in ("gap [eV]", "mu [D]")] == ["0.3", "0.4"]
 
 
 def test_a_training_of_a_peer(capsys):
