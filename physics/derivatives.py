@@ -44,6 +44,8 @@ POSITIONS, RECEIVERS, SHIFTS, NODE_GRAPH, GRAPH_MASK = (
 class DerivativeError(RuntimeError):
     """A derivative that cannot be computed here: one line with the reason and what to do."""
 
+    exit_code = 2
+
 
 class Outermost(nn.Cell):
     """A cell that Python calls with tensors, at no more cost than it must: a graph that exists is only run.
