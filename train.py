@@ -102,7 +102,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
         place.begin(lambda stage: write_start(stage, config, split, None if place.resume else trainer.save_start))
         open_log_file(config.run)
         log_to(place.path / LOG, fresh=not place.resume)
-    train(config, trainer, task.target.unit, job)
+    train(config, trainer, job)
     report(config, dataset, task, trainer, batches, evaluation, started)
 
 

@@ -11,20 +11,20 @@ from training.loop import Trainer
 from training.profiling import StepProfiler
 
 
-def train(config: Config, trainer: Trainer, unit: str, job: Job) -> None:
+def train(config: Config, trainer: Trainer, job: Job) -> None:
     """Train to the end.
 
     Args:
         config: of the run.
         trainer: where it stands.
-        unit: of the target.
         job: of a platform, which takes the results out.
 
     Raises:
         LossError, Stopped: as ``Trainer.run``.
     """
     run, progress, is_main = config.run, trainer.progress, trainer.ranks.is_main
-    curves = TensorboardCurves(trainer.folder if run.tensorboard and is_main else None, unit, progress.history)
+    units = {quantity.key: quantity.unit for quantity in trainer.quantities}
+    curves = TensorboardCurves(trainer.folder if run.tensorboard and is_main else None, units, progress.history)
 
     def after_save() -> None:
         if is_main and progress.best_epoch == progress.epoch:

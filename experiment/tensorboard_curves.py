@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,16 @@ def check_tensorboard(run: RunConfig) -> None:
         ) from None
 
 
-def tag_of(column: str, unit: str) -> str:
+def tag_of(column: str, units: Mapping[str, str]) -> str:
     """The tag of a column of metrics.csv: ``valid/mae [eV]`` of valid_mae, ``train/loss``, ``train/lr``.
 
     Args:
         column: its name.
-        unit: of the target.
+        units: of ``mae``, or of ``gap_mae`` and so on where there are several targets.
     """
     part, _, name = column.partition("_") if "_" in column else ("train", "", column)
-    return f"{part}/{name} [{UNITS.get(name, unit)}]" if name.endswith("mae") else f"{part}/{name}"
+    unit = UNITS.get(name) or units.get(name)
+    return f"{part}/{name} [{unit}]" if unit else f"{part}/{name}"
 
 
 class TensorboardCurves:
@@ -59,12 +60,12 @@ class TensorboardCurves:
 
     Args:
         folder: of the run; None: nothing is written.
-        unit: of the target.
+        units: as of ``tag_of``.
         history: rows of the epochs that are done already.
     """
 
-    def __init__(self, folder: Path | None, unit: str, history: list[dict[str, float]]):
-        self.unit, self.written = unit, 0
+    def __init__(self, folder: Path | None, units: Mapping[str, str], history: list[dict[str, float]]):
+        self.units, self.written = units, 0
         self.writer: Any = None
         if folder is not None:
             self._try(lambda: self._begin(folder, history))
@@ -102,7 +103,7 @@ class TensorboardCurves:
 
         for row in history[self.written :]:
             values = [
-                summary_pb2.Summary.Value(tag=tag_of(name, self.unit), simple_value=value)
+                summary_pb2.Summary.Value(tag=tag_of(name, self.units), simple_value=value)
                 for name, value in row.items()
                 if name not in AXES
             ]

@@ -42,7 +42,7 @@ def shown(folder):
 def written(folder):
     """The same of metrics.csv."""
     return {
-        (tag_of(name, "eV"), int(row["step"])): float(text)
+        (tag_of(name, {"mae": "eV"}), int(row["step"])): float(text)
         for row in read_rows(folder / "metrics.csv")
         for name, text in row.items()
         if name not in ("epoch", "step")
@@ -52,7 +52,9 @@ def written(folder):
 def test_tags_have_units():
     columns = ("train_loss", "train_mae", "valid_mae", "valid_force_mae", "train_stress_mae", "lr")
     expected = ["train/loss", "train/mae [D]", "valid/mae [D]", "valid/force_mae [eV/A]", "train/stress_mae [eV/A^3]"]
-    assert [tag_of(column, "D") for column in columns] == [*expected, "train/lr"]
+    assert [tag_of(column, {"mae": "D"}) for column in columns] == [*expected, "train/lr"]
+    several = {"gap_mae": "eV", "alpha_mae": "a0^3"}
+    assert tag_of("valid_alpha_mae", several) == "valid/alpha_mae [a0^3]"
 
 
 def test_a_run_and_its_continuation(molecules, tmp_path):
@@ -77,7 +79,7 @@ def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, monkeypatch)
     row = {"epoch": 1, "step": 3, "train_loss": 1.0, "lr": 0.1, "seconds": 2.0, "structures_per_second": 1.0}
     said = []
     monkeypatch.setattr(tensorboard_curves.log, "warning", lambda words, *values: said.append(words % values))
-    with TensorboardCurves(tmp_path, "eV", [row]) as curves:
+    with TensorboardCurves(tmp_path, {"mae": "eV"}, [row]) as curves:
 
         def full(*_):
             raise OSError(28, "No space left on device")
@@ -87,5 +89,5 @@ def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, monkeypatch)
             curves.add([row, row | {"step": step}])
     assert said == ["warning: no more curves for TensorBoard are written: [Errno 28] No space left on device"]
     assert len(shown(tmp_path)) == 2
-    with TensorboardCurves(tmp_path / "missing", "eV", []) as curves:
+    with TensorboardCurves(tmp_path / "missing", {"mae": "eV"}, []) as curves:
         curves.add([row])
