@@ -145,7 +145,7 @@ class Calibration:
         """(M,) standard deviations of the error, by what was done to the spreads."""
         found = {}
         if math.isfinite(self.scale):
-            found[f"times {self.scale:.3g}"] = self.scale * spreads
+            found["scaled"] = self.scale * spreads
         if self.isotonic is not None:
             found["isotonic"] = self.isotonic(spreads)
         return found
