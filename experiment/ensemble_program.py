@@ -12,7 +12,6 @@ from configs.loading import ConfigError
 from data_tools.coverage.outside import compare
 from data_tools.graph import DataError
 from experiment.command_line import BAD_INPUT
-from experiment.ensemble import Ensemble, Several, load_ensemble, predict_sets
 from experiment.ensemble_report import EnsembleMeasurement, measurement_of, write_ensemble
 from experiment.evaluation.evaluator import ENERGY
 from experiment.evaluation_options import changes_of
@@ -22,6 +21,7 @@ from experiment.prediction_files import folder_of_metrics, place_of_predictions
 from experiment.provenance import Command
 from experiment.run_log import set_up_log
 from experiment.selection import Selection, select
+from experiment.several_models import Ensemble, Several, load_ensemble, predict_sets
 from experiment.uncertainty import Calibration
 from training.visible_devices import warn_of_unused
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_tools.source_files import sha256_of
-from experiment.ensemble import Ensemble, Several
 from experiment.evaluation import Evaluation
 from experiment.evaluation.energy_forces import EnergyForces
 from experiment.evaluation.evaluator import FORCES
@@ -20,6 +19,7 @@ from experiment.prediction import Spread
 from experiment.provenance import Command
 from experiment.report import PREDICTIONS, write_metrics
 from experiment.selection import Selection
+from experiment.several_models import Ensemble, Several
 from experiment.spread_figure import plot_spread
 from experiment.uncertainty import PERCENTILE, Calibration, area_under_roc, quality, rank_correlation
 from training.device import versions

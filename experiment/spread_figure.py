@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiment.figures import PlainLogFormatter
 from experiment.plot_style import (
@@ -62,11 +63,7 @@ def plot_spread(
         axes = figure.subplots()
         axes.set(xscale="log", yscale="log")
         axes.scatter(spreads[shown], sizes[shown], s=9, color=BLUE, alpha=0.35, linewidths=0, rasterized=True)
-        ends = np.array([spreads[shown].min(), spreads[shown].max()])
-        for level, dash in zip(LEVELS, DASHES, strict=False):
-            width = NormalDist().inv_cdf((1 + level) / 2) * scale
-            label = f"{100 * level:.0f} % interval" + (f", spread times {scale:.3g}" if scale != 1 else "")
-            axes.plot(ends, width * ends, color=GREY, linestyle=dash, linewidth=1.3, label=label)
+        _draw_intervals(axes, spreads[shown], scale)
         groups = group_means(sizes[shown], spreads[shown])
         if len(groups) > 1:
             axes.plot(*groups.T, color=ORANGE, marker="o", markersize=5, label="root mean squares of groups")
@@ -81,6 +78,15 @@ def plot_spread(
         axes.set_title(f"{how_many(len(shown), 'structures')}{left_out}, rank correlation {correlation:.2f}")
         figure.legend(loc="outside upper left", fontsize=9, ncols=2)
         write(figure, path)
+
+
+def _draw_intervals(axes: Axes, spreads: np.ndarray, scale: float) -> None:
+    """Lines below which ``LEVELS`` of the errors are, if ``scale`` times the spread is their standard deviation."""
+    ends = np.array([spreads.min(), spreads.max()])
+    for level, dash in zip(LEVELS, DASHES, strict=False):
+        width = NormalDist().inv_cdf((1 + level) / 2) * scale
+        label = f"{100 * level:.0f} % interval" + (f", spread times {scale:.3g}" if scale != 1 else "")
+        axes.plot(ends, width * ends, color=GREY, linestyle=dash, linewidth=1.3, label=label)
 
 
 def group_means(sizes: np.ndarray, spreads: np.ndarray) -> np.ndarray:
