@@ -5,6 +5,7 @@
     python eval.py --ckpt runs/RUN --input molecules.smi --output predictions.csv
     python eval.py --ckpt runs/RUN --smiles CCO C1CC1
     python eval.py --ckpt runs/RUN --input frames.xyz --output predictions.xyz        energies with forces
+    python eval.py --ckpt runs/ENSEMBLE                                  also --ckpt RUN RUN: the mean and its spread
 
 Metrics stand beside two trivial baselines; --output FOLDER keeps them as metrics.json and predictions.csv.  Predictions
 for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
@@ -15,6 +16,10 @@ energies also gives total energies: plus the free atoms.  A model of energies wh
 as extended xyz, and its forces are measured where the data have some.  A model of force constants is measured on
 crystals: errors of the blocks and of the phonons, beside zero and the mean of each pair and shell; predictions.csv then
 holds those of each material.  Weights are the moving average where the run kept one.
+
+Several models, or the folder of scripts/ensemble.py, predict their mean; the columns spread (standard deviation, in the
+unit of the target) and uncertain say how far the members are apart, and whether that is further than for 95 % of the
+validation structures.  Their metrics stand beside those of each member, with what the spread says of the error.
 
 --atoms says which atoms matter, of the structures that the other options name: contributions, gradients times inputs,
 integrated gradients (see physics/attribution.py) and attention, as CSV, or in a new folder also as extended xyz and
@@ -38,6 +43,8 @@ from configs.loading import ConfigError
 from experiment.atom_program import which_atoms
 from experiment.closed_pipes import until_closed
 from experiment.command_line import exit_code
+from experiment.ensemble_folder import members_of
+from experiment.ensemble_program import with_ensemble
 from experiment.evaluation_options import changes_of, parse_arguments
 from experiment.job_options import enter_job, use_for_evaluation
 from experiment.measurement import measure, write_measurement
@@ -59,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_evaluation(options, job)
             if not options.ckpt:
                 raise ConfigError("expected --ckpt RUN, a run folder or a checkpoint; --help lists the options")
+            runs, left_out = members_of([options.ckpt, *options.members[1:]])
+            if runs:
+                return with_ensemble(options, runs, left_out, command)
             if options.atoms:
                 return which_atoms(options, command)
             if options.input or options.smiles:

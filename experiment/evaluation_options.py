@@ -29,7 +29,8 @@ def parse_arguments(arguments: list[str] | None, description: str | None = None)
         ConfigError: an unknown option, or options that contradict each other.
     """
     parser = CommandLine(description=description)
-    parser.add_argument("--ckpt", metavar="RUN", help="a run folder (its best model) or a checkpoint")
+    words = "a run folder (its best model) or a checkpoint; several, or an ensemble: their mean and spread"
+    parser.add_argument("--ckpt", metavar="RUN", nargs="+", action="extend", help=words)
     parser.add_argument("--data", metavar="FILE", help="labelled structures; without it, the data of the run")
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi, or .csv of SMILES")
@@ -40,6 +41,8 @@ def parse_arguments(arguments: list[str] | None, description: str | None = None)
     for option, (key, words) in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words, "that of the run"))
     options = parse_options(parser, arguments)
+    options.members = options.ckpt or []
+    options.ckpt = options.members[0] if options.members else None
     if options.input and (options.data or options.split or options.keys is not None):
         parser.error("--input predicts every structure of its file: give it without --data, --split and --keys")
     if options.smiles and (options.input or options.data or options.split or options.keys is not None):

@@ -51,8 +51,25 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
         DataError: no row has a label.
         ConfigError: forces in float16.
     """
-    task, labelled = trained.task, chosen.labelled
-    table, target = labelled.packed.table, task.target
+    rows, evaluation = labelled_rows(trained, chosen), evaluation_for(trained, chosen)
+    found = evaluation.predict(rows)
+    there = with_reference(trained, chosen, rows)
+    for values in found.every:
+        values[~there] = np.nan
+    tables = evaluation.metrics(rows, {"model": found}, there)
+    for line in evaluation.lines(title_of(trained, chosen), tables):
+        log.info("%s", line)
+    return Measurement(rows, found, tables, evaluation)
+
+
+def labelled_rows(trained: Trained, chosen: Selection) -> np.ndarray:
+    """The rows that have a label; what is strange about the data is logged.
+
+    Raises:
+        DataError: there are none.
+    """
+    labelled, target = chosen.labelled, trained.task.target
+    table = labelled.packed.table
     for words in [*trained.geometry_warnings(table.source), *table.remarks, *unit_suspicions(table)]:
         log.warning("warning: %s", words)
     rows = chosen.rows[labelled.has_label[chosen.rows]]
@@ -60,26 +77,42 @@ def measure(trained: Trained, chosen: Selection) -> Measurement:
         log.info("%d of %d structures have no label and are left out", len(chosen.rows) - len(rows), len(chosen.rows))
     if not len(rows):
         raise DataError(f"no structure has the label {target.name}; to predict, give --input")
-    evaluation = evaluation_of(trained.config, task, trained.model, trained.normalizer, labelled, chosen.sets)
+    return rows
+
+
+def evaluation_for(trained: Trained, chosen: Selection) -> Evaluation:
+    """The evaluation of a model on the structures that were chosen.
+
+    Raises:
+        ConfigError: forces in float16.
+    """
+    evaluation = evaluation_of(
+        trained.config, trained.task, trained.model, trained.normalizer, chosen.labelled, chosen.sets
+    )
     check_force_precision(trained.config, evaluation.evaluator.quantities)
-    found = evaluation.predict(rows)
-    outside = compare(trained.learned, labelled.packed, rows)
-    for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(table, int(rows[k])))]:
+    return evaluation
+
+
+def with_reference(trained: Trained, chosen: Selection, rows: np.ndarray) -> np.ndarray:
+    """(K,) bool: for whose composition training gives a reference; what of the rows is outside is logged."""
+    packed, name = chosen.labelled.packed, trained.task.target.name
+    outside = compare(trained.learned, packed, rows)
+    for words in [*trained.warnings, *outside.lines(lambda k: name_of_row(packed.table, int(rows[k])))]:
         log.warning("warning: %s", words)
     there = ~outside.undetermined
-    for values in found.every:
-        values[~there] = np.nan
     if not there.any():
-        log.warning("warning: there are no metrics of %s: no structure has a reference", target.name)
+        log.warning("warning: there are no metrics of %s: no structure has a reference", name)
     elif not there.all():
         log.warning("warning: without a reference, and left out of the metrics of %s: %d of %d structures",
-                    target.name, len(rows) - there.sum(), len(rows))  # fmt: skip
-    tables = evaluation.metrics(rows, {"model": found}, there)
+                    name, len(rows) - there.sum(), len(rows))  # fmt: skip
+    return there
+
+
+def title_of(trained: Trained, chosen: Selection) -> str:
+    """What stands above the metrics of the target."""
+    task, target = trained.task, trained.task.target
     what = f"{target.name} [{target.unit}], label definition {task.reference}"
-    title = f"{'several targets' if task.others else what}, {chosen.name}"
-    for line in evaluation.lines(title, tables):
-        log.info("%s", line)
-    return Measurement(rows, found, tables, evaluation)
+    return f"{'several targets' if task.others else what}, {chosen.name}"
 
 
 def write_measurement(

@@ -101,7 +101,7 @@ def potential_of_checkpoints(
         CheckpointError, DeviceError: as that.
     """
     from experiment.trained import DirectProducts, load_products  # noqa: PLC0415  MindSpore takes seconds
-    from physics.calculator import mean_of  # noqa: PLC0415  which others need not wait
+    from physics.several_potentials import mean_of  # noqa: PLC0415  which others need not wait
 
     check_different(paths)
     members = tuple(load_products(path, dtype, overrides) for path in paths)

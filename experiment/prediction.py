@@ -52,18 +52,27 @@ def predict_input(trained: Trained, file: str | None, smiles: list[str] | None, 
         ConfigError: the place is for energies with forces, and the model predicts something else.
         DataError: the structures cannot be used.
     """
-    if trained.task.target.name == FORCE_CONSTANTS:
-        raise ConfigError(f"{trained.file}: the model predicts force constants, which are no number of a structure; "
-                          "measure it with --data FILE")  # fmt: skip
-    if place.frames and not trained.task.target.has_forces:
-        raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "
-                          f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
+    check_predictable(trained, place)
     molecules, table, packed, outside = read_structures(trained, file, smiles)
     found = predict(trained, packed, wanted(place, table))
     for values in found.every:
         values[outside.undetermined] = np.nan
     write(trained, molecules, table, found, outside.column(), place)
     return BAD_INPUT if molecules.refusals else 0
+
+
+def check_predictable(trained: Trained, place: Place) -> None:
+    """Refuse a model that has no number of a structure, or a place for other numbers than its own.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if trained.task.target.name == FORCE_CONSTANTS:
+        raise ConfigError(f"{trained.file}: the model predicts force constants, which are no number of a structure; "
+                          "measure it with --data FILE")  # fmt: skip
+    if place.frames and not trained.task.target.has_forces:
+        raise ConfigError(f"--output {place.file}: extended xyz holds energies and forces; the model predicts "
+                          f"{trained.task.target.name}: give a .csv file or a folder")  # fmt: skip
 
 
 class Structures(NamedTuple):
@@ -105,6 +114,31 @@ def read_structures(trained: Trained, file: str | None, smiles: list[str] | None
     return Structures(molecules, table, packed, outside)
 
 
+class Spread(NamedTuple):
+    """How far the members of an ensemble are apart.
+
+    Attributes:
+        values: (M,) standard deviations of the predictions in the target's unit, NaN where there is none.
+        forces: (A, 3) the same of each component of the forces; without rows where they were not asked for.
+        uncertain: M words, ``yes``, ``no`` or nothing where that is not known.
+    """
+
+    values: np.ndarray
+    forces: np.ndarray
+    uncertain: list[str]
+
+    def rows(self, trained: Trained) -> list[dict[str, str]]:
+        """Columns of a CSV file, one row a structure."""
+        column = spread_column(trained)
+        pairs = zip(self.values, self.uncertain, strict=True)
+        return [{column: f"{value:.6g}" if np.isfinite(value) else "", "uncertain": words} for value, words in pairs]
+
+
+def spread_column(trained: Trained) -> str:
+    """What the column of spreads is called."""
+    return f"spread {trained.task.target.name} [{trained.task.target.unit}]"
+
+
 def warn(words: str) -> None:
     """A line on standard error."""
     print(f"warning: {words}", file=sys.stderr)
@@ -129,7 +163,13 @@ def predict(trained: Trained, packed: PackedGraphs, quantities: Collection[str])
 
 
 def write(
-    trained: Trained, molecules: Molecules, table: StructureTable, found: Predictions, outside: list[str], place: Place
+    trained: Trained,
+    molecules: Molecules,
+    table: StructureTable,
+    found: Predictions,
+    outside: list[str],
+    place: Place,
+    spread: Spread | None = None,
 ) -> None:
     """Write predictions where they go; the geometries of SMILES beside them.
 
@@ -140,9 +180,11 @@ def write(
         found: predictions for them.
         outside: the column that says in what a structure lies outside of what the model has learned.
         place: where they go.
+        spread: of an ensemble whose mean ``found`` is.
     """
     rows = prediction_rows(trained, table, found.every)
-    rows = [row | {"outside": words} for row, words in zip(rows, outside, strict=True)]
+    more = [{} for _ in rows] if spread is None else spread.rows(trained)
+    rows = [row | added | {"outside": words} for row, added, words in zip(rows, more, outside, strict=True)]
     if place.file is None:
         sys.stdout.write(csv_text(in_order_of_records(rows, molecules)))
         return
@@ -150,7 +192,8 @@ def write(
     write_geometries(place, molecules)
     if place.frames:
         stress = found.stress if len(found.stress) else None
-        write_text(place.file, frames_text(table, found.values, found.forces, stress, outside))
+        spreads = None if spread is None else (spread.values, spread.forces)
+        write_text(place.file, frames_text(table, found.values, found.forces, stress, outside, spreads))
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))
     left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""

@@ -34,12 +34,14 @@ class Selection:
         rows: (K,) which of them are measured.
         name: what a table of results calls these rows.
         sets: rows whose batches share one static shape; as in the run, so that its metrics come out again exactly.
+        validation: rows of the structures that the run was validated on; None in other data than those of the run.
     """
 
     labelled: Labelled
     rows: np.ndarray
     name: str
     sets: list[np.ndarray]
+    validation: np.ndarray | None = None
 
 
 def select(trained: Trained, file: str | None, split: str | None, keys: str | None) -> Selection:
@@ -75,7 +77,8 @@ def select_own(trained: Trained, split: str) -> Selection:
         raise DataError(f"the data of the run cannot be used: {error}; or give --data FILE") from None
     source, now = trained.information.get("source") or "", dataset.packed.table.source
     own, stored = dataset.split, trained.information.get("split_sha256")
-    if not same_content(source, now) or (stored and stored != digest(own)):
+    changed = not same_content(source, now) or bool(stored and stored != digest(own))
+    if changed:
         words = f"the data are not those of the run: {now} now, {source} then"
         if split != "all" and trained.config.data.split not in BY_IDENTITY:
             raise DataError(
@@ -87,7 +90,7 @@ def select_own(trained: Trained, split: str) -> Selection:
     sets = [own.valid, own.test] if split in ("valid", "test") else [rows]
     name = f"all structures of {now}" if split == "all" else f"{split} structures of split {own.name}"
     labelled = dataclasses.replace(Labelled.of(dataset), elements=trained.elements)
-    return Selection(labelled, rows, name, sets)
+    return Selection(labelled, rows, name, sets, None if changed else own.valid)
 
 
 def select_file(trained: Trained, file: str, split: str, keys: Mapping[str, str]) -> Selection:

@@ -27,7 +27,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
-from ase.calculators.mixing import AverageCalculator
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from mindspore import Tensor, nn
@@ -321,11 +320,6 @@ class Calculator(AseCalculator):
             log.debug("calculator: %d atoms with %d edges: from shape %s to %s", atoms, edges, budget, enlarged)
             budget = self.budgets[nodes] = enlarged
         return budget
-
-
-def mean_of(members: Sequence[AseCalculator]) -> Any:
-    """One calculator whose energies, forces and stresses are the means of several."""
-    return members[0] if len(members) == 1 else AverageCalculator(list(members))
 
 
 def _charge_and_unpaired(atoms: Atoms) -> tuple[float | None, float | None]:

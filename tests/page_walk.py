@@ -150,6 +150,8 @@ class Walk:
             arguments += settings(*pairs) if text in arguments else []
         if script in PARSED or "--download" in arguments:
             run_until(script, arguments, argparse.ArgumentParser, "parse_args", self.folder, command.environment)
+        elif script == "scripts/ensemble.py":  # until it starts the first training
+            run_until(script, arguments, subprocess, "Popen", self.folder, command.environment)
         elif "--device_num" in arguments:
             run_until(script, arguments, os, "execvp", self.folder, command.environment)
         elif script == "train.py" and "--resume" in arguments:

@@ -70,6 +70,7 @@ def frames_text(
     forces: np.ndarray,
     stress: np.ndarray | None = None,
     outside: Sequence[str] | None = None,
+    spreads: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> str:
     """Structures in extended xyz as ASE writes it.
 
@@ -79,6 +80,8 @@ def frames_text(
         forces: (A, 3) eV/Angstrom.
         stress: (M, 3, 3) eV/Angstrom^3, positive in tension; written of crystals only.
         outside: for each structure what of it is outside of what the model has learned; an entry where it is something.
+        spreads: (M,) and (A, 3) standard deviations of energies and forces, written as the entry ``energy_std`` and the
+            column ``forces_std``.
     """
     text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
     for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
@@ -88,6 +91,10 @@ def frames_text(
         frame.info["name"] = as_text(name_of_row(table, row))
         if outside is not None and outside[row]:
             frame.info["outside"] = as_text(outside[row])
+        if spreads is not None and np.isfinite(spreads[0][row]):
+            frame.info["energy_std"] = float(spreads[0][row])
+        if spreads is not None:
+            frame.new_array("forces_std", spreads[1][atoms])
         results: dict = {"energy": float(energies[row])} if np.isfinite(energies[row]) else {}
         if stress is not None and cell is not None:
             results["stress"] = full_3x3_to_voigt_6_stress(stress[row])

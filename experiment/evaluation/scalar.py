@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +156,13 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], unit: str) -> str:
 
 
 def write_predictions(
-    path: Path, table: StructureTable, rows: np.ndarray, predictions: np.ndarray, labels: np.ndarray, target: Target
+    path: Path,
+    table: StructureTable,
+    rows: np.ndarray,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    target: Target,
+    more: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write predictions.csv, one row a structure: identity, label, prediction and error; units in the header.
 
@@ -167,6 +173,7 @@ def write_predictions(
         predictions: (K,) in the target's unit, NaN where there is none.
         labels: (K,) in the target's unit.
         target: what is predicted.
+        more: K rows of further columns; empty: none.
     """
     lines = []
     for row, prediction, label in zip(rows.tolist(), predictions, labels, strict=True):
@@ -177,7 +184,7 @@ def write_predictions(
                 **prediction_columns(target, prediction, label),
             }
         )
-    write_rows(path, lines)
+    write_rows(path, [line | dict(added) for line, added in zip(lines, more, strict=True)] if more else lines)
 
 
 def prediction_columns(target: Target, prediction: float, label: float) -> dict[str, str]:

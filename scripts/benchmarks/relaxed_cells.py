@@ -35,9 +35,9 @@ from experiment.command_line import exit_code
 from experiment.evaluation.second_derivatives import crystals_of
 from experiment.provenance import Command, command_of
 from experiment.trained import load_calculator
-from physics.calculator import mean_of
 from physics.energy_checks import atoms_of
 from physics.relaxation import relax
+from physics.several_potentials import mean_of
 from scripts.benchmarks.judge_potentials import rows_of
 from scripts.help_defaults import Defaults
 from training.files import write_text

@@ -1,0 +1,200 @@
+"""Several models of one target: what they predict together, and how far they are apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from configs.loading import ConfigError
+from configs.rules import check_force_precision
+from data_tools.coverage.outside import compare
+from data_tools.graphs.packed import PackedGraphs
+from data_tools.labels.targets import FORCE_CONSTANTS
+from experiment.data import for_model
+from experiment.evaluation import evaluator_of
+from experiment.evaluation.evaluator import Predictions
+from experiment.trained import Trained, trained_of
+from experiment.uncertainty import spread_of
+from training import checkpoint as checkpoints
+
+#: what must be the same of all members, as the task of a checkpoint calls it
+SAME = ("name", "unit", "readout", "reference")
+WORDS = {"name": "target", "unit": "unit", "readout": "readout", "reference": "label definition"}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models of one target.
+
+    Attributes:
+        names: of the members, for tables.
+        members: the models, two or more.
+    """
+
+    names: tuple[str, ...]
+    members: tuple[Trained, ...]
+
+    @property
+    def lead(self) -> Trained:
+        """The first member, with only those elements that all members know."""
+        known = set.intersection(*(_known(member) for member in self.members))
+        return dataclasses.replace(self.members[0], elements=sorted(known))
+
+    @property
+    def title(self) -> str:
+        """What tables call the mean."""
+        return f"mean of {len(self.members)} members"
+
+    def common(self, key: str) -> bool:
+        """Whether the checkpoints of all members say the same of something."""
+        first, *others = (member.information.get(key) for member in self.members)
+        return all(other == first for other in others)
+
+
+class Several(NamedTuple):
+    """What an ensemble says of M structures with A atoms in all.
+
+    Attributes:
+        mean: of the members, without embeddings.
+        spread: (M,) standard deviation of their values, NaN where a member has none.
+        forces_spread: (A, 3) that of each component of the forces; without rows where they were not asked for.
+        members: what each of them says.
+    """
+
+    mean: Predictions
+    spread: np.ndarray
+    forces_spread: np.ndarray
+    members: tuple[Predictions, ...]
+
+
+def load_ensemble(paths: Sequence[str], overrides: Iterable[tuple[str, str]] = ()) -> Ensemble:
+    """Read the members, and refuse what does not belong together.
+
+    Args:
+        paths: files or run folders, two or more.
+        overrides: as of ``experiment.trained.load_trained``.
+
+    Raises:
+        ConfigError: two of them have the same weights, or another target, unit, readout, label definition or cutoff;
+            models of force constants; or there is no element that all know.
+        CheckpointError, DeviceError: as ``load_trained``.
+    """
+    overrides = list(overrides)
+    seen: dict[str, str] = {}
+    members: list[Trained] = []
+    for path in paths:
+        file = checkpoints.find(path)
+        checkpoint = checkpoints.load_weights(file)
+        digest = _digest(checkpoint.weights)
+        if digest in seen:
+            raise ConfigError(
+                f"--ckpt {path}: expected models that differ, got the weights of {seen[digest]} again; leave one out"
+            )
+        seen[digest] = path
+        members.append(trained_of(checkpoint, file, overrides))
+        _check_fits(members[0], str(paths[0]), members[-1], path)
+    names = [Path(path).name for path in paths]
+    found = Ensemble(tuple(names if len(set(names)) == len(names) else paths), tuple(members))
+    if not found.lead.elements:
+        raise ConfigError(f"--ckpt {' '.join(paths)}: there is no element that all of these models know; leave one out")
+    return found
+
+
+def _check_fits(first: Trained, its_path: str, other: Trained, path: str) -> None:
+    """Refuse a member whose predictions mean something else than those of the first.
+
+    Raises:
+        ConfigError: it is one, or a model of force constants.
+    """
+    if other.task.target.name == FORCE_CONSTANTS:
+        raise ConfigError(
+            f"--ckpt {path}: several models of force constants are compared by scripts/phonon.py --ckpt, which takes "
+            "their mean and spread; give one here"
+        )
+    ours, theirs = first.task.to_dict(), other.task.to_dict()
+    wrong = [f"{WORDS[key]} {theirs[key]} instead of {ours[key]}" for key in SAME if theirs[key] != ours[key]]
+    cutoffs = first.config.model.cutoff, other.config.model.cutoff
+    if cutoffs[0] != cutoffs[1]:
+        wrong.append(f"cutoff {cutoffs[1]:g} instead of {cutoffs[0]:g} Angstrom")
+    if wrong:
+        raise ConfigError(
+            f"--ckpt {path}: expected a model like {its_path}, got {', '.join(wrong)}; the mean of such models has no "
+            "meaning: leave one out"
+        )
+
+
+def _known(member: Trained) -> set[int]:
+    with_reference = np.flatnonzero(np.isfinite(member.normalizer.references)).tolist()
+    return set(member.elements) & set(with_reference)
+
+
+def _digest(weights: Mapping[str, np.ndarray]) -> str:
+    """Of the numbers alone: two files may say different things about the same weights."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(f"{name} {weights[name].dtype} {weights[name].shape}".encode())
+        total.update(np.ascontiguousarray(weights[name]).tobytes())
+    return total.hexdigest()
+
+
+def predict_sets(
+    ensemble: Ensemble,
+    packed: PackedGraphs,
+    quantities: Collection[str],
+    wanted: Sequence[np.ndarray],
+    sets: Sequence[np.ndarray] = (),
+) -> list[Several]:
+    """What the members say of some sets of structures; each member is compiled once.
+
+    Args:
+        ensemble: the models.
+        packed: graphs with their cutoff.
+        quantities: what is predicted.
+        wanted: the sets, each (M,) rows.
+        sets: rows that share one static shape with them.
+
+    Raises:
+        ConfigError: forces or stress in float16.
+    """
+    found: list[list[Predictions]] = [[] for _ in wanted]
+    for member in ensemble.members:
+        check_force_precision(member.config, quantities)
+        graphs = for_model(packed, member.config)
+        evaluator = evaluator_of(
+            member.config, quantities, member.model, member.normalizer, graphs, [*sets, *wanted]
+        )  # fmt: skip
+        for place, rows in zip(found, wanted, strict=True):
+            place.append(evaluator(rows))
+    return [together(each, undetermined(ensemble, packed, rows)) for each, rows in zip(found, wanted, strict=True)]
+
+
+def together(members: Sequence[Predictions], left_out: np.ndarray) -> Several:
+    """Mean and spread of what members say.
+
+    Args:
+        members: two or more.
+        left_out: (M,) bool: structures whose values are none.
+    """
+    for one in members:
+        one.values[left_out] = np.nan
+    names = ("values", "forces", "stress")
+    values, forces, stress = (np.stack([getattr(one, name) for one in members]) for name in names)
+    mean = Predictions(values.mean(0), np.zeros((values.shape[1], 0)), forces.mean(0), stress.mean(0))
+    return Several(mean, spread_of(values), spread_of(forces), tuple(members))
+
+
+def undetermined(ensemble: Ensemble, packed: PackedGraphs, rows: np.ndarray) -> np.ndarray:
+    """(M,) bool: for whose composition the training of some member gives no reference energy."""
+    found, seen = np.zeros(len(rows), bool), []
+    for member in ensemble.members:
+        learned = member.information.get("range")
+        if learned not in seen:  # members of one split have learned from the same structures
+            seen.append(learned)
+            found |= compare(member.learned, packed, rows).undetermined
+    return found

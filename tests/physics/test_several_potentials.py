@@ -1,0 +1,48 @@
+"""The calculator of several potentials beside each of them."""
+
+from __future__ import annotations
+
+import math
+
+import ase.build
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+
+from physics.several_potentials import mean_of
+
+
+def copper():
+    atoms = ase.build.bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def test_mean_and_spread_of_energies_and_forces():
+    makers = (EMT, LennardJones, lambda: LennardJones(sigma=2.0))
+    atoms, energies, forces = copper(), [], []
+    for make in makers:
+        alone = copper()
+        alone.calc = make()
+        energies.append(alone.get_potential_energy())
+        forces.append(alone.get_forces())
+    atoms.calc = mean_of([make() for make in makers])
+    assert atoms.get_potential_energy() == pytest.approx(np.mean(energies))
+    assert atoms.calc.results["energy_std"] == pytest.approx(np.std(energies, ddof=1))
+    assert isinstance(atoms.calc.results["energy_std"], float)
+    np.testing.assert_allclose(atoms.get_forces(), np.mean(forces, axis=0))
+    np.testing.assert_allclose(atoms.calc.results["forces_std"], np.std(forces, axis=0, ddof=1))
+    before = atoms.calc.results["energy_std"]
+    atoms.rattle(0.1, seed=2)
+    atoms.get_forces()
+    assert atoms.calc.results["energy_std"] != before  # what belongs to other positions is gone
+
+
+def test_two_equal_ones_have_no_spread_and_one_stays_itself():
+    atoms = copper()
+    atoms.calc = mean_of([EMT(), EMT()])
+    atoms.get_potential_energy()
+    assert math.isclose(atoms.calc.results["energy_std"], 0.0, abs_tol=1e-12)
+    single = EMT()
+    assert mean_of([single]) is single
