@@ -110,8 +110,11 @@ def _check_fits(first: Trained, its_path: str, other: Trained, path: str) -> Non
     """Refuse a member whose predictions mean something else than those of the first.
 
     Raises:
-        ConfigError: it is one, or a model of force constants.
+        ConfigError: it is one, or a model of force constants or of several targets.
     """
+    if other.task.others:
+        names = ", ".join(task.target.name for task in other.task.every)
+        raise ConfigError(f"--ckpt {path}: expected models of one target, this one predicts {names}")
     if other.task.target.name == FORCE_CONSTANTS:
         raise ConfigError(
             f"--ckpt {path}: several models of force constants are compared by scripts/phonon.py --ckpt, which takes "

@@ -89,8 +89,7 @@ class Normalizer:
         Raises:
             DataError: shapes that do not agree, or an element without a reference.
         """
-        values = _as_column(values, counts)
-        return (values - self._offset(counts)) / self.scale
+        return (_as_column(values, counts) - self._offset(counts)) / self.scale
 
     def invert(self, prediction: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Output of the network -> label, in float64: total energies of -1e4 eV do not fit float32.
@@ -105,8 +104,7 @@ class Normalizer:
         Raises:
             DataError: shapes that do not agree, or an element without a reference.
         """
-        prediction = _as_column(prediction, counts)
-        return prediction * self.scale + self._offset(counts)
+        return _as_column(prediction, counts) * self.scale + self._offset(counts)
 
     def _offset(self, counts: np.ndarray) -> np.ndarray:
         """(M,) float64: what composition alone contributes to the label."""
