@@ -29,7 +29,7 @@ from data_tools.formats.cell_files import (
 from data_tools.formats.phonopy_cells import Setting
 from data_tools.formats.phonopy_files import read_born
 from data_tools.graph import DataError
-from experiment.phonon_source import Potential, blocks_of, largest_force
+from experiment.phonon_source import Blocks, Potential, blocks_of, largest_force
 from physics.checks import Check, check_blocks
 from physics.energy_checks import check_differences, check_energy
 from physics.force_constants import projected
@@ -168,8 +168,7 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
     original = _setting(request)
     reference = _reference(request, original)
     start = crystal_of_setting(original)
-    if request.potential is not None and (isolated := in_a_box(structure_of(original), request.potential.cutoff)):
-        raise DataError(isolated)
+    _check_crystal(request, original)
     warnings(rounded_symmetry(structure_of(original)))
     warnings(small_supercell(start, request.potential.cutoff if request.potential else None))
     if request.born is None:
@@ -182,8 +181,6 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
         setting, relaxed = _relaxed(request, original, warnings)
     with clock("force constants"):
         raw, method, spread = _raw(request, setting, start if relaxed is None else crystal_of_setting(setting))
-        if not raw.blocks.any() or not np.isfinite(raw.blocks).all():
-            raise DataError(f"{raw.name}: expected force constants, all are 0 or some are not finite ({method})")
     if request.born is not None:
         born, dielectric = read_born(request.born, raw)
         raw = dataclasses.replace(raw, born=born, dielectric=dielectric)
@@ -306,11 +303,24 @@ def _relaxed(request: Request, setting: Setting, warn: _Warnings) -> tuple[Setti
 def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal, str, np.ndarray | None]:
     """The crystal with its force constants, how they were made, and how far several potentials differ."""
     if request.force_constants is not None:
-        method = f"read from {request.force_constants.name}"
-        return dataclasses.replace(crystal, blocks=read_blocks(request.force_constants, setting)), method, None
-    assert request.potential is not None
-    found = blocks_of(crystal, request.potential, request.progress)
+        found = Blocks(read_blocks(request.force_constants, setting), f"read from {request.force_constants.name}")
+    else:
+        assert request.potential is not None
+        found = blocks_of(crystal, request.potential, request.progress)
+    if not found.blocks.any() or not np.isfinite(found.blocks).all():
+        raise DataError(f"{crystal.name}: expected force constants, all are 0 or some not finite ({found.method})")
     return dataclasses.replace(crystal, blocks=found.blocks), found.method, found.spread
+
+
+def _check_crystal(request: Request, setting: Setting) -> None:
+    """Refuse a molecule in a box, whose force constants a potential would compute.
+
+    Raises:
+        DataError: it is one.
+    """
+    words = in_a_box(structure_of(setting), request.potential.cutoff) if request.potential else ""
+    if words:
+        raise DataError(words)
 
 
 def _of_potential(request: Request, crystal: Crystal) -> tuple[float, list[Check]]:

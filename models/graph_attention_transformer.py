@@ -122,11 +122,15 @@ def coupling_of(shapes: Shapes, lmax: int, dtype: mstype.Type) -> Coupling:
     return Coupling(attributes, [part.ir for part in shapes.node], list(reached), dtype, dtype)
 
 
-def _check_names(*pairs: tuple[str, tuple[str, ...]]) -> None:
-    """Raises ValueError for a name that is none of its choices."""
-    for name, names in pairs:
-        if name not in names:
-            raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
+def _check(names: tuple, kinds: Precision, average_degree: float, average_nodes: float) -> None:
+    """Raises ValueError for a name that is none of its choices, for float16, and for averages that are none."""
+    for name, choices in names:
+        if name not in choices:
+            raise ValueError(f"{name!r}: expected one of {', '.join(choices)}")
+    if kinds.edges != kinds.weights:
+        raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
+    if min(average_degree, average_nodes) <= 0:
+        raise ValueError(f"average_degree {average_degree:g}, average_nodes {average_nodes:g}: expected more than 0")
 
 
 class Embedding(nn.Cell):
@@ -276,15 +280,8 @@ class GraphAttentionTransformer(nn.Cell):
         kinds: Precision,
     ):
         super().__init__()
-        _check_names(
-            (basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES)
-        )  # fmt: skip
-        if kinds.edges != kinds.weights:
-            raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
-        if min(average_degree, average_nodes) <= 0:
-            raise ValueError(
-                f"average_degree {average_degree:g}, average_nodes {average_nodes:g}: expected more than 0"
-            )
+        names = ((basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES))
+        _check(names, kinds, average_degree, average_nodes)
         node, head, mlp, features = map(with_scalars, (irreps, irreps_head, irreps_mlp, irreps_features))
         head = head.sort(even_first=True).irreps.simplify()
         shapes = Shapes(node, head, mlp, features, heads, radial, radial_features, radial_layers)
