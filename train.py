@@ -44,7 +44,7 @@ from experiment.summary import describe, log_scale
 from experiment.tensorboard_curves import check_tensorboard
 from experiment.trainer import check_agreement, make_batches, make_trainer, warn_of_schedule
 from experiment.training_options import chosen_sizes, configure, keep_graphs, parse_arguments, start_processes
-from experiment.transfer import begin_from, freeze
+from experiment.transfer import begin_from
 from training.device import set_up
 from training.distributed import join
 from training.interruption import undone_by_interruption
@@ -78,8 +78,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     log_scale(dataset.normalizer, task)
     log.info("Initializing model...")
     model = build(config, task)
-    pretrained = begin_from(model, config.training, task, dataset.train_elements) if previous is None else None
-    freeze(model, config.training)
+    pretrained = begin_from(model, config.training, task, dataset.train_elements, previous is not None)
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
     for line in provenance.pretrained_lines(origin):
         log.info("%s", line)

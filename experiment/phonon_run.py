@@ -29,7 +29,7 @@ from data_tools.formats.cell_files import (
 from data_tools.formats.phonopy_cells import Setting
 from data_tools.formats.phonopy_files import read_born
 from data_tools.graph import DataError
-from experiment.phonon_source import Potential, blocks_of, largest_force
+from experiment.phonon_source import Blocks, Potential, blocks_of, largest_force
 from physics.checks import Check, check_blocks
 from physics.energy_checks import check_differences, check_energy
 from physics.force_constants import projected
@@ -168,8 +168,7 @@ def run_phonons(request: Request, say: Callable[[str], None]) -> PhononRun:
     original = _setting(request)
     reference = _reference(request, original)
     start = crystal_of_setting(original)
-    if request.potential is not None and (isolated := in_a_box(structure_of(original), request.potential.cutoff)):
-        raise DataError(isolated)
+    _check_crystal(request, original)
     warnings(rounded_symmetry(structure_of(original)))
     warnings(small_supercell(start, request.potential.cutoff if request.potential else None))
     if request.born is None:
@@ -308,15 +307,24 @@ def _raw(request: Request, setting: Setting, crystal: Crystal) -> tuple[Crystal,
         DataError: they are all 0, or not finite.
     """
     if request.force_constants is not None:
-        blocks, spread = read_blocks(request.force_constants, setting), None
-        method = f"read from {request.force_constants.name}"
+        found = Blocks(read_blocks(request.force_constants, setting), f"read from {request.force_constants.name}")
     else:
         assert request.potential is not None
         found = blocks_of(crystal, request.potential, request.progress)
-        blocks, method, spread = found.blocks, found.method, found.spread
-    if not blocks.any() or not np.isfinite(blocks).all():
-        raise DataError(f"{crystal.name}: expected force constants, all are 0 or some are not finite ({method})")
-    return dataclasses.replace(crystal, blocks=blocks), method, spread
+    if not found.blocks.any() or not np.isfinite(found.blocks).all():
+        raise DataError(f"{crystal.name}: expected force constants, all are 0 or some not finite ({found.method})")
+    return dataclasses.replace(crystal, blocks=found.blocks), found.method, found.spread
+
+
+def _check_crystal(request: Request, setting: Setting) -> None:
+    """Refuse a molecule in a box, whose force constants a potential would compute.
+
+    Raises:
+        DataError: it is one.
+    """
+    words = in_a_box(structure_of(setting), request.potential.cutoff) if request.potential else ""
+    if words:
+        raise DataError(words)
 
 
 def _of_potential(request: Request, crystal: Crystal) -> tuple[float, list[Check]]:

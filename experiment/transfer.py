@@ -22,25 +22,31 @@ AUTO, NONE = "auto", "none"
 
 
 def begin_from(
-    model: nn.Cell, training: TrainingConfig, task: data.Task, elements: Sequence[int]
+    model: nn.Cell, training: TrainingConfig, task: data.Task, elements: Sequence[int], resumed: bool
 ) -> dict[str, str] | None:
-    """Give a network the weights of ``training.pretrained``, where that is named, but for what begins anew.
+    """Give a network the weights of ``training.pretrained``, but for what begins anew, and freeze what stays.
 
     Args:
         model: the network.
         training: of the run.
         task: that it will learn.
         elements: atomic numbers in its training structures.
+        resumed: whether the weights come from a checkpoint of the run itself.
 
     Returns:
-        ``file`` and ``sha256`` of the checkpoint, for the run's provenance.
+        ``file`` and ``sha256`` of the pretrained checkpoint, for the run's provenance; None where none was read.
 
     Raises:
         CheckpointError: it cannot be used, or belongs to another architecture.
-        ConfigError: ``training.fresh`` names no part of the network.
+        ConfigError: ``training.fresh`` or ``training.freeze`` names no part of the network, or all is frozen.
     """
-    if not training.pretrained:
-        return None
+    origin = None if resumed or not training.pretrained else _take(model, training, task, elements)
+    _freeze(model, training)
+    return origin
+
+
+def _take(model: nn.Cell, training: TrainingConfig, task: data.Task, elements: Sequence[int]) -> dict[str, str]:
+    """Read the weights of ``training.pretrained``; returns the file and its checksum."""
     file = checkpoints.find(training.pretrained)
     found = checkpoints.load_weights(file)
     parameters = kept_parameters(model)
@@ -58,12 +64,8 @@ def begin_from(
     return {"file": str(file), "sha256": sha256_of(file)}
 
 
-def freeze(model: nn.Cell, training: TrainingConfig) -> None:
-    """Let the parameters of ``training.freeze`` stay as they are.
-
-    Raises:
-        ConfigError: it names no part of the network, or all of it.
-    """
+def _freeze(model: nn.Cell, training: TrainingConfig) -> None:
+    """Let the parameters of ``training.freeze`` stay as they are."""
     trained = {parameter.name: parameter for parameter in model.trainable_params()}
     frozen = _chosen("training.freeze", trained, words_of(training.freeze))
     if not frozen:

@@ -106,15 +106,11 @@ def coupling_of(shapes: Shapes, lmax: int, dtype: mstype.Type) -> Coupling:
     return Coupling(attributes, [part.ir for part in shapes.node], list(reached), dtype, dtype)
 
 
-def _check_names(*pairs: tuple[str, tuple[str, ...]]) -> None:
-    """Raises ValueError for a name that is none of its choices."""
-    for name, names in pairs:
-        if name not in names:
-            raise ValueError(f"{name!r}: expected one of {', '.join(names)}")
-
-
-def _check_numbers(kinds: Precision, average_degree: float, average_nodes: float) -> None:
-    """Raises ValueError for float16, and for averages that are no positive numbers."""
+def _check(names: tuple, kinds: Precision, average_degree: float, average_nodes: float) -> None:
+    """Raises ValueError for a name that is none of its choices, for float16, and for averages that are none."""
+    for name, choices in names:
+        if name not in choices:
+            raise ValueError(f"{name!r}: expected one of {', '.join(choices)}")
     if kinds.edges != kinds.weights:
         raise ValueError("amp_level: expected O0, there is no float16 in the graph attention transformer")
     if min(average_degree, average_nodes) <= 0:
@@ -268,10 +264,8 @@ class GraphAttentionTransformer(nn.Cell):
         kinds: Precision,
     ):
         super().__init__()
-        _check_names(
-            (basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES)
-        )  # fmt: skip
-        _check_numbers(kinds, average_degree, average_nodes)
+        names = ((basis, BASES), (norm, NORMS), (envelope, ENVELOPES), (elements, ELEMENTS), (values, VALUES))
+        _check(names, kinds, average_degree, average_nodes)
         node, head, mlp, features = map(with_scalars, (irreps, irreps_head, irreps_mlp, irreps_features))
         head = head.sort(even_first=True).irreps.simplify()
         shapes = Shapes(node, head, mlp, features, heads, radial, radial_features, radial_layers)

@@ -1,6 +1,6 @@
 """Potentials on large supercells: time, memory, errors of force constants, and what these obey.
 
-    python scripts/benchmarks/robustness.py --data runs/more.npz --output results/force_constants/robustness.json
+    python scripts/benchmarks/robustness.py --data runs/more.npz --output runs/robustness.json
 
 So many materials of 96 to 200 atoms in the supercell are drawn by a seed from a file of scripts/prepare_crystals.py:
 first those of --test or, with --trained_on, those that are not in that file of scripts/fold_crystals.py, which no
