@@ -58,6 +58,9 @@ def test_a_table_of_smiles(tmp_path):
     assert remarks[3] == "2 of 5 molecules have no geometry and are left out"
     named = open_graphs(tmp_path / "mine.csv", 3.0, keys={"S": "S (mol/L)"}, labels=["S"]).table
     assert named.of_structures["S"].tolist() == [1.0, 3.0, 5.0] and named.names == ("ethanol", "methane", "water")
+    both = open_graphs(tmp_path / "mine.csv", 3.0, labels=["logP", "S (mol/L)"]).table
+    np.testing.assert_array_equal(both.of_structures["logP"], [-0.1, 1.0, np.nan, -0.8])
+    np.testing.assert_array_equal(both.of_structures["S (mol/L)"], [1.0, np.nan, 3.0, 5.0])
 
 
 def test_geometries_are_made_once(tmp_path, monkeypatch, capsys):
