@@ -157,8 +157,8 @@ class Trainings:
         rows, data = available[:count], self.data
         if way.options.get("target.name") == "energy":
             data, rows = self._displaced(), np.flatnonzero(np.isin(self.split.train, rows))
-            valid = test = np.setdiff1d(np.arange(len(self.split.train)), rows)[:48]
-            split = Split(rows, valid, test[:0], "equal-time")
+            others = np.setdiff1d(np.arange(len(self.split.train)), rows)
+            split = Split(rows, others[1:49], others[:1], "equal-time")
         else:
             split = Split(rows, self.split.valid, self.split.test[:1], "equal-time")
         split_file = output.with_name(f"{output.name}_split.npz")
