@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(line, flush=True)
             found.append(line)
         if options.page:
-            put(options.page, [*found, "", f"`{command.text}`"])
+            put(options.page, [*found, "", "```text", command.text, "```"])
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
     return 0
