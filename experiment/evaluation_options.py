@@ -30,7 +30,7 @@ def parse_arguments(arguments: list[str] | None, description: str | None = None)
     """
     parser = CommandLine(description=description)
     words = "a run folder (its best model) or a checkpoint; several, or an ensemble: their mean and spread"
-    parser.add_argument("--ckpt", metavar="RUN", nargs="+", action="extend", help=words)
+    parser.add_argument("--ckpt", metavar="RUN", nargs="+", help=words)
     parser.add_argument("--data", metavar="FILE", help="labelled structures; without it, the data of the run")
     parser.add_argument("--split", choices=SPLITS, help="which rows; test, or with --data all")
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi, or .csv of SMILES")
