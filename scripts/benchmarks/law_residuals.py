@@ -81,9 +81,9 @@ class Residuals(NamedTuple):
     exchange: float
 
 
-def untrained(family: str, table: StructureTable) -> Network:
-    """A family from its profile with random weights, whose averages are those of some crystals."""
-    config = load_config(ROOT / "configs" / family / "crystals.yaml", [("run.dtype", "float64")])
+def untrained(family: str, table: StructureTable, changes: list[tuple[str, str]]) -> Network:
+    """A family from its profile, with changes, with random weights; its averages are those of some crystals."""
+    config = load_config(ROOT / "configs" / family / "crystals.yaml", [("run.dtype", "float64"), *changes])
     task = resolve_task("force_constants")
     config = with_names(config, task)
     set_up("GRAPH", "CPU", 0, seed=0)
@@ -92,9 +92,10 @@ def untrained(family: str, table: StructureTable) -> Network:
     graphs = [build_graph(crystal_of(table, row).supercell, cutoff) for row in range(len(table))]
     atoms = sum(len(graph.numbers) for graph in graphs)
     found = dict(zip(AVERAGES, (sum(len(g.senders) for g in graphs) / atoms, atoms / len(graphs)), strict=True))
-    changes = {name: found[name] for name in AVERAGES if getattr(model, name, None) == 0}
-    config = dataclasses.replace(config, model=dataclasses.replace(model, **changes))
-    return Network(f"{family}, random weights", build(config, task), cutoff, family in NEEDS_TRIPLETS, 1.0)
+    averages = {name: found[name] for name in AVERAGES if getattr(model, name, None) == 0}
+    config = dataclasses.replace(config, model=dataclasses.replace(model, **averages))
+    words = "".join(f" {key}={text}" for key, text in changes)
+    return Network(f"{family}{words}, random weights", build(config, task), cutoff, family in NEEDS_TRIPLETS, 1.0)
 
 
 def trained(path: str) -> Network:
@@ -138,13 +139,15 @@ def rows_of(table: StructureTable, names: list[str]) -> np.ndarray:
     return np.array([place[name] for name in names])
 
 
-def lines(families: list[str], table: StructureTable, chosen: np.ndarray) -> Iterator[str]:
-    """The rows of the table in Markdown, each as soon as it is known."""
+def lines(
+    families: list[str], changes: list[tuple[str, str]], table: StructureTable, chosen: np.ndarray
+) -> Iterator[str]:
+    """The rows of the table in Markdown, each as soon as it is known; with changes of the families alone."""
     yield "| model | material | largest force constant | sum over atoms | moved crystal | other images | exchange |"
     yield "|---|---|---|---|---|---|---|"
-    sources = [*families, *shipped()]
+    sources = [*families, *([] if changes else shipped())]
     for source in sources:
-        network = untrained(source, table) if source in FAMILIES else trained(source)
+        network = untrained(source, table, changes) if source in FAMILIES else trained(source)
         network.model.set_train(False)
         product = HessianProduct(network.model)
         for row in chosen.tolist():
@@ -172,14 +175,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(formatter_class=Defaults, description=__doc__.split("\n")[0])
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=FAMILIES, help="of untrained models")
     parser.add_argument("--materials", nargs="+", default=list(MATERIALS), help="of those that ship")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the profiles of these families")
     parser.add_argument("--page", type=Path, help="Markdown page with the marks of the table")
     command = command_of(PROGRAM, arguments)
     try:
         options = parser.parse_args(arguments)
+        changes = [(key, text) for key, _, text in (pair.partition("=") for pair in options.set)]
         table = read_crystal_file(CRYSTALS_FILE).table
         chosen = rows_of(table, options.materials)
         found = []
-        for line in lines(options.families, table, chosen):
+        for line in lines(options.families, changes, table, chosen):
             print(line, flush=True)
             found.append(line)
         if options.page:
