@@ -192,7 +192,7 @@ def write(
     write_geometries(place, molecules)
     if place.frames:
         stress = found.stress if len(found.stress) else None
-        spreads = None if spread is None else (spread.values, spread.forces)
+        spreads = None if spread is None else (spread.values, spread.forces, spread.uncertain)
         write_text(place.file, frames_text(table, found.values, found.forces, stress, outside, spreads))
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))

@@ -230,7 +230,7 @@ def train_members(plan: Plan) -> int:
         if code == BAD_INPUT:
             raise ConfigError(f"{run.name}: {words}")
         if code > SIGNAL:
-            print(f"{run.name}: {words}", file=sys.stderr)
+            print(f"{run.name}: {words}; the same command goes on with the ensemble", file=sys.stderr)
             return code
         if code:
             failed = failed or (code if code > 0 else 1)

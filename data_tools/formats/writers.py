@@ -70,7 +70,7 @@ def frames_text(
     forces: np.ndarray,
     stress: np.ndarray | None = None,
     outside: Sequence[str] | None = None,
-    spreads: tuple[np.ndarray, np.ndarray] | None = None,
+    spreads: tuple[np.ndarray, np.ndarray, Sequence[str]] | None = None,
 ) -> str:
     """Structures in extended xyz as ASE writes it.
 
@@ -81,7 +81,7 @@ def frames_text(
         stress: (M, 3, 3) eV/Angstrom^3, positive in tension; written of crystals only.
         outside: for each structure what of it is outside of what the model has learned; an entry where it is something.
         spreads: (M,) and (A, 3) standard deviations of energies and forces, written as the entry ``energy_std`` and the
-            column ``forces_std``.
+            column ``forces_std``, and M words for the entry ``uncertain``, which is left out where they are empty.
     """
     text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
     for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
@@ -93,6 +93,8 @@ def frames_text(
             frame.info["outside"] = as_text(outside[row])
         if spreads is not None and np.isfinite(spreads[0][row]):
             frame.info["energy_std"] = float(spreads[0][row])
+        if spreads is not None and spreads[2][row]:
+            frame.info["uncertain"] = as_text(spreads[2][row])
         if spreads is not None:
             frame.new_array("forces_std", spreads[1][atoms])
         results: dict = {"energy": float(energies[row])} if np.isfinite(energies[row]) else {}

@@ -11,6 +11,7 @@ import ase.build
 import ase.io
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from tiny_runs import MINI, REPOSITORY, SMALL, column, light, read_rows, write_molecules
 
 import eval as program
@@ -145,18 +146,32 @@ def test_structures_have_both_columns_and_all_members_must_know_their_elements(f
 
 def test_potentials_have_spreads_of_forces_like_those_of_the_calculator(tmp_path):
     other = changed_copy(tmp_path / "other.safetensors", ETHANOL)
-    atoms = ase.build.molecule("CH3CH2OH")
-    atoms.write(tmp_path / "ethanol.xyz")
-    assert (
-        evaluate("--ckpt", ETHANOL, other, "--input", tmp_path / "ethanol.xyz", "--output", tmp_path / "out.xyz") == 0
-    )
-    found = ase.io.read(tmp_path / "out.xyz")
-    atoms.calc = mean_of([load_calculator(path) for path in (ETHANOL, other)])
-    assert found.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-3)
-    spread = atoms.calc.results["energy_std"]
-    assert spread > 0 and found.info["energy_std"] == pytest.approx(spread, rel=1e-2)
-    np.testing.assert_allclose(found.get_forces(), atoms.get_forces(), atol=2e-3)
-    np.testing.assert_allclose(found.arrays["forces_std"], atoms.calc.results["forces_std"], atol=2e-3)
+    calculator, frames = mean_of([load_calculator(path) for path in (ETHANOL, other)]), []
+    for seed in range(4):
+        atoms = ase.build.molecule("CH3CH2OH")
+        atoms.rattle(0.03, seed=seed)
+        energy, forces = calculator.get_property("energy", atoms), calculator.get_property("forces", atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy + 0.1 * seed, forces=forces + 0.05)
+        frames.append(atoms)
+    file, made, measured = (tmp_path / name for name in ("frames.xyz", "made.xyz", "measured"))
+    ase.io.write(file, frames)
+    assert evaluate("--ckpt", ETHANOL, other, "--input", file, "--output", made) == 0
+    found, spreads = ase.io.read(made, ":")[-1], calculator.results
+    assert found.get_potential_energy() == pytest.approx(energy, abs=1e-3)
+    assert spreads["energy_std"] > 0 and found.info["energy_std"] == pytest.approx(spreads["energy_std"], rel=1e-2)
+    np.testing.assert_allclose(found.get_forces(), forces, atol=2e-3)
+    np.testing.assert_allclose(found.arrays["forces_std"], spreads["forces_std"], atol=2e-3)
+
+    assert evaluate("--ckpt", ETHANOL, other, "--data", file, "--output", measured) == 0
+    content = json.loads((measured / "metrics.json").read_text())
+    assert content["force_metrics"]["mean of 2 members"]["mae"] == pytest.approx(0.05, rel=1e-2)
+    numbers = content["force_uncertainty"]
+    every = np.concatenate([frame.arrays["forces_std"] for frame in ase.io.read(made, ":")])
+    assert numbers["count"] == every.size == 4 * 9 * 3
+    assert numbers["mean_spread"] == pytest.approx(every.mean(), rel=1e-3)
+    assert numbers["intervals"]["as_it_is"]["coverage_95"] == pytest.approx(np.mean(1.96 * every >= 0.05), abs=0.02)
+    words = [row["uncertain"] for row in read_rows(measured / "predictions.csv")]
+    assert words == [frame.info["uncertain"] for frame in ase.io.read(made, ":")] and set(words) <= {"yes", "no"}
 
 
 def test_models_that_do_not_belong_together_are_refused(folder, tmp_path, capsys):
@@ -174,6 +189,11 @@ def test_models_that_do_not_belong_together_are_refused(folder, tmp_path, capsys
         assert evaluate("--ckpt", folder / "seed0", path, "--smiles", "C") == 2
         said = capsys.readouterr()
         assert expected in said.err and said.err.count("\n") == 1 and not said.out
+    elsewhere = changed_copy(
+        tmp_path / "split.safetensors", folder / "seed1", lambda information: information.update(split_sha256="0" * 64)
+    )
+    assert evaluate("--ckpt", folder / "seed0", elsewhere) == 2
+    assert "some of which others are tested on" in capsys.readouterr().err
     assert evaluate("--ckpt", folder, "--atoms", "--smiles", "C") == 2
     assert "one model, got several" in capsys.readouterr().err
 
