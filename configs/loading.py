@@ -106,7 +106,12 @@ def _profiles(path: str) -> str:
     ]
     where = FOLDER.name if (Path(FOLDER.name) / names[0]).exists() else str(FOLDER)
     hint = f"did you mean {where}/{close[0]}? " if close else ""
-    return f"{hint}expected a file of yours or one of {where}: {', '.join(names)}"
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        of_model, _, file = name.removesuffix(".yaml").partition("/")
+        folders.setdefault(of_model, []).append(file)
+    listed = "; ".join(f"{of_model}/{', '.join(files)}" for of_model, files in folders.items())
+    return f"{hint}expected a file of yours or one of {where}: {listed} (.yaml)"
 
 
 def override_of(text: str) -> tuple[str, str]:
