@@ -235,10 +235,10 @@ class TrainingConfig:
     """Stop after so many epochs without a better validation MAE; 0 means never."""
     pretrained: str = ""
     """A checkpoint of the same architecture whose weights the run starts from."""
-    fresh: str = "auto"
+    fresh: str = ""
     """What of the network begins anew instead of with ``pretrained``: ``embedding``, ``blocks``, ``block0`` and so on,
-    ``head``, or beginnings of parameters' names, with commas between them; ``none``; or ``auto``, which is the head
-    where the checkpoint predicts another target or has another readout."""
+    ``head``, or beginnings of parameters' names, with commas between them, or ``none``.  Empty: the head, where the
+    checkpoint predicts another target or has another readout."""
     freeze: str = ""
     """What of the network stays as ``pretrained`` has it, in the same words."""
 

@@ -18,7 +18,7 @@ from training import checkpoint as checkpoints
 from training.weights import assign, kept_parameters
 
 log = logging.getLogger("geospore")
-AUTO, NONE = "auto", "none"
+NONE = "none"
 
 
 def begin_from(
@@ -78,8 +78,8 @@ def _freeze(model: nn.Cell, training: TrainingConfig) -> None:
 
 
 def _fresh_words(text: str, information: Mapping[str, Any], task: data.Task) -> list[str]:
-    """The words of ``training.fresh``; ``auto``: the head, where the checkpoint predicts something else."""
-    if text != AUTO:
+    """The words of ``training.fresh``; without any the head, where the checkpoint predicts something else."""
+    if text:
         return [] if text == NONE else words_of(text)
     before = information.get("task") or {}
     same = not before or _predicted(before) == _predicted(task.to_dict())
