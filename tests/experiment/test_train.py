@@ -198,7 +198,12 @@ def test_every_profile_trains_two_steps(profile, molecules, tmp_path):
     if config.model.name == "dimenetpp":
         changes |= {"model__features": 8, "model__output_features": 8, "model__output_layers": 1}
         changes |= {"model__layers_before_skip": 1, "model__layers_after_skip": 1}
-    assert train.main(options(molecules, tmp_path / "run", "--config", str(profile), **changes)) == 0
+    arguments = options(molecules, tmp_path / "run", "--config", str(profile), **changes)
+    if config.target.name == "force_constants":  # gigabytes, which MindSpore keeps as long as a process lives
+        command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
+        assert subprocess.run(command, capture_output=True, timeout=900, check=False).returncode == 0
+    else:
+        assert train.main(arguments) == 0
     (row,) = read_rows(tmp_path / "run" / "metrics.csv")
     assert row["step"] == "2"
     assert np.isfinite(float(row["train_loss"]))
