@@ -1,6 +1,6 @@
 """Does it help to begin with another target's weights?  A model of U0 as the start for another target, few labels.
 
-    python scripts/benchmarks/transfer.py --target gap --output runs/transfer --page results/schnet/transfer.md
+    python scripts/benchmarks/few_labels.py --target gap --output runs/transfer --page runs/few_labels.md
 
 A SchNet of configs/schnet/qm9_lite_tuned.yaml learns U0 of 10,000 molecules.  From its weights, and from random ones,
 the same network learns the target of few of these molecules, every training with as many steps; tested on the molecules
@@ -30,7 +30,7 @@ from experiment.provenance import Command, command_of
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
-PROGRAM = "scripts/benchmarks/transfer.py"
+PROGRAM = "scripts/benchmarks/few_labels.py"
 CONFIG = "configs/schnet/qm9_lite_tuned.yaml"
 BATCH = 16  # of that profile
 SOURCE = "U0"
