@@ -1,6 +1,6 @@
 """Does it help to begin with another target's weights?  A model of U0 as the start for another target, few labels.
 
-    python scripts/benchmarks/few_labels.py --target gap --output runs/transfer --page runs/few_labels.md
+    python scripts/benchmarks/few_labels.py --target gap --output runs/transfer --page results/schnet/few_labels.md
 
 A SchNet of configs/schnet/qm9_lite_tuned.yaml learns U0 of 10,000 molecules.  From its weights, and from random ones,
 the same network learns the target of few of these molecules, every training with as many steps; tested on the molecules
