@@ -97,9 +97,7 @@ def read_structures(trained: Trained, file: str | None, smiles: list[str] | None
     for words in unused(trained.config.run.device_target):
         warn(words)
     source = file or "--smiles"
-    references = [law.references for law in trained.normalizer.every]
-    with_reference = np.flatnonzero(np.isfinite(references).all(axis=0)).tolist()
-    known = sorted(set(trained.elements) & set(with_reference))
+    known = sorted(trained.known)
     molecules = read_input(file, smiles)
     if molecules.records:
         molecules = molecules.refuse(unlearned_elements(molecules, known))

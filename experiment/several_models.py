@@ -43,7 +43,7 @@ class Ensemble:
     @property
     def lead(self) -> Trained:
         """The first member, with only those elements that all members know."""
-        known = set.intersection(*(_known(member) for member in self.members))
+        known = set.intersection(*(member.known for member in self.members))
         return dataclasses.replace(self.members[0], elements=sorted(known))
 
     @property
@@ -130,11 +130,6 @@ def _check_fits(first: Trained, its_path: str, other: Trained, path: str) -> Non
             f"--ckpt {path}: expected a model like {its_path}, got {', '.join(wrong)}; the mean of such models has no "
             "meaning: leave one out"
         )
-
-
-def _known(member: Trained) -> set[int]:
-    with_reference = np.flatnonzero(np.isfinite(member.normalizer.references)).tolist()
-    return set(member.elements) & set(with_reference)
 
 
 def _digest(weights: Mapping[str, np.ndarray]) -> str:

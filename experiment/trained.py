@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mindspore import nn
 
 from configs.loading import ConfigError, config_from_dict
@@ -55,6 +56,12 @@ class Trained:
     learned: LearnedRange | None
     information: dict[str, Any]
     model: nn.Cell
+
+    @property
+    def known(self) -> set[int]:
+        """The elements that it predicts for: seen in training, and with a reference energy where one is needed."""
+        references = [law.references for law in self.normalizer.every]
+        return set(self.elements) & set(np.flatnonzero(np.isfinite(references).all(axis=0)).tolist())
 
     @property
     def warnings(self) -> list[str]:

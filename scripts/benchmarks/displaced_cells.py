@@ -31,27 +31,16 @@ from data_tools.graph import DataError
 from data_tools.labels.splits import load_split
 from data_tools.progress_bar import track
 from experiment.command_line import exit_code
-from physics.lattice_translations import LatticeTranslations
+from physics.force_constants import full_of
 from scripts.help_defaults import Defaults
 
 DISPLACEMENT = 0.03  # Angstrom, standard deviation of each component
 
 
-def full_force_constants(crystal: Crystal) -> np.ndarray:
-    """Phi (n, n, 3, 3) of all atoms of a supercell from those of its primitive atoms, eV/Angstrom^2.
-
-    Raises:
-        DataError: the supercell is no repetition of the primitive cell.
-    """
-    translations, atoms = LatticeTranslations(crystal), np.arange(crystal.n_atoms)
-    places = translations.back(atoms[:, None], atoms[None, :])  # (n, n)
-    return crystal.blocks[translations.of_primitive[:, None], places]
-
-
 def displaced(crystal: Crystal, random: np.random.Generator) -> Atoms:
     """The crystal with every atom displaced, with energy (eV, 0 at rest) and forces (eV/Angstrom)."""
     moved = random.normal(0.0, DISPLACEMENT, (crystal.n_atoms, 3))
-    forces = -np.einsum("ijab,jb->ia", full_force_constants(crystal), moved)
+    forces = -np.einsum("ijab,jb->ia", full_of(crystal), moved)
     atoms = Atoms(crystal.supercell.numbers, crystal.supercell.positions + moved, cell=crystal.supercell.cell, pbc=True)
     atoms.calc = SinglePointCalculator(atoms, energy=-0.5 * float((forces * moved).sum()), forces=forces)
     return atoms

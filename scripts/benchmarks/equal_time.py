@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -50,6 +49,7 @@ from models import NEEDS_TRIPLETS
 from physics.force_constants import exchange_asymmetry, sum_rule
 from scripts.benchmarks.displaced_cells import write_displaced
 from scripts.benchmarks.judge_potentials import rows_of
+from scripts.benchmarks.trainings import train
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -164,12 +164,8 @@ class Trainings:
         split_file = output.with_name(f"{output.name}_split.npz")
         save_split(split, split_file)
         options = {**COMMON, "data.file": str(data), "data.split_file": str(split_file), **way.options}
-        command = [sys.executable, "train.py", "--config", profile_of(way.model), "--output", str(output)]
-        command += ["--epochs", str(epochs), *(w for k, v in options.items() for w in ("--set", f"{k}={v}"))]
-        with output.with_name(f"{output.name}.log").open("w") as log:
-            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
-        if done.returncode:
-            raise DataError(f"{log.name}: a training ended with exit code {done.returncode}; its last lines say why")
+        words = ["--epochs", str(epochs), *(w for k, v in options.items() for w in ("--set", f"{k}={v}"))]
+        train(profile_of(way.model), output, words)
         with (output / "times.csv").open() as file:
             seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
         draws_of = draws[:count].sum() * epochs
@@ -223,9 +219,6 @@ def one_way(trainings: Trainings, name: str, minutes: float) -> None:
         return
     started = time.monotonic()
     short, whole = trainings.folder / f"{name}_short", trainings.folder / name
-    for folder in (short, whole):
-        if folder.exists():
-            subprocess.run(["rm", "-r", str(folder)], check=True)
     seconds, steps = trainings.train(name, short, STEPS)
     seconds, steps = trainings.train(name, whole, max(STEPS, round(60 * minutes * steps / seconds)))
     crystals = crystals_of(trainings.tested, np.arange(len(trainings.tested)))

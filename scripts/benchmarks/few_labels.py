@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +22,10 @@ from experiment.startup import begin
 if __name__ == "__main__":
     begin(("numpy",))
 
-from data_tools.graph import DataError
 from data_tools.labels.targets import get_target
 from experiment.command_line import exit_code
 from experiment.provenance import Command, command_of
+from scripts.benchmarks.trainings import train
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -65,7 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def train(folder: Path, words: list[str]) -> dict[str, Any]:
+def metrics_of(folder: Path, words: list[str]) -> dict[str, Any]:
     """The metrics of a training, which is made unless it is there.
 
     Raises:
@@ -73,11 +72,7 @@ def train(folder: Path, words: list[str]) -> dict[str, Any]:
     """
     file = folder / "metrics.json"
     if not file.exists():
-        command = [sys.executable, "train.py", "--config", CONFIG, "--output", str(folder), "--overwrite"]
-        with folder.with_name(f"{folder.name}.log").open("w") as log:
-            done = subprocess.run([*command, *words], stdout=log, stderr=subprocess.STDOUT, check=False)
-        if done.returncode:
-            raise DataError(f"{log.name}: a training ended with exit code {done.returncode}; its last lines say why")
+        train(CONFIG, folder, words)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -87,14 +82,14 @@ def run(options: argparse.Namespace, command: Command) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     plain = ["--set", "run.plots=false"]
     source = options.output / SOURCE
-    train(source, [*plain, "--target", SOURCE])
+    metrics_of(source, [*plain, "--target", SOURCE])
     found: dict[str, dict[int, float]] = {name: {} for name in WAYS}
     for size in options.sizes:
         for name, way in WAYS.items():
             pairs = [*way.options, *([f"training.pretrained={source}"] if way.pretrained else [])]
             epochs = max(1, round(options.steps / math.ceil(size / BATCH)))
             words = [*plain, "--target", target.name, "--epochs", str(epochs), "--set", f"data.train_size={size}"]
-            metrics = train(
+            metrics = metrics_of(
                 options.output / f"{name}_{size}", [*words, *(word for pair in pairs for word in ("--set", pair))]
             )
             found[name][size] = metrics["test"]["best model"]["mae"]
