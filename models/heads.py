@@ -76,10 +76,10 @@ class Readout(nn.Cell):
 
 
 class ReadoutOfEach(nn.Cell):
-    """Reduce C values of each atom to C values of the graph, each by its own readout, a sum or a mean.
+    """Reduce C values of each atom to C values of the graph, each by its own readout.
 
     Args:
-        kinds: C of ``OF_SEVERAL``.
+        kinds: C of ``READOUTS``.
         dtype: of the atom values and of the result.
 
     Raises:
@@ -88,10 +88,11 @@ class ReadoutOfEach(nn.Cell):
 
     def __init__(self, kinds: tuple[str, ...], dtype: mstype.Type):
         super().__init__()
-        if set(kinds) - set(OF_SEVERAL):
-            raise ValueError(f"readouts {', '.join(kinds)}: expected each to be one of {', '.join(OF_SEVERAL)}")
-        means = np.array([[kind == "mean" for kind in kinds]], np.float64)  # (1, C)
-        self.dtype, self.means, self.sums = dtype, Tensor(means, dtype), Tensor(1 - means, dtype)
+        self.dtype = dtype
+        self.sums, self.means = (Tensor(_of_kind(kinds, kind), dtype) for kind in OF_SEVERAL)  # (1, C)
+        self.places = tuple(k for k in range(len(kinds)) if kinds[k] not in OF_SEVERAL)  # of the other readouts
+        self.readouts = nn.CellList([Readout(kinds[k], 1, dtype) for k in self.places])
+        self.columns = tuple(Tensor(np.eye(len(kinds))[k : k + 1], dtype) for k in self.places)  # (1, C)
 
     def construct(
         self,
@@ -108,9 +109,18 @@ class ReadoutOfEach(nn.Cell):
         graph_mask: Tensor,
     ) -> Tensor:
         """Atom values (N, C) and graph inputs to (G, C)."""
-        node_mask, graph_mask = to_type(node_mask, self.dtype), to_type(graph_mask, self.dtype)
-        sums = segment_sum(values, node_graph, graph_mask)
-        return self.sums * sums + self.means * segment_mean(values, node_graph, node_mask, graph_mask)
+        mask = to_type(node_mask, self.dtype)
+        graphs = to_type(graph_mask, self.dtype)
+        sums, means = segment_sum(values, node_graph, graphs), segment_mean(values, node_graph, mask, graphs)
+        found = self.sums * sums + self.means * means  # (G, C)
+        for n in range(len(self.readouts)):
+            k = self.places[n]
+            one = self.readouts[n](
+                values[:, k : k + 1], numbers, positions, senders, receivers, shifts, triplet_in, triplet_out,
+                node_graph, node_mask, graph_mask,
+            )  # fmt: skip
+            found = found + one.reshape(-1, 1) * self.columns[n]
+        return found
 
 
 class PooledReadout(nn.Cell):
@@ -154,6 +164,11 @@ class PooledReadout(nn.Cell):
         graph_mask = to_type(graph_mask, self.dtype)
         pooled = _pooled(self.kind, values, node_graph, to_type(node_mask, self.dtype), graph_mask)
         return _flat(self.layers(pooled))
+
+
+def _of_kind(kinds: tuple[str, ...], kind: str) -> np.ndarray:
+    """(1, C): 1 where a readout is of a kind, else 0."""
+    return np.array([[float(one == kind) for one in kinds]])
 
 
 def _pooled(kind: str, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:

@@ -32,10 +32,10 @@ from mindspore import nn
 from configs.loading import ConfigError, load_config, override_of
 from configs.schema import Config
 from configs.writing import config_to_dict
-from data_tools.dataset import AUTO, Task, resolve_task
+from data_tools.dataset import AUTO, Task
 from data_tools.labels.statistics import Normalizer
-from data_tools.labels.targets import get_target
 from experiment.command_line import CommandLine, exit_code
+from experiment.data import resolve_task
 from experiment.model import build
 from experiment.resolve import with_names
 from models import NEEDS_TRIPLETS
@@ -82,18 +82,23 @@ def check_config(config: Config, source: Source, state: State) -> None:
     if config.model.name != source.model:
         raise ConfigError(f"these weights are those of the model {source.model!r}; use --set model.name={source.model}")
     counts = {name: count for name, count in source.counts(state).items() if name in source.repeated}
+    sizes, names = source.sizes(state), config.target.names
+    if names and len(names) != sizes.get("outputs", 1):
+        raise ConfigError(
+            f"target.names {', '.join(names)}: expected a name for each output of the weights, of which there are "
+            f"{sizes.get('outputs', 1)}; correct them"
+        )
     changes = [
         f"--set model.{key}={value}"
-        for key, value in (source.sizes(state) | counts).items()
-        if not _same(getattr(config.model, key), value)
+        for key, value in (sizes | counts).items()
+        if not _same(getattr(config.model, key), value) and not (key == "outputs" and names)
     ]
-    target = get_target(config.target.name)
-    readout = target.readouts[0] if config.target.readout == AUTO else config.target.readout
-    allowed = [choice for choice in source.readouts(state) if choice in target.readouts]
-    if readout not in allowed:
-        # of all targets only mu is a dipole, and every target has the readout sum
-        change = f"--set target.readout={allowed[0]}" if allowed else "--set target.name=mu --set target.readout=dipole"
-        changes.append(f"{change} (target {target.name} with readout {readout} now)")
+    for task in _asked(config).every:
+        allowed = [choice for choice in source.readouts(state) if choice in task.target.readouts]
+        if task.readout not in allowed:
+            # of all targets only mu is a dipole, and every target has the readout sum
+            change = f"target.readout={allowed[0]}" if allowed else "target.name=mu --set target.readout=dipole"
+            changes.append(f"--set {change} (target {task.target.name} with readout {task.readout} now)")
     if changes:
         raise ConfigError(f"the configuration contradicts the weights; use {' '.join(changes)}")
 
@@ -110,28 +115,36 @@ def normalizer_of(source: Source, state: State, config: Config, mean: float | No
     Raises:
         WeightError: only one of mean and std, or either for a readout that ignores them.
     """
-    readout = resolve_task(config.target.name, config.target.readout).readout
+    task = _asked(config)
+    readout = task.readout
     if (mean is None) != (std is None):
         raise WeightError("--mean and --std belong together: the original uses both or neither")
     if mean is not None and readout not in ("sum", "mean"):
         raise WeightError(f"--mean and --std have no meaning for readout {readout!r}, where the original ignores them")
     references = source.references(state)
-    return Normalizer(
+    law = Normalizer(
         scale=1.0 if std is None else std,
         shift=0.0 if mean is None else mean,
         per_atom=readout == "sum",
         average=readout == "mean",
         references=np.zeros(119) if references is None else references,
     )
+    return dataclasses.replace(law, others=(law,) * len(task.others))
 
 
 def task_of(config: Config, normalizer: Normalizer) -> Task:
     """The configuration's task; a model that adds the energies of free atoms predicts total energies."""
-    settings = config.target
+    task = _asked(config)
     adds_atoms = bool(np.nan_to_num(normalizer.references).any())
-    total = adds_atoms and settings.reference == AUTO and "total" in get_target(settings.name).references
-    # how labels were standardised in the original is in the normaliser: the configuration's wish is not heard
-    return resolve_task(settings.name, settings.readout, "total" if total else settings.reference)
+    if adds_atoms and config.target.reference == AUTO and "total" in task.target.references:
+        return _asked(config, reference="total")
+    return task
+
+
+def _asked(config: Config, **changes: str) -> Task:
+    """The task of a configuration, but for the standardisation: that of the original is in the normaliser."""
+    target = dataclasses.replace(config.target, standardisation=AUTO, **changes)
+    return resolve_task(dataclasses.replace(config, target=target))
 
 
 def converted_model(config: Config, task: Task, parameters: State, source: Path) -> nn.Cell:
@@ -198,6 +211,12 @@ def run(args: argparse.Namespace) -> int:
         check_config(config, source, state)
     except WeightError as error:
         raise WeightError(f"{args.weights}: {error}") from None
+    outputs = getattr(config.model, "outputs", 1)
+    if args.output and outputs > 1 and not config.target.names:
+        raise ConfigError(
+            f"{args.weights}: {outputs} outputs, and a checkpoint says what each of them is; add "
+            f"--set target.names={','.join(['NAME'] * outputs)}, or leave out --output"
+        )
     parameters = convert(args.source, state)
     normalizer = normalizer_of(source, state, config, args.mean, args.std)
     task = task_of(config, normalizer)

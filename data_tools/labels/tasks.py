@@ -14,7 +14,6 @@ from data_tools.labels.targets import Target, allowed_standardisations, check_co
 AUTO = "auto"
 OWN = "own"  # what a checkpoint says of a target that is a property of a user's own data
 STORED = ("name", "readout", "reference", "standardisation")  # of what a checkpoint says
-OF_SEVERAL = ("sum", "mean")  # readouts of a network with several outputs
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def resolve_tasks(
 ) -> Task:
     """Several tasks that share a network, each with the readout and the standardisation that ``auto`` means for it.
 
-    A readout or standardisation that is given holds for all, a label definition for those that have several.  Where a
-    target has neither of the readouts ``OF_SEVERAL`` as its own, it gets the first of them that fits.
+    A readout or standardisation that is given holds for all, a label definition for those that have several.
 
     Args:
         names: of the targets, two or more.
@@ -104,12 +102,8 @@ def resolve_tasks(
         target = target_of(name, units.get(name, ""), own)
         if target.is_of_potential:
             raise DataError(f"target.names: expected properties of structures, found {target.name}; learn it alone")
-        fitting = [one for one in target.readouts if one in OF_SEVERAL]
-        kind = fitting[0] if readout == AUTO else readout
-        if kind not in OF_SEVERAL:
-            raise DataError(f"target.readout {kind}: expected one of {', '.join(OF_SEVERAL)} for several targets")
         definition = reference if reference in (AUTO, *target.references) else target.references[0]
-        tasks.append(resolve_task(name, kind, definition, standardisation, units.get(name, ""), own))
+        tasks.append(resolve_task(name, readout, definition, standardisation, units.get(name, ""), own))
     found = [task.target.name for task in tasks]
     if len(found) < 2 or len(set(found)) < len(found):
         raise DataError(

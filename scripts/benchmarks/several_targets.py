@@ -26,7 +26,7 @@ import numpy as np
 from data_tools.labels.targets import get_target
 from experiment.command_line import exit_code
 from experiment.provenance import Command, command_of
-from scripts.benchmarks.few_labels import CONFIG, metrics_of
+from scripts.benchmarks.few_labels import metrics_of
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -97,8 +97,8 @@ def page_of(found: Errors, options: argparse.Namespace, command: Command) -> str
     for name in TARGETS:
         cells = [f"{found[key][name]:.4f}" if name in found[key] else "" for key in (ALONE, *WAYS)]
         rows.append(f"| {name}, {get_target(name).unit} | " + " | ".join(cells) + " |")
-    rows.append("| error over that alone, geometric mean | 1 | " + " | ".join(f"{ratio(found, key):.3f}" for key in WAYS)
-                + " |")  # fmt: skip
+    means = " | ".join(f"{ratio(found, key):.3f}" for key in WAYS)
+    rows.append(f"| error over that alone, geometric mean | 1 | {means} |")
     lines = ["# Twelve targets with one network, or one each", "", "```text", command.text, "```", "",
              f"{options.size:,} molecules; {options.epochs} epochs of a network of one target.", "",
              f"| test MAE | {' | '.join(titles)} |", "|---|" + "---|" * len(titles), *rows]  # fmt: skip

@@ -18,6 +18,7 @@ from data_tools.labels.splits import make_split
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.tasks import resolve_tasks, task_of
 from experiment.trained import load_trained
+from models.heads import Readout, ReadoutOfEach
 from training.objective import Layout, Term, loss_of
 
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -40,8 +41,8 @@ def molecules(tmp_path_factory):
 def test_each_task_is_its_own(molecules):
     """Readout and standardisation are those of each target; constants are fitted to the labels that are there."""
     task = resolve_tasks([*NAMES, "my x"], units={"my x": "K"}, own=True)
-    assert [one.readout for one in task.every] == ["mean", "sum", "sum", "mean"]
-    assert [one.standardisation for one in task.every][:3] == ["per_molecule", "per_element", "per_molecule"]
+    assert [one.readout for one in task.every] == ["mean", "sum", "dipole", "mean"]
+    assert [one.standardisation for one in task.every][:3] == ["per_molecule", "per_element", "scale"]
     assert task_of(json.loads(json.dumps(task.to_dict()))) == task and task.every[3].target.unit == "K"
     packed = open_graphs(molecules, 3.0, labels=NAMES)
     task, split = resolve_tasks(NAMES), make_split("random", packed.table)
@@ -57,6 +58,25 @@ def test_each_task_is_its_own(molecules):
                          (["gap", "x"], "unknown target 'x'")):  # fmt: skip
         with pytest.raises(DataError, match=words):
             resolve_tasks(names)
+
+
+def test_each_column_has_its_own_readout(graph_mode):
+    """Those of four kinds at once are those of each alone."""
+    random = np.random.default_rng(1)
+    values = random.normal(size=(9, 5))
+    graph = [Tensor(array) for array in (
+        np.array([6, 8, 1, 7, 6, 1, 1, 0, 0], np.int32), random.normal(size=(9, 3)), *([np.zeros(1, np.int32)] * 2),
+        np.zeros((1, 3)), *([np.zeros(1, np.int32)] * 2), np.array([0, 0, 0, 1, 1, 1, 1, 2, 2], np.int32),
+        np.array([1.0] * 7 + [0.0] * 2), np.array([1.0, 1.0, 0.0]),
+    )]  # fmt: skip
+    kinds = ("dipole", "mean", "electronic_spatial_extent", "sum", "dipole")
+    found = ReadoutOfEach(kinds, ms.float64)(Tensor(values), *graph).asnumpy()
+    for k, kind in enumerate(kinds):
+        alone = Readout(kind, 1, ms.float64)(Tensor(values[:, k : k + 1]), *graph).asnumpy()
+        np.testing.assert_allclose(found[:2, k], alone[:2], rtol=1e-12, err_msg=kind)
+        assert np.abs(alone[:2]).min() > 1e-3
+    with pytest.raises(ValueError, match="readout 'median'"):
+        ReadoutOfEach(("sum", "median"), ms.float64)
 
 
 class Constant(nn.Cell):
@@ -162,7 +182,7 @@ def test_mistakes(molecules, tmp_path, capsys):
         ({"target__names": "gap,homo", "training__task_weights": "1,2,3"}, "expected one number or 2"),
         ({"target__names": "gap,homo", "training__loss": "norm"}, "mse, mae or huber"),
         ({"target__names": "gap,homo", "target__unit": "eV"}, "target.units"),
-        ({"target__names": "gap,homo", "target__readout": "dipole"}, "sum, mean"),
+        ({"target__names": "gap,homo", "target__readout": "dipole"}, "allowed are mean, sum"),
         ({"target__names": "gap,hobo"}, "did you mean 'homo'?"),
         ({"training__task_weighting": "uncertainty"}, "give target.names"),
         ({"target__names": "gap,homo", "target__units": "x=eV"}, "names of target.names"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from helpers import on_path
 
 import eval as evaluation
@@ -77,16 +80,36 @@ def test_damaged_weights_are_named():
         check_keys(NAME, {**state, "interaction_blocks.999999999.lin.bias": np.zeros(32)})
 
 
-def test_programs_with_one_label_refuse_two_outputs(tmp_path, capsys):
+def test_two_outputs_have_names(tmp_path, capsys):
     """Beside labels (G,) a second column would be broadcast, without a word where G is 2."""
     output = tmp_path / "two.safetensors"
-    assert convert_weights.main([*words(), "--output", str(output)]) == 0
-    capsys.readouterr()
-    assert evaluation.main(["--ckpt", str(output), "--input", "nothing.xyz"]) == 2
+    for changed, expected in (
+        ([], "2 outputs, and a checkpoint says what each of them is; add --set target.names=NAME,NAME"),
+        (["target.names=gap,homo,lumo"], "expected a name for each output of the weights, of which there are 2"),
+        (["target.names=alpha,gap", "target.readout=auto"], "--set target.readout=sum (target gap with readout mean"),
+    ):  # fmt: skip
+        settings = [word for change in changed for word in ("--set", change)]
+        assert convert_weights.main([*words(), *settings, "--output", str(output)]) == 2
+        assert expected in capsys.readouterr().err and not output.exists()
     assert train.main(["--config", str(CONFIG), "--set", "model.outputs=2", "--output", str(tmp_path / "run")]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all("model.outputs 2: expected 1" in line for line in lines)
-    assert not (tmp_path / "run").exists()
+    assert "model.outputs 2: expected 1" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_converted_weights_of_two_targets_predict(tmp_path):
+    """The original's two outputs, each in the column of its name."""
+    output, structures, table_file = (tmp_path / name for name in ("two.safetensors", "six.xyz", "six.csv"))
+    named = ["--set", "target.names=alpha,gap", "--set", "target.readout=sum", "--set", "run.dtype=float64"]
+    assert convert_weights.main([*words(), *named, "--output", str(output)]) == 0
+    with np.load(FILE) as golden:
+        numbers, positions, graph, expected = (golden[key] for key in ("z", "pos", "batch", "out64"))
+    ends = np.flatnonzero(np.diff(graph)) + 1
+    molecules = [Atoms(z, r) for z, r in zip(np.split(numbers, ends), np.split(positions, ends), strict=True)]
+    ase.io.write(structures, molecules, format="extxyz")
+    assert evaluation.main(["--ckpt", str(output), "--input", str(structures), "--output", str(table_file)]) == 0
+    with table_file.open() as file:
+        rows = list(csv.DictReader(file))
+    found = np.array([[float(row["alpha [a0^3]"]), float(row["gap [eV]"])] for row in rows])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_initial_weights_become_the_originals(tmp_path):
