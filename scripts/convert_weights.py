@@ -141,9 +141,10 @@ def task_of(config: Config, normalizer: Normalizer) -> Task:
     return task
 
 
-def _asked(config: Config, **changes: str) -> Task:
+def _asked(config: Config, reference: str = "") -> Task:
     """The task of a configuration, but for the standardisation: that of the original is in the normaliser."""
-    target = dataclasses.replace(config.target, standardisation=AUTO, **changes)
+    reference = reference or config.target.reference
+    target = dataclasses.replace(config.target, standardisation=AUTO, reference=reference)
     return resolve_task(dataclasses.replace(config, target=target))
 
 
