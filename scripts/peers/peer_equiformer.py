@@ -1,0 +1,130 @@
+"""Time gradients and Hessians of the original Equiformer, by torch's autograd and by torch.func, on request.
+
+The other side of ``benchmark_transformer_hessian.py``; runs in an interpreter of its own (requirements-parity.txt).
+ORIGINAL is a checkout of https://github.com/atomicarchitects/equiformer, which is read where it lies; the edges, with
+their periodic images, are given to it.  Each line ``gradient K``, ``rows K`` (a loop of backward passes over the
+forces) or ``jacrev K`` on standard input is answered by one JSON list of K seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from experiment.startup import BAD_INPUT, TORCH, begin
+
+if __name__ == "__main__":
+    begin((*TORCH, "e3nn"), "requirements-parity.txt")
+
+import numpy as np
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from scripts.benchmarks.timed_steps import timed
+from scripts.help_defaults import Defaults
+
+PACKAGE = "original_equiformer"
+REPOSITORY = "https://github.com/atomicarchitects/equiformer"
+ROWS = {1: 0, 6: 1, 7: 2, 8: 3, 9: 4}  # of the one-hot vectors
+
+
+def scatter(src: Tensor, index: Tensor, dim: int = 0, dim_size: int | None = None, reduce: str = "sum") -> Tensor:
+    """What the original takes from torch_scatter: sums over rows with the same index."""
+    if dim != 0 or reduce != "sum":
+        raise NotImplementedError(f"scatter with dim={dim}, reduce={reduce}")
+    rows = int(index.max()) + 1 if dim_size is None else dim_size
+    return torch.zeros(rows, *src.shape[1:], dtype=src.dtype).index_add(0, index, src)
+
+
+def load_original(folder: Path) -> ModuleType:
+    """The module of the network, with torch_scatter and torch_cluster replaced: the edges are given here.
+
+    Raises:
+        SystemExit: the folder holds none.
+    """
+    if not (folder / "nets" / "graph_attention_transformer.py").is_file():
+        print(f"error: --original {folder}: expected a checkout of Equiformer; git clone {REPOSITORY}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+    for name, content in (("torch_scatter", {"scatter": scatter}), ("torch_cluster", {"radius_graph": None})):
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(content)
+    package = ModuleType(PACKAGE)
+    package.__path__ = [str(folder / "nets")]
+    sys.modules[PACKAGE] = package
+    return import_module(f"{PACKAGE}.graph_attention_transformer")
+
+
+def energy_of(model: nn.Module, arrays: dict[str, np.ndarray], dtype: torch.dtype) -> tuple:
+    """The energy of one crystal as a function of its positions (N, 3), and these.
+
+    The parts of the original are called in the order of its own forward pass; vectors of edges have their images' shifts.
+    """
+    places = torch.tensor([ROWS[int(number)] for number in arrays["numbers"]])
+    senders, receivers = (torch.from_numpy(arrays[name]).long() for name in ("senders", "receivers"))
+    shifts, graph = torch.from_numpy(arrays["shifts"]).to(dtype), torch.zeros_like(places)
+
+    def energy(positions: Tensor) -> Tensor:
+        vectors = positions[senders] + shifts - positions[receivers]  # (E, 3)
+        harmonics = o3.spherical_harmonics(model.irreps_edge_attr, vectors, normalize=True, normalization="component")
+        nodes, _, _ = model.atom_embed(places)
+        radial = model.rbf(vectors.norm(dim=1))
+        nodes = nodes + model.edge_deg_embed(nodes, harmonics, radial, senders, receivers, graph)
+        ones = torch.ones_like(nodes.narrow(1, 0, 1))
+        for block in model.blocks:
+            nodes = block(node_input=nodes, node_attr=ones, edge_src=senders, edge_dst=receivers, edge_attr=harmonics,
+                          edge_scalars=radial, batch=graph)  # fmt: skip
+        values = model.head(model.norm(nodes, batch=graph))
+        return model.scale_scatter(values, graph, dim=0).sum()
+
+    return energy, torch.from_numpy(arrays["positions"]).to(dtype)
+
+
+def by_rows(energy: object, positions: Tensor) -> Tensor:
+    """The Hessian (3N, 3N) by one backward pass for each row."""
+    where = positions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(where), where, create_graph=True)  # type: ignore[operator]
+    rows = [torch.autograd.grad(one, where, retain_graph=True)[0].flatten() for one in gradient.flatten()]
+    return torch.stack(rows)
+
+
+def main() -> None:
+    """Serve timed calls until standard input ends."""
+    parser = argparse.ArgumentParser(formatter_class=Defaults, description="Gradients and Hessians of Equiformer.")
+    parser.add_argument("--original", type=Path, required=True, help="checkout of its repository")
+    parser.add_argument("--structure", type=Path, required=True, help=".npz with the graph of a crystal")
+    parser.add_argument("--size", required=True, help="JSON: arguments of the original's constructor")
+    parser.add_argument("--output", type=Path, required=True, help=".npz for the weights and the Hessian")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype)
+    torch.set_default_dtype(dtype)
+    torch.manual_seed(0)
+    model = load_original(options.original).GraphAttentionTransformer(**json.loads(options.size)).to(dtype).eval()
+    with np.load(options.structure) as arrays:
+        energy, positions = energy_of(model, dict(arrays), dtype)
+    calls = {
+        "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy),
+        "jacrev": torch.func.jacrev(torch.func.grad(energy)),
+    }  # fmt: skip
+    found = {name: call(positions) for name, call in calls.items()}
+    size = positions.numel()
+    assert torch.allclose(found["rows"], found["jacrev"].reshape(size, size), rtol=1e-3, atol=1e-4)
+    state = {f"sd/{name}": value.numpy() for name, value in model.state_dict().items() if value.numel()}
+    np.savez(options.output, hessian=found["rows"].detach().numpy(), **state)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, count = line.split()
+        print(json.dumps(timed(partial(calls[name], positions), int(count))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
