@@ -99,13 +99,13 @@ def our_calls(model: nn.Cell, graph: AtomGraph, dtype: str) -> dict[str, Callabl
     budget = Budget(len(graph.numbers) + 1, len(graph.senders) + 4, 0, 2)
     tensors = to_tensors(pad(join([graph]), budget, CUTOFF, kind).inputs)
 
-    def rows(atoms: list[np.ndarray] | None = None) -> np.ndarray:
+    def rows(atoms: list[list[int]] | None = None) -> np.ndarray:
         return exact_rows(product, [graph], CUTOFF, kind, atoms).arrays()[0]
 
     def gradient() -> np.ndarray:
         return derive(*tensors)[1].asnumpy()
 
-    return {"gradient": gradient, "all rows": rows, "primitive cell": lambda: rows([np.arange(2)])}
+    return {"gradient": gradient, "all rows": rows, "primitive cell": lambda: rows([[0, 1]])}
 
 
 class Peer:

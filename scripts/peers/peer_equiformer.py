@@ -64,7 +64,7 @@ def load_original(folder: Path) -> ModuleType:
 def energy_of(model: nn.Module, arrays: dict[str, np.ndarray], dtype: torch.dtype) -> tuple:
     """The energy of one crystal as a function of its positions (N, 3), and these.
 
-    The parts of the original are called in the order of its own forward pass; vectors of edges have their images' shifts.
+    The parts of the original are called in the order of its own forward pass; vectors have their images' shifts.
     """
     places = torch.tensor([ROWS[int(number)] for number in arrays["numbers"]])
     senders, receivers = (torch.from_numpy(arrays[name]).long() for name in ("senders", "receivers"))
