@@ -110,7 +110,8 @@ class TargetConfig:
     ``force_constants``, the second derivatives of the energy of crystals, or what your own data call a property of
     theirs; see ``data_tools.labels.own_property``."""
     readout: str = field(
-        default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
+        default="auto",
+        metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent", "attention")},
     )
     """How atom values become the molecule's; ``auto`` takes the target's own."""
     reference: str = field(default="auto", metadata={"choices": ("auto", "none", "atomisation", "total")})

@@ -96,6 +96,7 @@ NO_ENVELOPE = {
     "second derivatives": "as above",
     "crystals": "without an envelope a crystal has no end",
 }
+WEIGHTED = COSINE | {"extensivity": "a mean whose weights depend on all atoms of a structure"}
 NOT_ADDITIVE = COSINE | {
     "extensivity": "depends on the distance of the molecules from their common centre of mass",
     "crystals": "a crystal has no centre of mass",
@@ -108,6 +109,8 @@ CASES = (
     Case("schnet-mean", "schnet", ONE_BLOCK | {"readout": "mean"}, 3.0, COSINE),
     Case("schnet-polynomial", "schnet", ONE_BLOCK | {"envelope": "polynomial"}, 3.0),
     Case("schnet-dipole", "schnet", ONE_BLOCK | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
+    Case("schnet-attention", "schnet", ONE_BLOCK | {"readout": "attention"}, 3.0, WEIGHTED),
+    Case("schnet-heads", "schnet", ONE_BLOCK | {"heads": 2, "envelope": "polynomial"}, 3.0),
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
     Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER, 3.0, COMPILES_LONG),

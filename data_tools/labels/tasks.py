@@ -14,7 +14,7 @@ from data_tools.labels.targets import Target, allowed_standardisations, check_co
 AUTO = "auto"
 OWN = "own"  # what a checkpoint says of a target that is a property of a user's own data
 STORED = ("name", "readout", "reference", "standardisation")  # of what a checkpoint says
-OF_SEVERAL = ("sum", "mean")  # readouts of a network with several outputs
+OF_SEVERAL = ("sum", "mean", "attention")  # readouts of a network with several outputs
 
 
 @dataclass(frozen=True)
