@@ -97,8 +97,8 @@ class AttentionReadout(nn.Cell):
         super().__init__()
         self.outputs, self.dtype = outputs, dtype
         kept = mstype.float32 if dtype == mstype.float16 else dtype
-        self.sharpness = Parameter(Tensor(np.full((1, outputs), FIRST_SHARPNESS), kept), name="sharpness")
-        self.largest = ops.UnsortedSegmentMax()
+        self.sharpness = Parameter(Tensor(np.full(outputs, FIRST_SHARPNESS), kept), name="sharpness")
+        self.largest, self.side_by_side = ops.UnsortedSegmentMax(), ops.Concat(1)
 
     def construct(
         self,
@@ -117,6 +117,11 @@ class AttentionReadout(nn.Cell):
         """Values and then scores of the atoms (N, 2 C) and graph inputs to (G,), or (G, C) for C > 1."""
         weights = self.weights(values, node_graph, node_mask, graph_mask)
         return _flat(segment_sum(weights * values[:, : self.outputs], node_graph, graph_mask))  # (2)
+
+    def contributions(self, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:
+        """What (2) adds up, a_i q_i, and then a_i, for the atoms: (N, 2 C) as of ``construct`` to (N, 2 C)."""
+        weights = self.weights(values, node_graph, node_mask, graph_mask)
+        return self.side_by_side((weights * values[:, : self.outputs], weights))
 
     def weights(self, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:
         """Equation (1): (N, 2 C) as of ``construct`` to a (N, C), 0 for ghosts.
