@@ -40,8 +40,6 @@ class SchNetConfig:
     envelope: str = field(default="cosine", metadata={"choices": ("cosine", "polynomial")})
     """What takes a filter to zero at the cutoff: the cosine of the paper, whose curvature jumps there, or a polynomial
     with continuous second derivatives, for Hessians.  The convention ``2017`` has neither."""
-    heads: int = bounded(0, least=0)
-    """Heads of attention on the messages; 0: none."""
     output_init: str = field(default="glorot", metadata={"choices": ("glorot", "zeros")})
     """Initial weights of the last layer; with ``zeros`` an untrained network predicts the references alone."""
     outputs: int = bounded(1, least=1)

@@ -113,7 +113,8 @@ class TargetConfig:
         default="auto",
         metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent", "attention")},
     )
-    """How atom values become the molecule's; ``auto`` takes the target's own."""
+    """How atom values become the molecule's; ``auto`` takes the target's own.  ``attention``: a mean whose weights are
+    learned, for homo, lumo, gap and properties of your own that do not grow with the structure."""
     reference: str = field(default="auto", metadata={"choices": ("auto", "none", "atomisation", "total")})
     """Label definition: ``atomisation`` subtracts the free atoms from an energy; ``auto`` takes the target's own."""
     standardisation: str = field(

@@ -26,14 +26,13 @@ an ablation: (3) becomes m_i = sum_j W_ij (W_in x_j + b) with a full F' x F' mat
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
-from models.attention import ReceiverSoftmax
 from models.blocks import Dense, ShiftedSoftplus, SideBySide, TwoLayers
 from models.element_descriptions import DescribedElements
 from models.elements import ElementEmbedding
-from models.graph_ops import PairDistances, PairSum, both_ways, gather, segment_sum, to_type
+from models.graph_ops import PairDistances, PairSum, to_type
 from models.precision import Precision
 from models.radial import CosineCutoff, GaussianBasis, NoCutoff, PolynomialEnvelope
 from models.swish import Swish
@@ -43,7 +42,6 @@ FILTERS = ("elementwise", "matrix")
 ELEMENTS = ("free", "described")
 ENVELOPES = ("cosine", "polynomial")
 OUTPUT_INITS = ("glorot", "zeros")
-OF_A_HEAD = 4  # numbers of a query and of a key
 SPACING_2017, GAMMA_2017 = 0.1, 10.0  # Angstrom, 1/Angstrom^2
 ENVELOPE_EXPONENT = 5  # the polynomial 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = d / cutoff
 
@@ -73,40 +71,6 @@ class Interaction(nn.Cell):
         return self.update(messages)  # (N, F)  (4)
 
 
-class AttendedInteraction(nn.Cell):
-    """As ``Interaction`` with attention: m_i = sum_j a_ij (W_in x_j) * filter(e(d_ij)).
-
-    (6)  s_ij = (Q x_i) . (K x_j) / sqrt(D) + b e(d_ij)    for each head, D numbers each
-    (7)  a_ij = f_cut(d_ij) exp(s_ij) / (1 + sum_k f_cut(d_ik) exp(s_ik))    for the channels of the head
-    """
-
-    def __init__(self, features: int, filters: int, gaussians: int, heads: int, kinds: Precision):
-        super().__init__()
-        dtype, ssp = kinds.weights, ShiftedSoftplus(kinds.weights)
-        if filters % heads:
-            raise ValueError(f"filters {filters}: expected a multiple of heads {heads}")
-        self.filter = TwoLayers(gaussians, filters, filters, ssp, dtype)
-        self.input = Dense(features, filters, dtype, bias=False)
-        self.query = Dense(features, heads * OF_A_HEAD, dtype, bias=False)
-        self.key = Dense(features, heads * OF_A_HEAD, dtype, bias=False)
-        self.of_distance = Dense(gaussians, heads, dtype, bias=False)
-        self.softmax = ReceiverSoftmax(heads, True, dtype)
-        self.join = Tensor(np.repeat(np.eye(heads), OF_A_HEAD, axis=0) / OF_A_HEAD**0.5, dtype)  # (H D, H)
-        self.spread = Tensor(np.repeat(np.eye(heads), filters // heads, axis=1), dtype)  # (H, F')
-        self.multiply = ops.MatMul()
-        self.update = TwoLayers(filters, features, features, ssp, dtype)
-
-    def construct(
-        self, nodes: Tensor, filters: Tensor, gaussians: Tensor, envelope: Tensor, receivers: Tensor, senders: Tensor
-    ) -> Tensor:
-        """Nodes (N, F), filters (P, F'), Gaussians (P, K), envelope (E, 1), atoms of edges (E,) to the update."""
-        products = gather(self.query(nodes), receivers) * gather(self.key(nodes), senders)  # (E, H D)
-        scores = self.multiply(products, self.join) + both_ways(self.of_distance(gaussians))  # (E, H)  (6)
-        weights = self.softmax(scores, envelope, receivers, nodes)  # (E, H)  (7)
-        messages = gather(self.input(nodes), senders) * both_ways(filters) * self.multiply(weights, self.spread)
-        return self.update(segment_sum(messages, receivers, nodes))  # (N, F)  (4)
-
-
 class SchNet(nn.Cell):
     """SchNet of the module's equations.
 
@@ -120,7 +84,6 @@ class SchNet(nn.Cell):
         filter: one of ``FILTERS``.
         elements: one of ``ELEMENTS``.
         envelope: one of ``ENVELOPES``; the convention ``2017`` has none.
-        heads: of attention on messages, see ``AttendedInteraction``; 0: none.
         output_init: one of ``OUTPUT_INITS``, of the last layer's weights; with ``zeros`` an untrained network predicts
             0 everywhere instead of a large number that the first epochs must unlearn.
         outputs: C, values of an atom.
@@ -141,7 +104,6 @@ class SchNet(nn.Cell):
         filter: str,
         elements: str,
         envelope: str,
-        heads: int,
         output_init: str,
         outputs: int,
         kinds: Precision,
@@ -170,17 +132,8 @@ class SchNet(nn.Cell):
         else:
             self.envelope = CosineCutoff(cutoff, kinds.atoms)
         self.pair_sum = PairSum(filters, matrix, kinds.edges)
-        self.attends = heads > 0
-        if heads and (matrix or paper or kinds.edges != kinds.atoms):
-            raise ValueError("heads: expected filter elementwise, another convention than 2017 and amp_level O0")
-        sizes = features, filters, gaussians
         self.interactions = nn.CellList(
-            [
-                AttendedInteraction(*sizes, heads, kinds)
-                if heads
-                else Interaction(*sizes, matrix, self.pair_sum, kinds)
-                for _ in range(blocks)
-            ]
+            [Interaction(features, filters, gaussians, matrix, self.pair_sum, kinds) for _ in range(blocks)]
         )
         networks = [interaction.filter for interaction in self.interactions]
         self.filters = SideBySide(networks, ShiftedSoftplus(dtype) if paper else None)
@@ -208,11 +161,6 @@ class SchNet(nn.Cell):
         gaussians = to_type(self.basis(distances), edges)  # (P, K)
         envelope = to_type(self.envelope(distances), edges)  # (P, 1)
         nodes = to_type(self.embedding(numbers), atoms)  # (N, F)  (1)
-        if self.attends:
-            unscaled, of_edges = self.filters(gaussians), both_ways(envelope)
-            for k in range(len(self.interactions)):
-                nodes = nodes + self.interactions[k](nodes, unscaled[k], gaussians, of_edges, receivers, senders)
-            return self.value(nodes), nodes
         filters = self.pair_sum.prepare(self.filters(gaussians), envelope)  # B of W, each (P, F')  (2)
         for k in range(len(self.interactions)):
             nodes = nodes + self.interactions[k](nodes, filters[k], receivers, senders)  # (N, F)  (3)-(4)

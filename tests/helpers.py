@@ -110,7 +110,6 @@ CASES = (
     Case("schnet-polynomial", "schnet", ONE_BLOCK | {"envelope": "polynomial"}, 3.0),
     Case("schnet-dipole", "schnet", ONE_BLOCK | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
     Case("schnet-attention", "schnet", ONE_BLOCK | {"readout": "attention"}, 3.0, WEIGHTED),
-    Case("schnet-heads", "schnet", ONE_BLOCK | {"heads": 2, "envelope": "polynomial"}, 3.0),
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
     Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER, 3.0, COMPILES_LONG),

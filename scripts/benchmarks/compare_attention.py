@@ -1,4 +1,4 @@
-"""Does attention help?  As the readout and on the messages of SchNet, beside the mean over atoms, at equal time.
+"""Does a readout with attention help?  Beside the mean over atoms, at equal time.
 
     python scripts/benchmarks/compare_attention.py --output runs/attention --page results/schnet/attention.md
 
@@ -51,9 +51,6 @@ class Way(NamedTuple):
 WAYS = {
     "mean": Way("mean over atoms"),
     "attention": Way("readout with attention", ("target.readout=attention",)),
-    "messages": Way(
-        "mean over atoms, attention of 4 heads on messages of 56 channels", ("model.heads=4", "model.filters=56")
-    ),
 }
 
 
@@ -116,7 +113,7 @@ def page(record: dict[str, Any], options: argparse.Namespace, command: Command) 
         cells = [f"{np.mean(e):.4f} ({', '.join(f'{value:.4f}' for value in e)})" for e in errors]
         first = f"| {way.title} | {one['parameters']:,} | {one['step_ms']:.2f} | {one['epochs']} | "
         lines.append(first + " | ".join(cells) + " |")
-    top = ["# Attention in SchNet, as the readout and on messages", "", "```text", command.text, "```", ""]
+    top = ["# A readout with attention beside the mean over atoms", "", "```text", command.text, "```", ""]
     return "\n".join([*top, *lines]) + "\n"
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import BUDGET, ONE_BLOCK, SEGNN, TRANSFORMER, Bench, Case, assert_close, model_of, molecule, molecules
+from helpers import (
+    BUDGET,
+    DIMENETPP,
+    ONE_BLOCK,
+    SEGNN,
+    TRANSFORMER,
+    Bench,
+    Case,
+    assert_close,
+    build,
+    model_of,
+    molecule,
+    molecules,
+)
 from mindspore import Tensor
 
 from data_tools.graph import Structure
@@ -89,6 +102,28 @@ def test_a_lone_atom_has_no_gradient_of_its_score():
     made = head(1, 2.0)
     slope = ms.grad(lambda values: made(values, *inputs).sum())(Tensor(np.full((BUDGET.nodes, 2), 3.0))).asnumpy()
     assert slope[part].tolist() == [[1.0, 0.0]] and not slope[part.stop :].any()
+
+
+def test_scores_of_zero_can_learn():
+    """As those of a network whose last layer begins with zeros, once the values differ."""
+    inputs, (part, *_) = graph(molecules())
+    values = np.zeros((BUDGET.nodes, 2))
+    values[:, 0] = np.arange(BUDGET.nodes)
+    slope = ms.grad(lambda values: AttentionReadout(1, ms.float64)(values, *inputs).sum())(Tensor(values)).asnumpy()
+    assert np.abs(slope[part, 1]).min() > 1e-4
+
+
+@pytest.mark.parametrize("model, changes", [("dimenetpp", DIMENETPP), ("segnn", SEGNN)])
+def test_other_networks_have_it(model, changes):
+    """The value of a structure is between those of its atoms, and not their mean."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    case = Case(model, model, changes | {"readout": "attention"}, 2.5)
+    made = build(case)
+    made.head.sharpness.set_data(Tensor([5.0], ms.float64))
+    inputs = to_tensors(case.batch(molecules()).inputs)
+    found = made(*inputs).asnumpy()
+    values = made.network(*inputs)[0].asnumpy()[:9, 0]
+    assert values.min() < found[0] < values.max() and abs(found[0] - values.mean()) > 1e-6 and not found[3:].any()
 
 
 def test_it_begins_near_the_mean():
