@@ -11,6 +11,7 @@ from configs.schema import Config, DataConfig, TargetConfig, TrainingConfig
 
 BEGIN_ANEW = "a run goes on with the same task, model, data and seed: leave that out, or begin a new run"
 FLOAT16_LEVELS = ("O2", "O3")
+ATTENTION = "attention"  # the readout
 ENERGY = "energy"  # the target that has derivatives
 FORCE_CONSTANTS = "force_constants"  # the target that is one
 OF_FORCE_CONSTANTS = ("frequency", "frobenius_norm")  # losses
@@ -75,6 +76,17 @@ def check_rules(config: Config) -> None:
             )
     check_outputs(config)
     _check_several(config)
+    _check_attention(config)
+
+
+def _check_attention(config: Config) -> None:
+    """A readout with attention needs a score of each atom beside its value."""
+    model = config.model
+    if config.target.readout == ATTENTION and (not hasattr(model, "outputs") or getattr(model, "task", "") == "graph"):
+        raise ConfigError(
+            f"target.readout {ATTENTION}: expected model.name=schnet, dimenetpp, or segnn with model.task=node, whose "
+            f"atoms have a score beside their value, got {model.name}"
+        )
 
 
 def _check_several(config: Config) -> None:

@@ -110,9 +110,11 @@ class TargetConfig:
     ``force_constants``, the second derivatives of the energy of crystals, or what your own data call a property of
     theirs; see ``data_tools.labels.own_property``."""
     readout: str = field(
-        default="auto", metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent")}
+        default="auto",
+        metadata={"choices": ("auto", "sum", "mean", "dipole", "electronic_spatial_extent", "attention")},
     )
-    """How atom values become the molecule's; ``auto`` takes the target's own."""
+    """How atom values become the molecule's; ``auto`` takes the target's own.  ``attention``: a mean whose weights are
+    learned, for homo, lumo, gap and properties of your own that do not grow with the structure."""
     reference: str = field(default="auto", metadata={"choices": ("auto", "none", "atomisation", "total")})
     """Label definition: ``atomisation`` subtracts the free atoms from an energy; ``auto`` takes the target's own."""
     standardisation: str = field(

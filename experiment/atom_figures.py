@@ -17,7 +17,7 @@ from data_tools.formats.molecule_drawing import draw_molecule, drawn_atoms
 from data_tools.formats.smiles_records import Record
 from data_tools.labels.targets import Target
 from data_tools.tables import ELEMENTS, name_of_row
-from experiment.atoms import ATTENTION, CONTRIBUTION, LEARNED, AtomTable
+from experiment.atoms import ATTENTION, CONTRIBUTION, LEARNED, WEIGHT, AtomTable
 from experiment.plot_style import GREY, new_figure, pretty_unit, style, write
 from models.element_descriptions import COVALENT_RADII
 
@@ -54,7 +54,7 @@ def plot_atoms(path: Path, atoms: AtomTable, row: int, target: Target, record: R
             axes = figure.add_subplot(1, len(columns), position, projection=three)
             words = name.replace("_", " ").replace(" x ", " × ")
             axes.set_title(words, loc="left")
-            bar_label = "mean over heads and blocks" if name == ATTENTION else unit
+            bar_label = {ATTENTION: "mean over heads and blocks", WEIGHT: "share of the atom"}.get(name, unit)
             if record:
                 owner = drawn_atoms(record)
                 _draw_plane(figure, axes, np.bincount(owner, weights=values), record, bar_label)

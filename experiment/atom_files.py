@@ -15,7 +15,7 @@ from data_tools.formats.smiles_records import Record
 from data_tools.formats.writers import atoms_text
 from data_tools.tables import ELEMENTS, name_of_row
 from experiment.atom_figures import plot_atoms
-from experiment.atoms import ATTENTION, CONTRIBUTION, INTEGRATED, AtomTable
+from experiment.atoms import CONTRIBUTION, INTEGRATED, WITHOUT_UNIT, AtomTable
 from experiment.page_folder import REPORT, new_folder
 from experiment.plot_style import picture
 from experiment.prediction import warn
@@ -49,7 +49,7 @@ def place_of_atoms(output: str | None) -> Path | None:
 
 def heading(column: str, unit: str) -> str:
     """A column's name with its unit; attention has none."""
-    return column if column == ATTENTION else f"{column} [{unit}]"
+    return column if column in WITHOUT_UNIT else f"{column} [{unit}]"
 
 
 def atom_rows(trained: Trained, atoms: AtomTable) -> list[dict[str, Any]]:

@@ -15,13 +15,14 @@ from data_tools.tables import select_rows
 from experiment.data import DTYPES
 from experiment.trained import Trained
 from models.atom_scale import scale_elements
-from models.heads import OF_SEVERAL, Readout
+from models.heads import OF_SEVERAL, AttentionReadout, Readout
 from physics.attribution import AttentionOfBlocks, ScaleDerivative, attribute, received
 from training.step import to_tensors
 
 CONTRIBUTION, LEARNED = "contribution", "contribution_of_network"
 GRADIENT, INTEGRATED = "gradient_x_input", "integrated_gradients"
-ATTENTION = "attention_received"  # has no unit
+ATTENTION, WEIGHT = "attention_received", "attention"
+WITHOUT_UNIT = (ATTENTION, WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class AtomTable:
         without: (K,) the same with no element anywhere, where integrated gradients begin.
         incomplete: (K,) how far integrated gradients are from adding up to the difference of the two, relative to the
             sum of their sizes.
-        columns: (A,) by name.  ``contribution`` of readouts that are a sum or a mean: they add up to the prediction.
+        columns: (A,) by name.  ``contribution`` of readouts that are a sum, a mean or one with attention: they add up
+            to the prediction.
             ``contribution_of_network`` is the same without what composition alone gives: reference energies of
             elements and the mean of the training labels, where there are some.
             ``gradient_x_input`` and ``integrated_gradients`` of every model: see ``physics.attribution``.
-            ``attention_received`` where there is attention.
+            ``attention`` of a readout with attention: the weights of atoms, 1 in all.
+            ``attention_received`` where there is attention between atoms.
     """
 
     table: StructureTable
@@ -68,8 +71,10 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
     derivative = ScaleDerivative(model, scale_elements(model, budget.nodes))
     attention = AttentionOfBlocks(model) if hasattr(model.network, "attention") else None
     table = select_rows(packed.table, rows)
-    additive = isinstance(model.head, Readout) and model.head.kind in OF_SEVERAL
-    names = [*([CONTRIBUTION] if additive else []), GRADIENT, INTEGRATED, *([ATTENTION] if attention else [])]
+    weighted = isinstance(model.head, AttentionReadout)
+    additive = weighted or (isinstance(model.head, Readout) and model.head.kind in OF_SEVERAL)
+    chosen = {CONTRIBUTION: additive, GRADIENT: True, INTEGRATED: True, WEIGHT: weighted, ATTENTION: bool(attention)}
+    names = [name for name, there in chosen.items() if there]
     columns = {name: np.zeros(len(table.numbers)) for name in names}
     outputs, without, incomplete = (np.zeros(len(rows)) for _ in range(3))
     for batch in evaluation_batches(packed, rows, size, DTYPES[config.run.dtype], budget):
@@ -78,6 +83,8 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
         outputs[batch.ids], without[batch.ids] = found.outputs[:count], found.without[:count]
         incomplete[batch.ids] = found.incomplete[:count]
         numbers = {CONTRIBUTION: found.values[:, 0], GRADIENT: found.gradients, INTEGRATED: found.integrated}
+        if weighted:
+            numbers[WEIGHT] = found.values[:, 1]
         if attention is not None:
             numbers[ATTENTION] = received([one.asnumpy() for one in attention(*tensors)], batch.inputs)
         _place(columns, numbers, table, batch)
@@ -85,7 +92,8 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
         columns[name] *= normalizer.scale
     if additive:
         n = np.repeat(table.n_atoms, table.n_atoms)
-        values = normalizer.scale * columns[CONTRIBUTION] / (n if model.head.kind == "mean" else 1)
+        mean = not weighted and model.head.kind == "mean"
+        values = normalizer.scale * columns[CONTRIBUTION] / (n if mean else 1)
         columns[CONTRIBUTION] = values + normalizer.shares(table.numbers, table.n_atoms)
         columns[CONTRIBUTION][np.repeat(undetermined, table.n_atoms)] = np.nan
         if normalizer.references.any() or normalizer.shift:

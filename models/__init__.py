@@ -16,7 +16,7 @@ from models.equivariant_potential import EquivariantPotential
 from models.graph_attention_transformer import GraphAttentionTransformer
 from models.graph_model import GraphModel
 from models.graph_transformer import GraphTransformer
-from models.heads import PooledReadout, Readout, ReadoutOfEach
+from models.heads import ATTENTION, AttentionReadout, PooledReadout, Readout, ReadoutOfEach
 from models.precision import precision
 from models.schnet import SchNet
 from models.segnn import SEGNN
@@ -49,7 +49,8 @@ def build_model(
         name: of the network in ``MODELS``, or in ``DIRECT``, whose head is the product with a probe.
         dtype: float32 or float64 parameters and arithmetic.
         amp_level: what is computed in float16; see ``models.precision``.
-        readout: see ``models.heads.Readout``; networks of ``DIRECT`` have none.  Of several tasks, one for each output.
+        readout: one of ``models.heads.READOUTS``; networks of ``DIRECT`` have none.  Of several tasks, one for each
+            output.
         uncertainties: whether the loss weights of several tasks are learned, see ``GraphModel``.
         hyperparameters: of the network's constructor.
 
@@ -63,13 +64,20 @@ def build_model(
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     kinds = precision(amp_level, DTYPES[dtype])
     outputs = hyperparameters.get("outputs", 1)  # values an atom; most networks have one
+    attends = {ATTENTION} == ({readout} if isinstance(readout, str) else set(readout))
+    if attends:
+        if "outputs" not in hyperparameters or hyperparameters.get("task") == "graph":
+            raise ValueError(f"readout {ATTENTION}: expected a network of atom values with outputs, got {name}")
+        hyperparameters = {**hyperparameters, "outputs": 2 * outputs}  # a score of each value besides
     # of second derivatives of cells that are computed again, MindSpore's compiler makes a graph with a cycle of kernels
     with without_kernels() if hyperparameters.get("recompute") else nullcontext():
         network = networks[name](kinds=kinds, **hyperparameters)
     if name in DIRECT:
         return BlockModel(network)
-    if getattr(network, "pooled", 0):
-        head: nn.Cell = PooledReadout(network.pooling, network.pooled, outputs, kinds.weights)
+    if attends:
+        head: nn.Cell = AttentionReadout(outputs, kinds.atoms)
+    elif getattr(network, "pooled", 0):
+        head = PooledReadout(network.pooling, network.pooled, outputs, kinds.weights)
     elif isinstance(readout, str):
         head = Readout(readout, outputs, kinds.atoms)
     else:

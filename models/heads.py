@@ -6,7 +6,7 @@ A head is a cell whose ``construct`` takes what its network returns and the ten 
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from models.blocks import TwoLayers, default_uniform
@@ -14,8 +14,11 @@ from models.elements import ATOMIC_MASSES
 from models.graph_ops import gather, safe_norm, segment_mean, segment_sum, to_type
 from models.swish import Swish
 
-READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
+ATTENTION = "attention"  # the readout of ``AttentionReadout``
+OF_ATOM_VALUES = ("sum", "mean", "dipole", "electronic_spatial_extent")  # those of ``Readout``
+READOUTS = (*OF_ATOM_VALUES, ATTENTION)
 OF_SEVERAL = ("sum", "mean")  # readouts of more than one value an atom
+FIRST_SHARPNESS = 0.01
 
 
 class Readout(nn.Cell):
@@ -26,7 +29,7 @@ class Readout(nn.Cell):
     electronic_spatial_extent: y = sum_i q_i |r_i - r_c|^2 (the same paper).
 
     Args:
-        kind: one of ``READOUTS``.
+        kind: one of ``OF_ATOM_VALUES``.
         outputs: C, values of an atom; more than one only with the kinds ``sum`` and ``mean``.
         dtype: of the atom values and of the result.
 
@@ -36,8 +39,8 @@ class Readout(nn.Cell):
 
     def __init__(self, kind: str, outputs: int, dtype: mstype.Type):
         super().__init__()
-        if kind not in READOUTS:
-            raise ValueError(f"readout {kind!r}: expected one of {', '.join(READOUTS)}")
+        if kind not in OF_ATOM_VALUES:
+            raise ValueError(f"readout {kind!r}: expected one of {', '.join(OF_ATOM_VALUES)}")
         if outputs > 1 and kind not in OF_SEVERAL:
             raise ValueError(f"{outputs} outputs with the readout {kind}: expected one output")
         self.kind, self.dtype = kind, dtype
@@ -73,6 +76,65 @@ class Readout(nn.Cell):
             return safe_norm(segment_sum(values * relative, node_graph, graph_mask)).reshape(-1)
         squared = (relative * relative).sum(-1, keepdims=True)  # (N, 1)
         return segment_sum(values * squared, node_graph, graph_mask).reshape(-1)
+
+
+class AttentionReadout(nn.Cell):
+    """A mean over atoms with learned weights: each atom has a value q_i and a score s_i.
+
+    (1)  a_i = exp(t s_i) / sum_k exp(t s_k)      over the atoms k of the graph
+    (2)  y   = sum_i a_i q_i
+
+    t is a parameter, at 0 of which (2) is the mean; it begins near 0, not at 0, because the scores of a network whose
+    last layer begins with zeros would have no gradient then.  Equal atoms have equal weights, so a supercell has the
+    value of its cell.
+
+    Args:
+        outputs: C, values of a graph, each with scores of its own.
+        dtype: of the atom values and of the result.
+    """
+
+    def __init__(self, outputs: int, dtype: mstype.Type):
+        super().__init__()
+        self.outputs, self.dtype = outputs, dtype
+        kept = mstype.float32 if dtype == mstype.float16 else dtype
+        self.sharpness = Parameter(Tensor(np.full(outputs, FIRST_SHARPNESS), kept), name="sharpness")
+        self.largest, self.side_by_side = ops.UnsortedSegmentMax(), ops.Concat(1)
+
+    def construct(
+        self,
+        values: Tensor,
+        numbers: Tensor,
+        positions: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        triplet_in: Tensor,
+        triplet_out: Tensor,
+        node_graph: Tensor,
+        node_mask: Tensor,
+        graph_mask: Tensor,
+    ) -> Tensor:
+        """Values and then scores of the atoms (N, 2 C) and graph inputs to (G,), or (G, C) for C > 1."""
+        weights = self.weights(values, node_graph, node_mask, graph_mask)
+        return _flat(segment_sum(weights * values[:, : self.outputs], node_graph, graph_mask))  # (2)
+
+    def contributions(self, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:
+        """What (2) adds up, a_i q_i, and then a_i, for the atoms: (N, 2 C) as of ``construct`` to (N, 2 C)."""
+        weights = self.weights(values, node_graph, node_mask, graph_mask)
+        return self.side_by_side((weights * values[:, : self.outputs], weights))
+
+    def weights(self, values: Tensor, node_graph: Tensor, node_mask: Tensor, graph_mask: Tensor) -> Tensor:
+        """Equation (1): (N, 2 C) as of ``construct`` to a (N, C), 0 for ghosts.
+
+        Numerator and denominator are divided by the exponential of the largest term, which changes no derivative.
+        """
+        node_mask, graph_mask = to_type(node_mask, self.dtype), to_type(graph_mask, self.dtype)
+        logits = values[:, self.outputs :] * to_type(self.sharpness, self.dtype)  # (N, C)
+        top = ops.stop_gradient(self.largest(ops.stop_gradient(logits), node_graph, graph_mask.shape[0]))  # (G, C)
+        powers = ops.exp(logits - gather(top, node_graph)) * node_mask.reshape(-1, 1)
+        # the ghost graph has no atom: give it 1 so that its weights are finite
+        total = segment_sum(powers, node_graph, graph_mask) + (1 - graph_mask).reshape(-1, 1)  # (G, C)
+        return powers / gather(total, node_graph)
 
 
 class ReadoutOfEach(nn.Cell):

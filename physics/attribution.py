@@ -30,15 +30,21 @@ COMPLETE = 1e-3  # largest error of (3) relative to sum_i |IG_i|, above which th
 class ScaleDerivative(Compiled):
     """Outputs y (G,), values of the nodes (N, C) and dy/d alpha (N, 1) for graph inputs.
 
+    Of a readout with attention, a_i q_i and a_i stand in the place of the value q_i and the score of an atom.
+
     Args:
         model: a network with its head.
         alpha: (N, 1) factors of its atoms.
     """
 
     def __init__(self, model: nn.Cell, alpha: Parameter):
+        attends = hasattr(model.head, "contributions")
+
         def weighted(*inputs):
             values = model.network(*inputs)[0]
             outputs = model.head(values, *inputs)
+            if attends:
+                values = model.head.contributions(values, *inputs[GRAPH_MASK - 2 :])
             return (outputs * inputs[GRAPH_MASK]).sum(), outputs, values
 
         derive = ms.value_and_grad(weighted, None, alpha, has_aux=True)
@@ -62,7 +68,7 @@ class Attribution(NamedTuple):
     Attributes:
         outputs: (G,) y(1).
         without: (G,) y(0), with no element anywhere.
-        values: (N, C) of the nodes, what the head reads.
+        values: (N, C) of the nodes, what the head reads, or as ``ScaleDerivative`` says.
         gradients: (N,) equation (1).
         integrated: (N,) equation (2).
         incomplete: (G,) how far (3) is broken, relative to sum_i |IG_i|.

@@ -15,6 +15,7 @@ from configs.schema import MODEL_CONFIGS
 from data_tools.graph import Budget, GraphBatch, Structure
 from data_tools.graphs.batching import build_graph, join, pad
 from models import NEEDS_TRIPLETS, GraphModel, build_model, cpu_kernels
+from models.heads import AttentionReadout
 from physics.derivatives import Compiled, EnergyAndForces, HessianProduct, observables
 from training.step import to_tensors
 
@@ -30,6 +31,7 @@ TOLERANCES = {
 }
 #: the C++ kernels of CPUs, and MindSpore's operators, which Ascend and GPU run
 PATHS = ("kernels", "operators")
+SHARP = 5.0  # of a readout with attention
 SMALLEST_SCALE = 1e-3  # below it a difference is absolute: values that vanish by symmetry have no relative error
 
 
@@ -96,6 +98,7 @@ NO_ENVELOPE = {
     "second derivatives": "as above",
     "crystals": "without an envelope a crystal has no end",
 }
+WEIGHTED = COSINE | {"extensivity": "a mean whose weights depend on all atoms of a structure"}
 NOT_ADDITIVE = COSINE | {
     "extensivity": "depends on the distance of the molecules from their common centre of mass",
     "crystals": "a crystal has no centre of mass",
@@ -108,6 +111,7 @@ CASES = (
     Case("schnet-mean", "schnet", ONE_BLOCK | {"readout": "mean"}, 3.0, COSINE),
     Case("schnet-polynomial", "schnet", ONE_BLOCK | {"envelope": "polynomial"}, 3.0),
     Case("schnet-dipole", "schnet", ONE_BLOCK | {"readout": "dipole"}, 3.0, NOT_ADDITIVE),
+    Case("schnet-attention", "schnet", ONE_BLOCK | {"readout": "attention"}, 3.0, WEIGHTED),
     Case("dimenetpp", "dimenetpp", DIMENETPP, 3.0),
     Case("segnn", "segnn", SEGNN, 2.5, STEPS_AT_CUTOFF),
     Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER, 3.0, COMPILES_LONG),
@@ -183,13 +187,19 @@ def on_path(path: str) -> Iterator[None]:
 
 
 def build(case: Case, dtype: str = "float64", seed: int = 0) -> nn.Cell:
-    """The model of a case with random numbers in every parameter: a bias of zero would hide mistakes with ghosts."""
+    """The model of a case with random numbers in every parameter: a bias of zero would hide mistakes with ghosts.
+
+    A readout with attention has weights far from equal, unlike an untrained one.
+    """
     ms.set_seed(seed)
     model = case.build(dtype)
     random = np.random.default_rng(seed)
     for parameter in model.trainable_params():
         noise = 0.2 * random.normal(size=parameter.shape)
         parameter.set_data(Tensor(parameter.asnumpy() + noise, parameter.dtype))
+    head = getattr(model, "head", None)  # networks of force constants have none
+    if isinstance(head, AttentionReadout):
+        head.sharpness.set_data(Tensor(np.full(head.outputs, SHARP), head.sharpness.dtype))
     model.set_train(False)
     return model
 

@@ -56,7 +56,9 @@ def _own(name: str, unit: str) -> Target:
         hint = f'; read it under another name, --set data.keys="my_{name}={name}" --target my_{name}' if name else ""
         hint = "; they are learned with the target energy" if name.lower() in OF_ENERGIES else hint
         raise DataError(f"target.name '{name}': expected a target or the name of a property of the data{hint}")
-    return Target(name, unit or NO_UNIT, True, ("mean", "sum"), ("none",), "a property of the data", is_own=True)
+    return Target(
+        name, unit or NO_UNIT, True, ("mean", "sum", "attention"), ("none",), "a property of the data", is_own=True
+    )
 
 
 def with_labels(path: Path, table: StructureTable, labels: Sequence[str]) -> StructureTable:
@@ -117,7 +119,7 @@ def size_suspicions(target: Target, readout: str, labels: np.ndarray, n_atoms: n
         return []
     correlation = float(np.corrcoef(labels, n_atoms)[0, 1])
     words = f"correlation of {target.name} with the number of atoms {correlation:.2f}"
-    if readout == "mean" and abs(correlation) >= EXTENSIVE:
+    if readout in ("mean", "attention") and abs(correlation) >= EXTENSIVE:
         return [f"{words}: it looks extensive, which a mean over atoms is not; try --set target.readout=sum"]
     if readout == "sum" and abs(correlation) <= INTENSIVE:
         return [f"{words}: it looks intensive, which a sum over atoms is not; try --set target.readout=mean"]

@@ -12,6 +12,8 @@ Readouts, how the values h_i of the atoms become the value of the molecule:
 |                           |                              | force_constants as a control                          |
 | dipole                    | norm(sum_i h_i (r_i - r_c))  | mu (SchNetPack, PyG): a length, never negative        |
 | electronic_spatial_extent | sum_i h_i norm(r_i - r_c)^2  | r2 (SchNetPack)                                       |
+| attention                 | sum_i a_i h_i, sum_i a_i = 1 | homo, lumo, gap, properties of your own: a mean with  |
+|                           |                              | weights a_i that are learned                          |
 
 Mean is refused for extensive targets: half a molecule would have the energy of the whole.  It is refused for mu and r2
 because both depend on the extent of the molecule.  A network that pools features and computes on (SEGNN) has its own
@@ -51,7 +53,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.labels.compact_force_constants import root_mean_squares
 from data_tools.units import HARTREE
 
-READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent")
+READOUTS = ("sum", "mean", "dipole", "electronic_spatial_extent", "attention")
 STANDARDISATIONS = ("none", "per_molecule", "mean_mad", "per_atom", "per_element", "scale")
 FORCE_CONSTANTS = "force_constants"
 MAX_ATOMIC_NUMBER = 118
@@ -93,7 +95,7 @@ class Target:
 
 
 _ENERGY = ("atomisation", "total")
-_ORBITAL = ("mean", "sum")
+_ORBITAL = ("mean", "sum", "attention")
 
 # Cv and zpve have columns in the reference file too, but no second definition: zpve's are zero and Cv's are the same
 # 2.981 cal/(mol K) for every element, which is a per-atom shift.

@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiment.startup import begin
@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from data_tools.labels.targets import get_target
 from experiment.command_line import exit_code
 from experiment.provenance import Command, command_of
-from scripts.benchmarks.trainings import train
+from scripts.benchmarks.trainings import metrics_of
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -64,34 +64,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def metrics_of(folder: Path, words: list[str]) -> dict[str, Any]:
-    """The metrics of a training, which is made unless it is there.
-
-    Raises:
-        DataError: it failed.
-    """
-    file = folder / "metrics.json"
-    if not file.exists():
-        train(CONFIG, folder, words)
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
 def run(options: argparse.Namespace, command: Command) -> None:
     """Train all, and write the page."""
     target = get_target(options.target)
     options.output.mkdir(parents=True, exist_ok=True)
     plain = ["--set", "run.plots=false"]
     source = options.output / SOURCE
-    metrics_of(source, [*plain, "--target", SOURCE])
+    metrics_of(CONFIG, source, [*plain, "--target", SOURCE])
     found: dict[str, dict[int, float]] = {name: {} for name in WAYS}
     for size in options.sizes:
         for name, way in WAYS.items():
             pairs = [*way.options, *([f"training.pretrained={source}"] if way.pretrained else [])]
             epochs = max(1, round(options.steps / math.ceil(size / BATCH)))
             words = [*plain, "--target", target.name, "--epochs", str(epochs), "--set", f"data.train_size={size}"]
-            metrics = metrics_of(
-                options.output / f"{name}_{size}", [*words, *(word for pair in pairs for word in ("--set", pair))]
-            )
+            words += [word for pair in pairs for word in ("--set", pair)]
+            metrics = metrics_of(CONFIG, options.output / f"{name}_{size}", words)
             found[name][size] = metrics["test"]["best model"]["mae"]
             print(f"{size} molecules, {way.title}: {found[name][size]:.4f} {target.unit}", flush=True)
     if options.page:

@@ -8,10 +8,12 @@ if __name__ == "__main__":
     print("trainings.py is a part of few_labels.py: see python scripts/benchmarks/few_labels.py --help")
     exit(0 if {"-h", "--help"} & set(argv) else 2)
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data_tools.graph import DataError
 
@@ -33,3 +35,15 @@ def train(config: str, folder: Path, words: Sequence[str]) -> None:
         done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         raise DataError(f"{file}: a training ended with exit code {done.returncode}; its last lines say why")
+
+
+def metrics_of(config: str, folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    """The metrics of a training, which is made unless it is there; arguments as of ``train``.
+
+    Raises:
+        DataError: it failed.
+    """
+    file = folder / "metrics.json"
+    if not file.exists():
+        train(config, folder, words)
+    return json.loads(file.read_text(encoding="utf-8"))

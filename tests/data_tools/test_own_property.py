@@ -173,6 +173,7 @@ def test_the_target_of_a_property():
     task = resolve_task("logP", unit="kJ", own=True)
     assert (task.readout, task.standardisation, task.to_dict()["unit"]) == ("mean", "per_molecule", "kJ")
     assert resolve_task("logP", "sum", own=True).standardisation == "per_element"
+    assert resolve_task("logP", "attention", own=True).standardisation == "per_molecule"
     for name, unit, own, words in (
         ("gap", "Hartree", True, "built-in one in eV"), ("logP", "", False, "unknown target 'logP'"),
         ("a\nb", "", True, "printable"), ("x", "u" * 41, True, "at most 40"), ("", "", True, "expected a target"),
@@ -187,10 +188,13 @@ def test_the_target_of_a_property():
 def test_a_readout_that_does_not_fit_is_suspected():
     own, n_atoms = target_of("x", own=True), np.arange(5, 25)
     rough = np.random.default_rng(0).normal(size=20)
-    for readout, labels, words in (("mean", 3.0 * n_atoms + rough, "extensive"), ("sum", rough, "intensive")):
+    for readout, labels, words in (
+        ("mean", 3.0 * n_atoms + rough, "extensive"), ("attention", 3.0 * n_atoms + rough, "extensive"),
+        ("sum", rough, "intensive"),
+    ):  # fmt: skip
         (line,) = size_suspicions(own, readout, labels, n_atoms)
         assert words in line and "correlation" in line
-        assert not size_suspicions(own, {"mean": "sum", "sum": "mean"}[readout], labels, n_atoms)
+        assert not size_suspicions(own, {"mean": "sum", "attention": "sum", "sum": "mean"}[readout], labels, n_atoms)
         assert not size_suspicions(TARGETS["gap"], readout, labels, n_atoms)
         assert not size_suspicions(own, readout, labels, np.full(20, 9))
 

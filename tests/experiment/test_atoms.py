@@ -12,7 +12,7 @@ import ase.io
 import numpy as np
 import pytest
 from mindspore import Tensor
-from tiny_runs import MINI, light, options, read_rows, write_molecules
+from tiny_runs import MINI, light, options, read_rows, small_run, write_molecules
 
 import eval as program
 import train
@@ -22,7 +22,7 @@ from data_tools.labels.statistics import Normalizer
 from examples.molecule import SHIPPED
 from experiment.atom_figures import plot_atoms
 from experiment.atom_program import warn_of_incomplete
-from experiment.atoms import ATTENTION, CONTRIBUTION, INTEGRATED, AtomTable, attribute_atoms
+from experiment.atoms import ATTENTION, CONTRIBUTION, INTEGRATED, WEIGHT, AtomTable, attribute_atoms
 from experiment.selection import select
 from experiment.trained import load_trained
 
@@ -131,6 +131,40 @@ def test_shares_add_up_to_the_offset():
         law = Normalizer(0.5, 7.0, references=references, **settings)
         shares = law.shares(numbers, n_atoms)
         assert np.add.reduceat(shares, [0, 2]) == pytest.approx(law.invert(np.zeros(2), counts))
+
+
+def test_a_readout_with_attention(tmp_path, ethanol, capsys):
+    """It goes on from weights of a mean, with a new head; contributions add up to the prediction, weights to 1."""
+    file = write_molecules(tmp_path / "molecules.npz", range(80))
+    mean = small_run(file, tmp_path / "mean", target__readout="mean", target__standardisation="per_molecule")
+    run = small_run(
+        file, tmp_path / "run", target__readout="attention", target__standardisation="per_molecule",
+        training__pretrained=mean,
+    )  # fmt: skip
+    assert "new: head" in (run / "train.log").read_text()
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(run), "--input", str(ethanol)]) == 0
+    gap = float(next(csv.DictReader(io.StringIO(capsys.readouterr().out)))[f"gap {UNIT}"])
+    assert program.main(["--ckpt", str(run), "--input", str(ethanol), "--atoms", "--output", str(tmp_path / "a")]) == 0
+    rows = read_rows(tmp_path / "a" / "atoms.csv")
+    assert sum(float(row[f"{CONTRIBUTION} {UNIT}"]) for row in rows) == pytest.approx(gap, rel=1e-5)
+    assert sum(float(row[WEIGHT]) for row in rows) == pytest.approx(1, rel=1e-5)
+    assert len({row[WEIGHT] for row in rows}) > 3
+
+
+def test_attention_needs_scores(tmp_path, capsys):
+    for profile, words in (
+        ("graph_attention_transformer/qm9_original", "got graph_attention_transformer"),
+        ("segnn/qm9", "segnn with model.task=node"),
+    ):
+        arguments = ["--config", f"configs/{profile}.yaml", "--output", str(tmp_path / "run")]
+        assert train.main([*arguments, "--set", "target.readout=attention"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: target.readout attention: ") and words in error
+    assert train.main(["--config", str(MINI), "--output", str(tmp_path / "run"), "--target", "U0",
+                       "--set", "target.readout=attention", "--set", "target.standardisation=auto"]) == 2  # fmt: skip
+    assert "does not fit target 'U0': allowed are sum" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,7 @@ def test_mistakes(molecules, tmp_path, capsys):
         ({"target__names": "gap,homo", "training__task_weights": "1,2,3"}, "expected one number or 2"),
         ({"target__names": "gap,homo", "training__loss": "norm"}, "mse, mae or huber"),
         ({"target__names": "gap,homo", "target__unit": "eV"}, "target.units"),
-        ({"target__names": "gap,homo", "target__readout": "dipole"}, "allowed are mean, sum"),
+        ({"target__names": "gap,homo", "target__readout": "dipole"}, "allowed are mean, sum, attention"),
         ({"target__names": "gap,hobo"}, "did you mean 'homo'?"),
         ({"training__task_weighting": "uncertainty"}, "give target.names"),
         ({"target__names": "gap,homo", "target__units": "x=eV"}, "names of target.names"),

@@ -15,9 +15,10 @@ from models.elements import ElementEmbedding
 from physics.attribution import COMPLETE, AttentionOfBlocks, ScaleDerivative, attribute, quadrature, received
 from training.step import to_tensors
 
-#: every model, sums, a mean, a dipole and pooled features
+#: every model, sums, a mean, a weighted one, a dipole and pooled features
+OF_TABLE = ("schnet", "schnet-mean", "schnet-attention", "schnet-dipole", "dimenetpp")
 LINES = (
-    *(case for case in CASES if case.name in ("schnet", "schnet-mean", "schnet-dipole", "dimenetpp")),
+    *(case for case in CASES if case.name in OF_TABLE),
     Case("segnn", "segnn", SEGNN | {"task": "graph", "node_features": "cormorant"}, 2.5),
     Case("graph_attention_transformer", "graph_attention_transformer", TRANSFORMER | {"envelope": "none"}, 3.0),
     Case(
@@ -118,6 +119,11 @@ def test_laws(atoms):
     assert (np.abs(sums - difference) <= COMPLETE * size).all() and np.abs(difference).min() > 1e-3
     n = np.array([len(one.numbers) for one in structures])
     kind = getattr(atoms.model.head, "kind", None)
+    if atoms.case.name == "schnet-attention":
+        added, shares = (np.bincount(inputs.node_graph, weights=column)[: len(structures)] for column in found.values.T)
+        assert_close(added, found.outputs[: len(structures)], "symmetry")
+        assert_close(shares, np.ones(len(structures)), "symmetry")
+        assert np.ptp(found.values[: n[0], 1]) > 1e-2
     if found.values.shape[1] == 1 and kind in ("sum", "mean"):
         added = np.bincount(inputs.node_graph, weights=found.values[:, 0])[: len(structures)]
         assert_close(added / (n if kind == "mean" else 1), found.outputs[: len(structures)], "symmetry")
