@@ -26,7 +26,8 @@ import numpy as np
 from data_tools.labels.targets import get_target
 from experiment.command_line import exit_code
 from experiment.provenance import Command, command_of
-from scripts.benchmarks.few_labels import metrics_of
+from scripts.benchmarks.few_labels import CONFIG
+from scripts.benchmarks.trainings import metrics_of
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -73,13 +74,13 @@ def measured(options: argparse.Namespace) -> Errors:
     found: Errors = {ALONE: {}}
     for name in TARGETS:
         words = [*plain, "--target", name, "--epochs", str(options.epochs)]
-        metrics = metrics_of(options.output / f"{ALONE}_{name}", words)
+        metrics = metrics_of(CONFIG, options.output / f"{ALONE}_{name}", words)
         found[ALONE][name] = metrics["test"]["best model"]["mae"]
         print(f"{name} alone: {found[ALONE][name]:.4f} {get_target(name).unit}", flush=True)
     for key, way in WAYS.items():
         pairs = [f"target.names={','.join(way.targets)}", *way.options]
         words = [*plain, "--epochs", str(way.times * options.epochs), *(w for pair in pairs for w in ("--set", pair))]
-        metrics = metrics_of(options.output / key, words)
+        metrics = metrics_of(CONFIG, options.output / key, words)
         found[key] = {name: metrics[f"test of {name}"]["best model"]["mae"] for name in way.targets}
         print(f"{way.title}: errors {ratio(found, key):.3f} times those alone", flush=True)
     return found
