@@ -70,9 +70,9 @@ def step_times(size: int) -> dict[str, dict[str, float]]:
     """Of each way the median milliseconds of processor time of a step, and the number of parameters."""
     steps, parameters = {}, {}
     for name, way in WAYS.items():
-        pairs = [tuple(pair.split("=", 1)) for pair in (*way.options, f"data.train_size={size}")]
+        words = [pair.partition("=") for pair in (*way.options, f"data.train_size={size}")]
         with tempfile.TemporaryDirectory() as folder:
-            made = prepare(load_config(CONFIG, pairs), Path(folder))
+            made = prepare(load_config(CONFIG, [(key, value) for key, _, value in words]), Path(folder))
         steps[name] = made.trainer, cycle(list(of_some(made.batches)))
         parameters[name] = sum(parameter.size for parameter in made.trainer.model.trainable_params())
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
