@@ -64,15 +64,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def metrics_of(folder: Path, words: list[str]) -> dict[str, Any]:
-    """The metrics of a training, which is made unless it is there.
+def metrics_of(folder: Path, words: list[str], config: str = CONFIG) -> dict[str, Any]:
+    """The metrics of a training with the options ``words``, which is made unless it is there.
 
     Raises:
         DataError: it failed.
     """
     file = folder / "metrics.json"
     if not file.exists():
-        train(CONFIG, folder, words)
+        train(config, folder, words)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
