@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_tools.formats.force_field_geometries import conformers_of, structure_of
+from data_tools.formats.npz_format import CONFORMER
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.graph import DataError, StructureTable
 from data_tools.labels.splits import Split, make_split, save_split
@@ -119,7 +120,7 @@ def write(output: Path, table: StructureTable, found: dict[str, list[Geometry]],
         "R": np.concatenate([geometry.positions for geometry in every]).astype(np.float32),
         **{label: values[rows] for label, values in labels_of(table).items()},
         "molecule": rows,
-        "conformer": conformers,
+        CONFORMER: conformers,
     }
     with replacing(output) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

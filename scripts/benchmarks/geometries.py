@@ -86,7 +86,7 @@ def part_of(file: Path, way: Way) -> Split:
     whole, conformers = load_split(file.with_name(f"{file.stem}_split.npz")), read_arrays(file)["conformer"]
     # the geometry of DFT stands before the one that the split of the program names
     train = whole.train[np.isin(conformers[whole.train], way.geometries)]
-    valid = whole.valid - (1 not in way.geometries)
+    valid: np.ndarray = whole.valid if 1 in way.geometries else whole.valid - 1
     return Split(train, valid, np.concatenate((whole.test - 1, whole.test)), "sample-mmff")
 
 
@@ -102,7 +102,8 @@ def errors_of(folder: Path, conformers: np.ndarray) -> list[float]:
 
 def measured(options: argparse.Namespace, file: Path) -> Errors:
     """Train all; the test errors."""
-    conformers, found = read_arrays(file)["conformer"], {}
+    conformers = read_arrays(file)["conformer"]
+    found: Errors = {}
     for target in options.targets:
         ways = WAYS | (CONTROLS if target == options.targets[0] else {})
         found[target] = {}

@@ -12,6 +12,7 @@ from tiny_runs import write_molecules
 from data_tools.dataset import open_graphs
 from data_tools.formats.force_field_geometries import bonded, conformers_of, structure_of
 from data_tools.formats.readers import read_table
+from data_tools.formats.smiles import MADE_HERE
 from data_tools.graph import Structure
 from data_tools.labels.splits import Split, load_split, save_split
 from scripts.mmff_geometries import main
@@ -66,6 +67,11 @@ def test_no_molecule_is_in_two_parts_and_its_use_is_with_mmff(made):
     for part in ("valid", "test"):
         assert arrays["conformer"][getattr(split, part)].tolist() == [1]
     assert len(open_graphs(made, 5.0, labels=["gap"]).table) == 10, "a file that train.py takes"
+
+
+def test_the_source_of_a_run_says_how_the_geometries_were_made(source, made):
+    """So that a model of such geometries is not warned of when it predicts SMILES."""
+    assert MADE_HERE in read_table(made).source and MADE_HERE not in read_table(source).source
 
 
 def test_what_cannot_be_made_is_left_out_by_name(source, made):
