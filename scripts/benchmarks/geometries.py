@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from data_tools.source_files import read_arrays
 from experiment.command_line import exit_code
 from experiment.provenance import Command, command_of
 from scripts import mmff_geometries
-from scripts.benchmarks.few_labels import BATCH, metrics_of
+from scripts.benchmarks.few_labels import metrics_of
 from scripts.benchmarks.turned_predictions import TURNS, largest_differences
 from scripts.help_defaults import Defaults
 from training.files import write_text
@@ -72,7 +71,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--sizes", type=int, nargs=3, default=[3000, 300, 1000], metavar=("TRAIN", "VALID", "TEST"),
                         help="molecules, of which those that RDKit cannot make are left out")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=2000, help="of each training")
+    parser.add_argument("--epochs", type=int, default=12, help="with one geometry a molecule; else equal steps")
     parser.add_argument("--output", type=Path, required=True, help="folder for the data and the trainings")
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file goes beside it")
     return parser.parse_args(arguments)
@@ -110,7 +109,7 @@ def measured(options: argparse.Namespace, file: Path) -> Errors:
         for name, way in ways.items():
             index, split = options.output / f"{name}_split.npz", part_of(file, way)
             save_split(split, index)
-            epochs = max(1, round(options.steps / math.ceil(len(split.train) / BATCH)))
+            epochs = max(1, round(options.epochs / len(way.geometries)))
             pairs = [f"data.file={file}", "data.split=file", f"data.split_file={index}", "data.train_size=0",
                      "run.plots=false", *way.options]  # fmt: skip
             folder = options.output / f"{target}_{name}"
