@@ -107,7 +107,7 @@ def measured(options: argparse.Namespace, file: Path) -> Errors:
         ways = WAYS | (CONTROLS if target == options.targets[0] else {})
         found[target] = {}
         for name, way in ways.items():
-            index, split = options.output / f"{name}_split.npz", part_of(file, way)
+            index, split = options.output / f"rows_{name}.npz", part_of(file, way)
             save_split(split, index)
             epochs = max(1, round(options.epochs / len(way.geometries)))
             pairs = [f"data.file={file}", "data.split=file", f"data.split_file={index}", "data.train_size=0",

@@ -48,6 +48,8 @@ def test_displacements_have_the_deviation_and_depend_on_nothing_else():
 
 def test_noise_moves_the_atoms_alone(packed):
     plain, noisy = (list(batches_of(packed, noise).epoch(0)) for noise in (0.0, 0.05))
+    for row, positions in positions_of(plain).items():
+        assert np.array_equal(positions, packed.table.positions[ATOMS * row : ATOMS * (row + 1)]), "none where it is 0"
     for before, after in zip(plain, noisy, strict=True):
         moves = after.part.inputs.positions - before.part.inputs.positions
         real = before.part.inputs.node_mask == 1
