@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(formatter_class=Defaults, description=__doc__.split("\n")[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[50, 200, 950], help="how few, in turn")
-    parser.add_argument("--steps", type=int, default=1500, help="of each training")
+    parser.add_argument("--steps", type=int, default=1000, help="of each training")
     parser.add_argument("--output", type=Path, required=True, help="folder for the trainings")
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file goes beside it")
     return parser.parse_args(arguments)
