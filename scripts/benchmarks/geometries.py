@@ -54,8 +54,7 @@ WAYS = {
     "mixed": Way("DFT and MMFF", (0, 1)),
     "mmff": Way("MMFF", (1,)),
     "conformers": Way("DFT, MMFF and another conformer", (0, 1, 2)),
-    "noise_05": Way("DFT with noise of 0.05 A", options=("data.noise=0.05",)),
-    "noise_02": Way("DFT with noise of 0.02 A", options=("data.noise=0.02",)),
+    "noise": Way("DFT with noise of 0.05 A", options=("data.noise=0.05",)),
 }
 CONTROLS = {
     "rotated": Way("DFT, every structure rotated or reflected", options=("data.augment_rotations=true",)),
