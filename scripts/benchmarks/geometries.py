@@ -90,12 +90,23 @@ def part_of(file: Path, way: Way) -> Split:
 
 def errors_of(folder: Path, conformers: np.ndarray) -> list[float]:
     """The test MAE on each kind of geometry, of what a training has predicted."""
+    rows, errors = column_of(folder, "error")
+    return [float(np.abs(errors[conformers[rows] == kind]).mean()) for kind in range(len(KINDS))]
+
+
+def column_of(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that a training has been tested on, and a column of its predictions, ``predicted`` or ``error``."""
     with (folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    (column,) = (name for name in rows[0] if name.startswith("error "))
-    kinds = conformers[[int(row["id"]) for row in rows]]
-    errors = np.abs([float(row[column]) for row in rows])
-    return [float(errors[kinds == kind].mean()) for kind in range(len(KINDS))]
+    (column,) = (one for one in rows[0] if one.startswith(f"{name} "))
+    return np.array([int(row["id"]) for row in rows]), np.array([float(row[column]) for row in rows])
+
+
+def apart(output: Path, target: str) -> dict[str, float]:
+    """Mean distance of the predictions of each control from those of the plain training, in the target's unit."""
+    plain = column_of(output / f"{target}_{PLAIN}", "predicted")[1]
+    controls = {name: column_of(output / f"{target}_{name}", "predicted")[1] for name in CONTROLS}
+    return {name: float(np.abs(values - plain).mean()) for name, values in controls.items()}
 
 
 def measured(options: argparse.Namespace, file: Path) -> Errors:
@@ -120,8 +131,9 @@ def measured(options: argparse.Namespace, file: Path) -> Errors:
     return found
 
 
-def page(command: Command, found: Errors, turned: dict[str, dict[str, dict[str, float]]], counts: list[int]) -> str:
-    """The page of numbers; ``turned``: target, precision, turn -> largest relative difference."""
+def page(command: Command, record: dict[str, Any]) -> str:
+    """The page of numbers, of what the JSON file holds."""
+    found, turned, counts = record["mae"], record["turned"], record["counts"]
     lines = ["# Geometries of DFT and of RDKit, in training and in use", "", "```bash", command.text, "```", "",
              "{:,} training, {:,} validation and {:,} test molecules.".format(*counts)]  # fmt: skip
     for target, errors in found.items():
@@ -131,6 +143,10 @@ def page(command: Command, found: Errors, turned: dict[str, dict[str, dict[str, 
         lines += [
             f"| {(WAYS | CONTROLS)[name].title} | {dft:.4f} | {mmff:.4f} |" for name, (dft, mmff) in errors.items()
         ]
+    first = next(iter(found))
+    lines += ["", f"| control of {first} | mean distance of its predictions from those of the first training, "
+              f"{get_target(first).unit} |", "|---|---|"]  # fmt: skip
+    lines += [f"| {CONTROLS[name].title} | {value:.1e} |" for name, value in record["apart"].items()]
     lines += ["", "| largest relative difference of predictions | " + " | ".join(TURNS) + " |",
               "|---|" + "---|" * len(TURNS)]  # fmt: skip
     for target, of_dtypes in turned.items():
@@ -153,8 +169,9 @@ def run(options: argparse.Namespace, command: Command) -> None:
     split = part_of(file, WAYS[PLAIN])
     if options.page:
         counts = [len(split.train), len(split.valid), len(of_dft)]
-        write_text(options.page, page(command, found, turned, counts))
-        record: dict[str, Any] = {**command.record(), "counts": counts, "kinds": KINDS, "mae": found, "turned": turned}
+        record = {**command.record(), "counts": counts, "kinds": KINDS, "mae": found, "turned": turned,
+                  "apart": apart(options.output, options.targets[0])}  # fmt: skip
+        write_text(options.page, page(command, record))
         write_text(options.page.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
 
 

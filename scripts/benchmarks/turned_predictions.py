@@ -44,7 +44,7 @@ def turned(table: StructureTable, turn: str) -> StructureTable:
     """The molecules of a table, each turned at random; inverted: at the origin; "": as they are."""
     matrices = np.tile(-np.eye(3) if turn == "inverted" else np.eye(3), (len(table), 1, 1))
     if turn in ("rotated", "reflected"):
-        matrices = random_rotations(0, np.arange(len(table)), np.zeros(len(table), np.int64))
+        matrices = random_rotations(0, np.arange(len(table)), np.full(len(table), TURNS.index(turn)))
         wrong = (np.linalg.det(matrices) < 0) != (turn == "reflected")
         matrices[wrong] *= -1
     of_atoms = np.repeat(matrices, table.n_atoms, axis=0)
