@@ -40,6 +40,7 @@ def check_rules(config: Config) -> None:
         ConfigError: they do.
     """
     _check_data(config.data)
+    _check_noise(config)
     training, run, schedule = config.training, config.run, config.schedule
     _check_transfer(training)
     if config.model.name in WITHOUT_ENERGY:
@@ -86,6 +87,17 @@ def _check_attention(config: Config) -> None:
         raise ConfigError(
             f"target.readout {ATTENTION}: expected model.name=schnet, dimenetpp, or segnn with model.task=node, whose "
             f"atoms have a score beside their value, got {model.name}"
+        )
+
+
+def _check_noise(config: Config) -> None:
+    """Derivatives of an energy belong to the positions that they are published for."""
+    training, noise = config.training, config.data.noise
+    constants = config.target.name.strip().lower() == FORCE_CONSTANTS
+    if noise and (constants or training.force_weight or training.stress_weight):
+        what = f"target.name={FORCE_CONSTANTS}" if constants else "training.force_weight or training.stress_weight"
+        raise ConfigError(
+            f"data.noise {noise:g}: expected 0 beside {what}, whose labels would be those of other positions"
         )
 
 

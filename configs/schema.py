@@ -97,8 +97,12 @@ class DataConfig:
     shapes: int = bounded(4, least=1)
     """The most static shapes of a training batch; each is compiled once."""
     augment_rotations: bool = False
-    """Rotate every structure of a training batch at random, with its labels: a control, for the models here are
-    invariant and learn the same but for rounding."""
+    """Rotate or reflect every structure of a training batch at random, with its labels: a control, for the models here
+    are invariant and learn the same but for rounding."""
+    noise: float = bounded(0.0, least=0.0, most=0.5)
+    """Standard deviation, Angstrom, of normal noise on each coordinate of the structures of a training batch, other
+    noise in each epoch; for targets that are numbers of a structure, not for its derivatives.  Labels and neighbours
+    stay those of the positions without noise; see ``data_tools.graphs.noise``."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     batches = training_batches(
         dataset.packed, dataset.rows_of_an_epoch(training.probes), provider, training.batch_size, seed,
         training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
-        config.data.augment_rotations,
+        config.data.augment_rotations, config.data.noise,
     )  # fmt: skip
     log.info("training shapes (nodes, edges, triplets, graphs): %s", "  ".join(str(tuple(b)) for b in batches.budgets))
     log.info("padding waste: %s", ", ".join(f"{percent:.1f} % of {name}" for name, percent in batches.waste.items()))

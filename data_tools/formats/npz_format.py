@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.formats.label_keys import FORCES, NO_KEYS, absent, shape_of_label
+from data_tools.formats.smiles import MADE_HERE
 from data_tools.graph import DataError, StructureTable
 from data_tools.qm9 import origin_of
 from data_tools.source_files import describe_source, read_arrays
@@ -16,6 +17,7 @@ from data_tools.units import QM9_PROPERTIES, from_qm9_units
 
 STRUCTURE_KEYS = ("n_atoms", "Z", "R")
 LAYOUT = "n_atoms, Z, R, optionally gdb_index, split and QM9 properties in Hartree"
+CONFORMER = "conformer"  # number of the geometry of a molecule: 0 its own, others made by RDKit
 DIMENET_KEYS = {"id", "N", "Z", "R"}
 SPLIT_NAMES = ("train", "valid", "test")
 
@@ -24,7 +26,8 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
     """A packed npz file: ``n_atoms`` (M,), ``Z`` (A,) and ``R`` (A, 3) in Angstrom for M molecules of A atoms in all.
 
     Optional: ``gdb_index`` (M,), ``split`` (M,) of train / valid / test, and any of the 15 QM9 properties (M,) in the
-    published units (Hartree for energies).  Arrays with other names are left alone and named in the table's source,
+    published units (Hartree for energies).  The table's source says so where scripts/mmff_geometries.py has made some
+    of the geometries (``conformer``, (M,)).  Arrays with other names are left alone and named in that source,
     but for those that ``keys`` names: properties of QM9 in the published units, ``energy`` (M,) in eV and ``forces``
     (A, 3) in eV/Angstrom.
 
@@ -58,7 +61,7 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
         n_atoms=n_atoms,
         ids=ids,
         split=_split(path, arrays, len(n_atoms)) if "split" in arrays else None,
-        source=describe_source(path) + (f"; arrays not read: {', '.join(unread)}" if unread else ""),
+        source=_source(path, arrays, unread),
         origin=origin_of(numbers, n_atoms) if "gdb_index" in arrays and n_atoms.min(initial=1) > 0 else "",
         unread=tuple(unread),
     )
@@ -66,6 +69,14 @@ def read_npz(path: Path, keys: Mapping[str, str] = NO_KEYS) -> StructureTable:
         owner = table.of_atoms if label == FORCES else table.of_structures
         owner[label] = shape_of_label(path, table, label, values) if label in keys else values
     return check_table(path, table)
+
+
+def _source(path: Path, arrays: dict[str, np.ndarray], unread: list[str]) -> str:
+    """What describes a file: also that geometries in it are made by RDKit, and which arrays are not read."""
+    conformers = arrays.get(CONFORMER, np.zeros(0, np.int64))
+    notes = [MADE_HERE] if conformers.dtype.kind in "iu" and conformers.any() else []
+    notes += [f"arrays not read: {', '.join(unread)}"] if unread else []
+    return "; ".join((describe_source(path), *notes))
 
 
 def _labels(

@@ -166,7 +166,6 @@ def _embed(record: Record) -> Made:
         ValueError: not SMILES of one molecule, or no geometry found.
     """
     from rdkit import Chem, rdBase  # noqa: PLC0415  (heavy)
-    from rdkit.Chem import rdDistGeom  # noqa: PLC0415
 
     too_large = f"expected at most {LARGEST_SMILES} atoms, found more; give a file with their positions"
     if len(record.smiles) > 20 * LARGEST_SMILES:
@@ -185,18 +184,7 @@ def _embed(record: Record) -> Made:
         molecule = Chem.AddHs(molecule)
         if molecule.GetNumAtoms() > LARGEST_SMILES:
             raise ValueError(too_large)
-        # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
-        for random_start in (False, True):
-            if rdDistGeom.EmbedMolecule(molecule, randomSeed=EMBEDDING_SEED, useRandomCoords=random_start) == 0:
-                break
-        else:
-            raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
-        if molecule.GetNumAtoms() > 1:
-            _relax(molecule)
-    positions = molecule.GetConformer().GetPositions()
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.diag(np.full(len(positions), np.inf))
-    if not distances.min(initial=np.inf) > NEAREST:  # NaN is not
-        raise ValueError("expected a molecule that RDKit can place in space, it put atoms on top of each other")
+        positions = place(molecule)
     atoms = list(molecule.GetAtoms())
     numbers = np.array([atom.GetAtomicNum() for atom in atoms], np.int32)
     return Made(
@@ -204,6 +192,37 @@ def _embed(record: Record) -> Made:
         sum(atom.GetFormalCharge() for atom in atoms),
         sum(atom.GetNumRadicalElectrons() for atom in atoms),
     )
+
+
+def place(molecule: Any, seed: int = EMBEDDING_SEED, attempts: int = 0) -> np.ndarray:
+    """Give a molecule of RDKit that has its hydrogens a geometry: ETKDG, then a minimum of a force field.
+
+    Args:
+        molecule: is given the geometry, in the place of those that it has.
+        seed: of ETKDG.
+        attempts: of ETKDG before it gives up; 0: ten for each atom.
+
+    Returns:
+        (n, 3) Angstrom, in the order of its atoms.
+
+    Raises:
+        ValueError: no geometry found.
+    """
+    from rdkit.Chem import rdDistGeom  # noqa: PLC0415  (heavy)
+
+    # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
+    for random_start in (False, True):
+        if not rdDistGeom.EmbedMolecule(molecule, attempts, randomSeed=seed, useRandomCoords=random_start):
+            break
+    else:
+        raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
+    if molecule.GetNumAtoms() > 1:
+        _relax(molecule)
+    positions = molecule.GetConformer().GetPositions()
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.diag(np.full(len(positions), np.inf))
+    if not distances.min(initial=np.inf) > NEAREST:  # NaN is not
+        raise ValueError("expected a molecule that RDKit can place in space, it put atoms on top of each other")
+    return positions
 
 
 def molecule_with_hydrogens(record: Record) -> Any:

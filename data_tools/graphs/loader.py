@@ -16,6 +16,7 @@ import numpy as np
 from data_tools.graph import Budget, DataError, GraphBatch, Labels, Provider
 from data_tools.graphs.batching import balanced_chunks, chunks, epoch_order, pad, shards, take
 from data_tools.graphs.budgets import batch_sizes, choose_budgets, fitting, run_sizes, waste
+from data_tools.graphs.noise import displacements
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.graphs.rotations import RotatedLabels, random_rotations, rotated
 from data_tools.tables import name_of_row
@@ -57,7 +58,8 @@ class TrainingBatches:
         used: how many batches of the first epoch have each of these shapes.
         waste: percent of padded ``nodes``, ``edges`` and, if any, ``triplets`` that are ghosts, over the first epoch.
         dtype: of floating arrays.
-        rotate: whether every structure is rotated at random, with its labels.
+        rotate: whether every structure is rotated or reflected at random, with its labels.
+        noise: standard deviation of the noise on each coordinate, Angstrom; labels stay as they are.
     """
 
     packed: PackedGraphs
@@ -72,6 +74,7 @@ class TrainingBatches:
     waste: dict[str, float]
     dtype: type
     rotate: bool = False
+    noise: float = 0.0
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.batch_size)
@@ -99,9 +102,16 @@ class TrainingBatches:
         budget = fitting(batch_sizes(self.packed, of_parts).max(axis=0), self.budgets)
         labels = self.provider(rows, draws)
         of_own = labels if self.size == 1 else self.provider(rows[own], draws[own])
-        rotations = random_rotations(self.seed, rows[own], draws[own]) if self.rotate else None
-        part = fitted_batch(self.packed, rows[own], [budget], of_own, self.dtype, rotations)
+        rotations, moves = self._changes(rows[own], draws[own])
+        part = fitted_batch(self.packed, rows[own], [budget], of_own, self.dtype, rotations, moves)
         return Batch(part, rows, known_of(labels))
+
+    def _changes(self, rows: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Rotations (K, 3, 3) and displacements (N, 3) of the structures of a batch; None where there are none."""
+        rotations = random_rotations(self.seed, rows, draws) if self.rotate else None
+        if not self.noise:
+            return rotations, None
+        return rotations, displacements(self.seed, rows, draws, self.packed.table.n_atoms[rows], self.noise)
 
     def ghost_batches(self) -> Iterator[GraphBatch]:
         """A batch of nothing but ghosts for each shape, to compile with."""
@@ -126,6 +136,7 @@ def training_batches(
     rank: int = 0,
     size: int = 1,
     rotate: bool = False,
+    noise: float = 0.0,
 ) -> TrainingBatches:
     """Choose the shapes of a run and return its batches; ``shapes`` is the most static shapes.
 
@@ -146,7 +157,9 @@ def training_batches(
     wasted = waste(sizes[:per_epoch], budgets)
     if rotate:
         provider = RotatedLabels(provider, packed, seed)
-    return TrainingBatches(packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype, rotate)
+    return TrainingBatches(
+        packed, rows, provider, batch_size, seed, rank, size, budgets, used, wasted, dtype, rotate, noise
+    )
 
 
 def evaluation_batches(
@@ -188,14 +201,17 @@ def fitted_batch(
     labels: Labels | None = None,
     dtype: type = np.float32,
     rotations: np.ndarray | None = None,
+    moves: np.ndarray | None = None,
 ) -> GraphBatch:
     """The given rows, with their labels, at the smallest of the budgets that holds them.
 
-    The graphs, and not the labels, are rotated by ``rotations`` (K, 3, 3).
+    Graphs, not labels, are rotated by ``rotations`` (K, 3, 3), and their atoms displaced by ``moves`` (N, 3).
     """
     batch = take(packed, rows)
     if rotations is not None:
         batch = rotated(batch, rotations)
+    if moves is not None:
+        batch = batch._replace(positions=batch.positions + moves)
     budget = fitting((len(batch.numbers), 2 * len(batch.senders), len(batch.triplet_in)), budgets)
     return pad(batch, budget, packed.cutoff, dtype, labels, rows)
 

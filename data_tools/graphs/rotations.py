@@ -1,4 +1,5 @@
-"""Random rotations of structures together with their labels: a control, for a model that is invariant learns the same.
+"""Random rotations and reflections of structures together with their labels: a control, for a model that is invariant
+learns the same.
 
     x' = R x,    F' = R F,    v' = R v,    (Phi v)' = R Phi v,    sigma' = R sigma R^T        x: positions and shifts
 
@@ -22,12 +23,17 @@ STREAM = 3  # apart from the random numbers of the labels
 
 
 def random_rotations(seed: int, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(K, 3, 3) uniform proper rotations, each a function of (seed, draw, row): unit quaternions of normal numbers."""
+    """(K, 3, 3) uniform orthogonal matrices, each a function of (seed, draw, row); half of them are reflections.
+
+    Rotations of unit quaternions of normal numbers; where a fifth number is negative, with an inversion.
+    """
     normal = [
-        np.random.default_rng([seed, row, draw, STREAM]).normal(size=4)
+        np.random.default_rng([seed, row, draw, STREAM]).normal(size=5)
         for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
     ]
-    return Rotation.from_quat(np.array(normal).reshape(-1, 4)).as_matrix()
+    numbers = np.array(normal).reshape(-1, 5)
+    signs = np.where(numbers[:, 4] < 0, -1.0, 1.0)
+    return signs[:, None, None] * Rotation.from_quat(numbers[:, :4]).as_matrix()
 
 
 def rotated(batch: RaggedBatch, rotations: np.ndarray) -> RaggedBatch:

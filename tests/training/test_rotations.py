@@ -33,12 +33,15 @@ def batches_of(packed, rotate, rank=0, size=1):
     return training_batches(packed, np.arange(4), provider, 3, 1, 2, 1, np.float64, rank, size, rotate)
 
 
-def test_rotations_are_proper_and_uniform():
+def test_rotations_and_reflections_are_uniform():
     rows = np.arange(4000)
     found = random_rotations(3, rows, rows % 7)
     np.testing.assert_allclose(found @ found.transpose(0, 2, 1), np.tile(np.eye(3), (4000, 1, 1)), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.det(found), 1.0)
-    assert np.abs(found.mean(axis=0)).max() < 0.04 and np.abs((found**2).mean(axis=0) - 1 / 3).max() < 0.02
+    signs = np.linalg.det(found)
+    np.testing.assert_allclose(np.abs(signs), 1.0)
+    assert abs((signs < 0).mean() - 0.5) < 0.03, "half of them are reflections"
+    for proper in (found[signs > 0], found[signs < 0]):
+        assert np.abs(proper.mean(axis=0)).max() < 0.06 and np.abs((proper**2).mean(axis=0) - 1 / 3).max() < 0.03
     assert np.array_equal(random_rotations(3, rows[5:6], np.array([5])), found[5:6]), "whatever the others are"
     assert not np.allclose(random_rotations(4, rows[5:6], np.array([5])), found[5:6])
 
@@ -56,7 +59,7 @@ def test_the_loss_of_an_invariant_model_is_the_same(packed, graph_mode):
     turned.targets["hessian_product"][:] = whole.targets["hessian_product"]
     known = {term.quantity: int(turned.masks[term.quantity].sum()) for term in TERMS}
     wrong = float(step(*step.layout.arguments(turned, known, 1.0, NOTHING))[0].asnumpy())
-    assert abs(wrong / losses[False][0] - 1) > 1e-2, "labels that stay behind are other labels"
+    assert abs(wrong / losses[False][0] - 1) > 1e-3, "labels that stay behind are other labels"
 
 
 def test_stress_and_forces_rotate_too(packed):
