@@ -15,6 +15,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiment.startup import BAD_INPUT, TORCH, begin
@@ -45,7 +46,7 @@ def scatter(src: Tensor, index: Tensor, dim: int = 0, dim_size: int | None = Non
 
 
 #: packages of the original: edges are given here, and Bessel functions (of ocpmodels) are not used
-REPLACED = {
+REPLACED: dict[str, dict[str, Any]] = {
     "torch_scatter": {"scatter": scatter}, "torch_cluster": {"radius_graph": None}, "ocpmodels": {},
     "ocpmodels.models": {}, "ocpmodels.models.gemnet": {}, "ocpmodels.models.gemnet.layers": {},
     "ocpmodels.models.gemnet.layers.radial_basis": {"RadialBasis": type("RadialBasis", (), {})},
