@@ -137,9 +137,10 @@ def run(options: argparse.Namespace) -> None:
         DataError: data, split or output that cannot be used, or a part without a molecule.
     """
     output: Path = options.output
-    if output.suffix != ".npz" or output.is_dir() or not output.parent.is_dir():
-        raise DataError(f"{output}: expected a file with the ending .npz to write, in a folder that is there")
+    if output.suffix != ".npz" or output.is_dir():
+        raise DataError(f"{output}: expected a file with the ending .npz to write, found another name or a folder")
     table, split = opened(options.data, options.split)
+    output.parent.mkdir(parents=True, exist_ok=True)  # now, not after all the work
     sizes = options.sizes or [len(table)] * 3
     parts = {part: getattr(split, part)[:size] for part, size in zip(("train", "valid", "test"), sizes, strict=True)}
     found, left_out = made(table, parts, options.conformers)

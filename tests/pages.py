@@ -51,7 +51,7 @@ class Command(NamedTuple):
         """Files and folders that it writes."""
         inside = [name for word in self.words for name in re.findall(r"\.write\('([\w.]+)'\)", word)]
         split = [f"{name.removesuffix('.npz')}_split.npz" for name in self.values("--output")]
-        beside = split if "scripts/fold_crystals.py" in self.words else []
+        beside = split if {"scripts/fold_crystals.py", "scripts/mmff_geometries.py"} & set(self.words) else []
         return self.values("--output", ">", "venv") + inside + beside
 
 

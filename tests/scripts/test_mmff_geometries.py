@@ -33,7 +33,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(source, tmp_path_factory):
-    output = tmp_path_factory.mktemp("made") / "mmff.npz"
+    output = tmp_path_factory.mktemp("made") / "new folder" / "mmff.npz"
     words = ["--data", source, "--split", source.with_name("split.npz"), "--conformers", 2, "--output", output]
     assert main(list(map(str, words))) == 0
     return output
@@ -103,7 +103,6 @@ def test_two_molecules_are_no_molecule():
 
 MISTAKES = {
     "another ending": ("mmff.xyz", {}, "expected a file with the ending .npz"),
-    "no folder": ("none/mmff.npz", {}, "in a folder that is there"),
     "crystals": ("mmff.npz", {"--data": "data_tools/samples/crystals_100.npz", "--split": "labelled"}, "crystals"),
     "SMILES": ("mmff.npz", {"--data": "mine.smi"}, "found SMILES"),
     "another split": ("mmff.npz", {"--split": "sample"}, "split 'sample' belongs to"),
