@@ -6,6 +6,7 @@
     python eval.py --ckpt runs/RUN --smiles CCO C1CC1
     python eval.py --ckpt runs/RUN --input frames.xyz --output predictions.xyz        energies with forces
     python eval.py --ckpt runs/ENSEMBLE                                  also --ckpt RUN RUN: the mean and its spread
+    python eval.py --ckpt qm9 --smiles CCO                               twelve properties by the models that ship
 
 Metrics stand beside two trivial baselines; --output FOLDER keeps them as metrics.json and predictions.csv.  Predictions
 for --input go to standard output, or to --output, a .csv file or a folder that gets a predictions.csv; the header names
@@ -20,6 +21,11 @@ holds those of each material.  Weights are the moving average where the run kept
 Several models, or the folder of scripts/ensemble.py, predict their mean; the columns spread (standard deviation, in the
 unit of the target) and uncertain say how far the members are apart, and whether that is further than for 95 % of the
 validation structures.  Their metrics stand beside those of each member, with what the spread says of the error.
+
+A set of models (``qm9``, which ships, or a folder of scripts/ship_models.py) predicts several properties, ``qm9/gap``
+one of them.  Spreads are calibrated: made the standard deviations of errors by a floor and a factor that the validation
+structures of the training have given; ``uncertain`` names the properties whose spread is above that of 95 % of those
+structures.  A file or folder ``qm9`` of your own comes first.
 
 --atoms says which atoms matter, of the structures that the other options name: contributions, gradients times inputs,
 integrated gradients (see physics/attribution.py) and attention, as CSV, or in a new folder also as extended xyz and
@@ -48,11 +54,13 @@ from experiment.ensemble_program import with_ensemble
 from experiment.evaluation_options import changes_of, parse_arguments
 from experiment.job_options import enter_job, use_for_evaluation
 from experiment.measurement import measure, write_measurement
+from experiment.model_set import find_set
 from experiment.prediction import predict_input
 from experiment.prediction_files import folder_of_metrics, place_of_predictions
 from experiment.provenance import command_of
 from experiment.run_log import set_up_log
 from experiment.selection import select
+from experiment.set_program import with_set
 from experiment.trained import load_trained
 from training.visible_devices import warn_of_unused
 
@@ -66,7 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
             use_for_evaluation(options, job)
             if not options.ckpt:
                 raise ConfigError("expected --ckpt RUN, a run folder or a checkpoint; --help lists the options")
-            runs, left_out = members_of([options.ckpt, *options.members[1:]])
+            paths = [options.ckpt, *options.members[1:]]
+            models = find_set(paths)
+            if models is not None:
+                return with_set(options, models, command)
+            runs, left_out = members_of(paths)
             if runs:
                 return with_ensemble(options, runs, left_out, command)
             if options.atoms:

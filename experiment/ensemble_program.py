@@ -22,6 +22,7 @@ from experiment.provenance import Command
 from experiment.run_log import set_up_log
 from experiment.selection import Selection, select
 from experiment.several_models import Ensemble, Several, load_ensemble, predict_sets
+from experiment.shared_networks import SharedNetworks
 from experiment.uncertainty import Calibration
 from training.visible_devices import warn_of_unused
 
@@ -56,6 +57,8 @@ def with_ensemble(options: argparse.Namespace, runs: Sequence[str], left_out: Se
     warn_of_unused(ensemble.lead.config.run.device_target)
     chosen = select(ensemble.lead, options.data, options.split, options.keys)
     measured = measure_ensemble(ensemble, chosen)
+    for line in measured.lines:
+        log.info("%s", line)
     if folder is not None:
         write_ensemble(folder, ensemble, chosen, measured, command)
     return 0
@@ -106,8 +109,19 @@ def validation_of(ensemble: Ensemble, say: Say) -> Selection | None:
     return chosen if chosen.validation is not None and len(chosen.rows) else None
 
 
-def measure_ensemble(ensemble: Ensemble, chosen: Selection) -> EnsembleMeasurement:
-    """Predictions for the rows that have a label, and metrics of the mean, its members and the baselines, logged.
+def measure_ensemble(
+    ensemble: Ensemble,
+    chosen: Selection,
+    stored: Calibration | None = None,
+    networks: SharedNetworks | None = None,
+) -> EnsembleMeasurement:
+    """Predictions for the rows that have a label, and metrics of the mean, its members and the baselines.
+
+    Args:
+        ensemble: the models.
+        chosen: the structures.
+        stored: what validation structures have said of the spread; without it they are predicted again.
+        networks: that have been compiled for other ensembles.
 
     Raises:
         DataError: no row has a label, or the members were not trained on the same split of these structures.
@@ -121,18 +135,21 @@ def measure_ensemble(ensemble: Ensemble, chosen: Selection) -> EnsembleMeasureme
             "structures that none of them has seen"
         )
     rows, evaluation = labelled_rows(lead, chosen), evaluation_for(lead, chosen)
-    sets = [rows] if own is None else [rows, own]
-    found = predict_sets(ensemble, chosen.labelled.packed, evaluation.evaluator.quantities, sets, chosen.sets)
+    sets = [rows] if own is None or stored is not None else [rows, own]
+    quantities = evaluation.evaluator.quantities
+    found = predict_sets(ensemble, chosen.labelled.packed, quantities, sets, chosen.sets, networks)
     there = with_reference(lead, chosen, rows) & np.isfinite(found[0].spread)
     outside = np.array([bool(words) for words in compare(lead.learned, chosen.labelled.packed, rows).column()])
-    if own is None:
-        calibration, validation = calibrate(ensemble, lambda words: log.warning("warning: %s", words)), None
+    validation = None
+    if stored is not None:
+        calibration: Calibration | None = stored
+    elif own is None:
+        calibration = calibrate(ensemble, lambda words: log.warning("warning: %s", words))
     else:
         calibration, validation = _of_own(chosen, own, found[1]), (own, found[1])
     measured = measurement_of(ensemble, chosen, evaluation, (rows, found[0]), validation, calibration, there, outside)
-    for line in [*evaluation.lines(title_of(lead, chosen), measured.tables), *measured.lines]:
-        log.info("%s", line)
-    return measured
+    lines = [*evaluation.lines(title_of(lead, chosen), measured.tables), *measured.lines]
+    return measured._replace(lines=lines)
 
 
 def _of_own(chosen: Selection, rows: np.ndarray, found: Several) -> Calibration | None:

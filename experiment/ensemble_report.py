@@ -39,7 +39,7 @@ class EnsembleMeasurement(NamedTuple):
         calibration: of the spreads, on validation structures; None where that is not known.
         tables: metrics of the mean, the members and the baselines, by the names that metrics.json has for them.
         uncertainty: what the spreads say, likewise.
-        lines: of the log, that say it.
+        lines: of the log, that say all of it.
     """
 
     rows: np.ndarray
@@ -120,6 +120,8 @@ def described(errors: np.ndarray, spreads: np.ndarray, calibration: Calibration 
         "validation_structures": calibration.count,
         "threshold": calibration.threshold,
         "scale": calibration.scale,
+        "floor": calibration.floor,
+        "factor": calibration.factor,
         "uncertain": int(high.sum()),
         "mae_uncertain": float(np.abs(errors[high]).mean()) if high.any() else np.nan,
         "mae_others": float(np.abs(errors[~high]).mean()) if not high.all() else np.nan,
@@ -136,7 +138,12 @@ def lines_of(title: str, numbers: Mapping[str, Any], unit: str, own: bool = Fals
         unit: of errors and spreads.
         own: whether the calibration was fitted on these structures themselves.
     """
-    names = {"as_it_is": "as it is", "scaled": f"times {numbers.get('scale', 1):.3g}", "isotonic": "isotonic"}
+    names = {
+        "as_it_is": "as it is",
+        "scaled": f"times {numbers.get('scale', 1):.3g}",
+        "with_floor": f"times {numbers.get('factor', 1):.3g}, and {numbers.get('floor', 0):.3g} {unit}",
+        "isotonic": "isotonic",
+    }
     width = max(len(names[key]) for key in numbers["intervals"])
     table = [f"{'':{width}}  {'in 68 %':>8}  {'in 95 %':>8}  {'NLL':>10}"]
     for key, row in numbers["intervals"].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,12 +84,15 @@ class Structures(NamedTuple):
     outside: Outside
 
 
-def read_structures(trained: Trained, file: str | None, smiles: list[str] | None) -> Structures:
+def read_structures(
+    trained: Trained, file: str | None, smiles: list[str] | None, others: Sequence[Trained] = ()
+) -> Structures:
     """Read ``--input`` or ``--smiles`` for a model; warnings and what is left out go to standard error.
 
     Args:
         trained: the model.
         file, smiles: one of them is given.
+        others: models of other properties, whose range counts too.
 
     Raises:
         DataError: the structures cannot be used.
@@ -107,6 +110,11 @@ def read_structures(trained: Trained, file: str | None, smiles: list[str] | None
     check_elements(source, table, known)
     packed = for_model(pack(table, trained.config.model.cutoff, progress=True), trained.config)
     outside = compare(trained.learned, packed, np.arange(len(table)))
+    seen = [trained.information.get("range")]
+    for other in others:
+        if other.information.get("range") not in seen:  # models of one split have learned from the same structures
+            seen.append(other.information.get("range"))
+            outside = outside.joined(compare(other.learned, packed, np.arange(len(table))))
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         warn(words)
     return Structures(molecules, table, packed, outside)
@@ -183,15 +191,31 @@ def write(
     rows = prediction_rows(trained, table, found.every)
     more = [{} for _ in rows] if spread is None else spread.rows(trained)
     rows = [row | added | {"outside": words} for row, added, words in zip(rows, more, outside, strict=True)]
+
+    def frames() -> str:
+        stress = found.stress if len(found.stress) else None
+        spreads = None if spread is None else (spread.values, spread.forces, spread.uncertain)
+        return frames_text(table, found.values, found.forces, stress, outside, spreads)
+
+    put(rows, molecules, place, frames)
+
+
+def put(rows: list[dict[str, Any]], molecules: Molecules, place: Place, frames: Callable[[], str]) -> None:
+    """Write rows of a table where they go; the geometries of SMILES beside them.
+
+    Args:
+        rows: one a structure.
+        molecules: what was read, refused records included.
+        place: where they go.
+        frames: makes what is written instead of the rows where the place is extended xyz.
+    """
     if place.file is None:
         sys.stdout.write(csv_text(in_order_of_records(rows, molecules)))
         return
     place.file.parent.mkdir(parents=True, exist_ok=True)
     write_geometries(place, molecules)
     if place.frames:
-        stress = found.stress if len(found.stress) else None
-        spreads = None if spread is None else (spread.values, spread.forces, spread.uncertain)
-        write_text(place.file, frames_text(table, found.values, found.forces, stress, outside, spreads))
+        write_text(place.file, frames())
     else:
         write_rows(place.file, in_order_of_records(rows, molecules))
     left_out = f", {len(molecules.refusals)} records are left out" if molecules.refusals else ""

@@ -17,8 +17,8 @@ from data_tools.coverage.outside import compare
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import for_model
-from experiment.evaluation import evaluator_of
 from experiment.evaluation.evaluator import Predictions
+from experiment.shared_networks import SharedNetworks
 from experiment.trained import Trained, trained_of
 from experiment.uncertainty import spread_of
 from training import checkpoint as checkpoints
@@ -147,8 +147,9 @@ def predict_sets(
     quantities: Collection[str],
     wanted: Sequence[np.ndarray],
     sets: Sequence[np.ndarray] = (),
+    networks: SharedNetworks | None = None,
 ) -> list[Several]:
-    """What the members say of some sets of structures; each member is compiled once.
+    """What the members say of some sets of structures; networks that are alike are compiled once.
 
     Args:
         ensemble: the models.
@@ -156,17 +157,17 @@ def predict_sets(
         quantities: what is predicted.
         wanted: the sets, each (M,) rows.
         sets: rows that share one static shape with them.
+        networks: that have been compiled for other ensembles.
 
     Raises:
         ConfigError: forces or stress in float16.
     """
+    networks = networks or SharedNetworks()
     found: list[list[Predictions]] = [[] for _ in wanted]
     for member in ensemble.members:
         check_force_precision(member.config, quantities)
         graphs = for_model(packed, member.config)
-        evaluator = evaluator_of(
-            member.config, quantities, member.model, member.normalizer, graphs, [*sets, *wanted]
-        )  # fmt: skip
+        evaluator = networks.evaluator(member, quantities, graphs, [*sets, *wanted])
         for place, rows in zip(found, wanted, strict=True):
             place.append(evaluator(rows))
     return [together(each, undetermined(ensemble, packed, rows)) for each, rows in zip(found, wanted, strict=True)]

@@ -5,15 +5,17 @@
     (3)  a = sqrt(mean(e^2 / s^2))                      the one factor of s for which (2) is least
     (4)  s' = sqrt(pi / 2) f(s)                         f: isotonic regression of |e| on s; the mean of |e| of a normal
                                                         distribution is sqrt(2 / pi) of its standard deviation
+    (5)  s'' = sqrt(c^2 + a^2 s^2)                      the floor c and the factor a for which (2) is least
 
 (1) is that of the members among each other: it knows nothing of an error that all of them make.  How far it is too
-small is measured on the validation structures, (3) and (4), and told beside it.
+small is measured on the validation structures, (3), (4) and (5), and told beside it.  Few members agree by chance: of
+two, every twentieth spread is below a sixteenth of that of many, and these decide (3), but not (5).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -21,7 +23,10 @@ import numpy as np
 
 LEVELS = (0.68, 0.95)  # of the intervals whose coverage is reported
 PERCENTILE = 95  # of the spread on the validation structures: above it a prediction is called uncertain
+RECORDED = ("threshold", "scale", "floor", "factor")  # of a calibration
 FEWEST = 5  # structures that a scale is fitted on
+#: a^2 / c^2 of equation (5) that are tried, times the mean of s^2: 0 and both ends far beyond what data can tell
+RATIOS = np.concatenate([[0.0], np.logspace(-4, 6, 1001)])
 ISOTONIC_FEWEST = 20  # a step function of fewer would be those structures themselves
 
 
@@ -72,6 +77,25 @@ def fitted_scale(errors: np.ndarray, spreads: np.ndarray) -> float:
     return float(np.sqrt(np.mean((errors[there] / spreads[there]) ** 2)))
 
 
+def fitted_floor(errors: np.ndarray, spreads: np.ndarray) -> tuple[float, float]:
+    """Equation (5): c and a; for each ratio of them the best c has a closed form.  NaN where (3) is.
+
+    Args:
+        errors, spreads: (M,) in one unit, which is that of c.
+    """
+    if (spreads > 0).sum() < FEWEST:
+        return math.nan, math.nan
+    unit = float(np.mean(spreads**2))
+    best, found = math.inf, (math.nan, math.nan)
+    for ratio in RATIOS:
+        shape = 1 + ratio / unit * spreads**2
+        square = float(np.mean(errors**2 / shape))
+        loss = (math.log(square) if square else -math.inf) + float(np.mean(np.log(shape)))
+        if loss < best:
+            best, found = loss, (math.sqrt(square), math.sqrt(square * ratio / unit))
+    return found
+
+
 def fitted_isotonic(errors: np.ndarray, spreads: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
     """Equation (4) as a function of spreads; None where there are fewer than ``ISOTONIC_FEWEST`` structures."""
     if len(errors) < ISOTONIC_FEWEST:
@@ -119,12 +143,15 @@ class Calibration:
         count: of validation structures.
         threshold: the spread above which a prediction is uncertain, in the unit of the target.
         scale: equation (3); NaN where there are too few structures.
+        floor, factor: c, in the unit of the target, and a of equation (5); NaN likewise.
         isotonic: equation (4); None likewise.
     """
 
     count: int
     threshold: float
     scale: float
+    floor: float
+    factor: float
     isotonic: Callable[[np.ndarray], np.ndarray] | None
 
     @classmethod
@@ -135,17 +162,40 @@ class Calibration:
             return None
         errors, spreads = errors[there], spreads[there]
         threshold = float(np.percentile(spreads, PERCENTILE))
-        return cls(len(errors), threshold, fitted_scale(errors, spreads), fitted_isotonic(errors, spreads))
+        numbers = fitted_scale(errors, spreads), *fitted_floor(errors, spreads)
+        return cls(len(errors), threshold, *numbers, fitted_isotonic(errors, spreads))
+
+    def record(self) -> dict[str, float]:
+        """The numbers, for JSON; without the isotonic regression."""
+        numbers = {name: getattr(self, name) for name in RECORDED}
+        return {"structures": self.count, **numbers}
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, float]) -> Calibration:
+        """Undo ``record``.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is something else.
+        """
+        numbers = {name: float(content[name]) for name in RECORDED}
+        if not all(math.isfinite(number) and number >= 0 for number in numbers.values()):
+            raise ValueError(f"calibration: expected numbers from 0, got {numbers}")
+        return cls(int(content["structures"]), **numbers, isotonic=None)
 
     def uncertain(self, spreads: np.ndarray) -> list[str]:
         """``yes`` or ``no`` for each of (M,) spreads; empty where there is none."""
         return ["" if np.isnan(spread) else "yes" if spread > self.threshold else "no" for spread in spreads]
+
+    def with_floor(self, spreads: np.ndarray) -> np.ndarray:
+        """(M,) standard deviations of the error by equation (5)."""
+        return np.sqrt(self.floor**2 + (self.factor * spreads) ** 2)
 
     def calibrated(self, spreads: np.ndarray) -> dict[str, np.ndarray]:
         """(M,) standard deviations of the error, by what was done to the spreads."""
         found = {}
         if math.isfinite(self.scale):
             found["scaled"] = self.scale * spreads
+            found["with_floor"] = self.with_floor(spreads)
         if self.isotonic is not None:
             found["isotonic"] = self.isotonic(spreads)
         return found

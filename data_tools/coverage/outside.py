@@ -83,6 +83,16 @@ class Outside:
             for finding in self.findings
         ]
 
+    def joined(self, other: Outside) -> Outside:
+        """What of the same structures is outside of the one range or of the other."""
+        found = {finding.kind: finding for finding in self.findings}
+        for finding in other.findings:
+            one = found.get(finding.kind, finding)
+            first = min((one, finding), key=lambda each: int(each.rows.argmax()))  # whom ``lines`` names
+            found[finding.kind] = Finding(finding.kind, one.rows | finding.rows, first.words)
+        ordered = sorted(found.values(), key=lambda finding: KINDS.index(finding.kind))
+        return Outside(self.count, ordered, self.known and other.known)
+
     def column(self) -> list[str]:
         """For each structure its kinds, ``size, close``; empty inside, ``unknown`` where the model has no range."""
         return [

@@ -32,7 +32,11 @@ def geometries_text(table: StructureTable, smiles: Sequence[str]) -> str:
 
 
 def atoms_text(
-    table: StructureTable, columns: Mapping[str, np.ndarray], unit: str, entries: Mapping[str, np.ndarray]
+    table: StructureTable,
+    columns: Mapping[str, np.ndarray],
+    unit: str,
+    entries: Mapping[str, np.ndarray],
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Structures in extended xyz with a number of each atom in columns of their own, which viewers colour by.
 
@@ -41,6 +45,7 @@ def atoms_text(
         columns: name without blanks to (A,).
         unit: of the columns, for the comment line.
         entries: of the comment line: name without blanks to (M,) numbers; those that are not finite are left out.
+        words: of the comment line: name without blanks to M texts; empty ones are left out.
     """
     text, starts = io.StringIO(), np.cumsum(table.n_atoms) - table.n_atoms
     for row, (start, size) in enumerate(zip(starts, table.n_atoms, strict=True)):
@@ -49,6 +54,7 @@ def atoms_text(
         frame = Atoms(table.numbers[atoms], table.positions[atoms], cell=cell, pbc=cell is not None)
         frame.info = {"name": as_text(name_of_row(table, row)), "unit": as_text(unit)}
         frame.info |= {name: float(values[row]) for name, values in entries.items() if np.isfinite(values[row])}
+        frame.info |= {name: as_text(texts[row]) for name, texts in (words or {}).items() if texts[row]}
         for name, values in columns.items():
             frame.new_array(name, values[atoms])
         write_extxyz(text, [frame])

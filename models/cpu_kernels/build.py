@@ -30,6 +30,31 @@ def library() -> str:
     return find_or_build()[0]
 
 
+def is_built() -> bool:
+    """Whether the kernels lie in the cache, so that ``library`` need not compile them."""
+    try:
+        compiler = _compiler()
+        return compiler is not None and _is_ours(_place_of(compiler))
+    except (OSError, RuntimeError, subprocess.SubprocessError):
+        return False
+
+
+def _compiler() -> str | None:
+    return next((path for path in map(shutil.which, COMPILERS) if path), None)
+
+
+def _native(compiler: str) -> list[str]:
+    return [compiler, *FLAGS, *NATIVE.get(platform.machine(), ())]
+
+
+def _place_of(compiler: str) -> Path:
+    return private_folder() / f"kernels-{key(_native(compiler))}.so"
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and belongs_to_us(file) and is_whole(file)
+
+
 @functools.cache
 def find_or_build() -> tuple[str, str]:
     """Path of the compiled kernels, or an empty string and the reason why there are none."""
@@ -37,14 +62,12 @@ def find_or_build() -> tuple[str, str]:
         return "", f"switched off by {SWITCH}=0"
     if platform.system() != "Linux":
         return "", f"made for Linux, this is {platform.system()}"
-    compiler = next((path for path in map(shutil.which, COMPILERS) if path), None)
+    compiler = _compiler()
     if compiler is None:
         return "", f"no C++ compiler ({', '.join(COMPILERS)}) on the PATH"
     try:
-        folder = private_folder()
-        native = [compiler, *FLAGS, *NATIVE.get(platform.machine(), ())]
-        file = folder / f"kernels-{key(native)}.so"
-        if file.is_file() and belongs_to_us(file) and is_whole(file):
+        file, native = _place_of(compiler), _native(compiler)
+        if _is_ours(file):
             return str(file), ""
         reason = compile_to(file, native) and compile_to(file, [compiler, *FLAGS])
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: no home folder

@@ -44,20 +44,18 @@ from experiment.evaluation.second_derivatives import crystals_of
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.phonon_figures import plot_bands
 from experiment.provenance import command_of
+from experiment.shipped_checkpoint import shipped_checkpoint
 from experiment.trained import Trained, load_trained
 from physics.force_constants import exchange_asymmetry, sum_rule
 from physics.phonon_spectra import band_structure
 from scripts.benchmarks.judged_page import Made, page, record_of
 from scripts.help_defaults import Defaults
-from training.checkpoint import Checkpoint, load_weights, save
+from training.checkpoint import save
 from training.files import write_text
 
 PROGRAM = "scripts/benchmarks/judge_potentials.py"
 MEAN = "mean of them"
 AT_ONCE = 8  # structures in a batch of columns
-#: of what a checkpoint says of itself; and what of its configuration is a place on a machine
-KEPT = ("config", "task", "normalizer", "elements", "range", "source", "split", "split_sha256", "versions")
-PATHS = (("data", "file"), ("data", "split_file"), ("run", "output"), ("run", "log_file"), ("run", "ckpt_file"))
 SHARE = (10, 90)  # percent: limits of the error over the spread
 
 
@@ -195,17 +193,7 @@ def run(options: argparse.Namespace, command: Any) -> None:
         write_text(options.page.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
     if options.ship:
         for number, member in enumerate(members, 1):
-            checkpoint = Checkpoint(load_weights(member.file).weights, information=shipped(member, card))
-            save(options.ship / f"phonons_{number}.safetensors", checkpoint)
-
-
-def shipped(member: Trained, card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a potential that ships says of itself: nothing of the machine that it was trained on."""
-    kept = {key: member.information[key] for key in KEPT if key in member.information}
-    config = {section: dict(values) for section, values in kept["config"].items()}
-    for section, key in PATHS:
-        config[section][key] = Path(config[section].get(key, "")).name
-    return {**kept, "config": config, "card": dict(card)}
+            save(options.ship / f"phonons_{number}.safetensors", shipped_checkpoint(member, {"card": card}))
 
 
 def main(arguments: list[str] | None = None) -> int:

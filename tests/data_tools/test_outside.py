@@ -15,7 +15,7 @@ from data_tools import qm9
 from data_tools.coverage import outside
 from data_tools.coverage.learned_range import CLOSER, FURTHER, LearnedRange, learn, longest_link, spanning
 from data_tools.coverage.observed import observe
-from data_tools.coverage.outside import compare
+from data_tools.coverage.outside import Finding, Outside, compare
 from data_tools.formats import md17
 from data_tools.formats.readers import read_table
 from data_tools.graph import StructureTable
@@ -268,3 +268,20 @@ def test_labels_of_atoms_are_not_charges():
     packed = packed_of(ase.build.molecule("CH3CH2OH"), of_atoms={"charge": [0.3] * 9})
     (found,) = observe(packed, every(packed))
     assert np.isnan(found.charges).all() and element_counts(found.numbers, found.n_atoms)[0, 6] == 2
+
+
+def test_two_ranges_together_name_what_either_names():
+    one = Outside(3, [Finding("size", np.array([False, False, True]), "3 atoms")], True)
+    other = Outside(
+        3,
+        [
+            Finding("composition", np.array([True, False, False]), "no reference"),
+            Finding("size", np.array([False, True, False]), "2 atoms"),
+        ],
+        True,
+    )
+    for joined in (one.joined(other), other.joined(one)):
+        assert joined.column() == ["composition", "size", "size"] and joined.known
+        assert joined.lines(str)[0] == "2 of 3 structures outside of what the model has learned (first: 1): 2 atoms"
+        assert joined.undetermined.tolist() == [True, False, False]
+    assert one.joined(Outside(3, [], False)).column() == ["unknown"] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiment.uncertainty import (
     Calibration,
     area_under_roc,
     coverage,
+    fitted_floor,
     fitted_scale,
     negative_log_likelihood,
     quality,
@@ -56,6 +58,43 @@ def test_the_scale_is_the_one_of_the_least_likelihood_loss():
     assert math.isnan(fitted_scale(errors[:4], spreads[:4]))
 
 
+def test_the_floor_and_the_factor_are_those_of_the_least_likelihood_loss():
+    generator = np.random.default_rng(2)
+    spreads = np.abs(generator.normal(size=4000))  # of two members, next to 0 as often as not
+    errors = np.sqrt(0.3**2 + (0.8 * spreads) ** 2) * generator.normal(size=4000)
+    floor, factor = fitted_floor(errors, spreads)
+    assert (floor, factor) == pytest.approx((0.3, 0.8), rel=0.1)
+
+    def loss(c, a):
+        return negative_log_likelihood(errors, np.sqrt(c**2 + (a * spreads) ** 2))
+
+    least = loss(floor, factor)
+    assert least < loss(0.0, fitted_scale(errors, spreads))
+    for change in (0.95, 1.05):
+        assert loss(change * floor, factor) > least and loss(floor, change * factor) > least
+
+
+def test_a_floor_has_the_unit_of_the_errors_and_no_more():
+    errors, spreads = normal_errors(400)
+    floor, factor = fitted_floor(errors, spreads)
+    assert fitted_floor(1e3 * errors, 1e3 * spreads) == pytest.approx((1e3 * floor, factor))
+    assert factor == pytest.approx(3.0, rel=0.15) and floor < 0.3  # the spreads know nearly all
+    constant = fitted_floor(np.array([1.0, -1.0] * 50), np.linspace(0.01, 1.0, 100))
+    assert constant == pytest.approx((1.0, 0.0), abs=1e-6)  # and here nothing
+    assert np.isnan(fitted_floor(errors[:4], spreads[:4])).all()
+
+
+def test_a_record_gives_the_same_calibration():
+    errors, spreads = normal_errors(100)
+    found = Calibration.fit(errors, spreads)
+    again = Calibration.from_record(json.loads(json.dumps(found.record())))
+    assert again.with_floor(spreads) == pytest.approx(found.with_floor(spreads), abs=0)
+    assert again.uncertain(spreads) == found.uncertain(spreads) and again.count == 100
+    for key, value in (("floor", -1.0), ("threshold", math.nan), ("factor", "much")):
+        with pytest.raises(ValueError):
+            Calibration.from_record(found.record() | {key: value})
+
+
 def test_calibration_repairs_what_is_wrong():
     errors, spreads = normal_errors()
     found = Calibration.fit(errors[:2000], spreads[:2000])
@@ -63,7 +102,7 @@ def test_calibration_repairs_what_is_wrong():
     before = quality(errors[2000:], spreads[2000:])
     assert before["coverage_68"] < 0.35
     after = {name: quality(errors[2000:], values) for name, values in found.calibrated(spreads[2000:]).items()}
-    assert list(after) == ["scaled", "isotonic"]
+    assert list(after) == ["scaled", "with_floor", "isotonic"]
     for each in after.values():
         assert each["coverage_68"] == pytest.approx(0.68, abs=0.04)
         assert each["coverage_95"] == pytest.approx(0.95, abs=0.025) and each["nll"] < before["nll"]

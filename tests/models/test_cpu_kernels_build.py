@@ -149,6 +149,17 @@ def test_a_cache_that_cannot_be_made_gives_a_reason(tmp_path, monkeypatch):
     assert file == "" and "Not a directory" in reason
 
 
+def test_whether_the_kernels_are_there_is_known_without_making_them(cache, tmp_path, monkeypatch):
+    fake_compiler(tmp_path, monkeypatch, COUNTING.format(log=tmp_path / "log"))
+    assert not build.is_built() and list(cache.iterdir()) == []
+    file = find_or_build()[0]
+    assert build.is_built()
+    Path(file).write_bytes(b"damaged")
+    assert not build.is_built()
+    monkeypatch.setattr(build, "COMPILERS", ("no-such-compiler",))
+    assert not build.is_built()
+
+
 def test_a_run_says_whether_it_has_kernels(monkeypatch):
     monkeypatch.setattr(cpu_kernels, "find_or_build", lambda: ("", "no compiler"))
     assert cpu_kernels.state() == "none, MindSpore's operators instead: no compiler"

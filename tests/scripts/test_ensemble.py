@@ -124,7 +124,7 @@ def test_the_mean_is_that_of_the_members_and_the_spread_is_theirs(folder, tmp_pa
     assert list(content["metrics"])[:3] == ["mean of 2 members", "seed0", "seed1"]
     error = np.abs(column(rows, "error gap [eV]")).mean()
     assert content["metrics"]["mean of 2 members"]["mae"] == pytest.approx(error, rel=1e-5)
-    assert numbers["intervals"].keys() == {"as_it_is", "scaled"}  # 12 are too few for the other
+    assert numbers["intervals"].keys() == {"as_it_is", "scaled", "with_floor"}  # 12 are too few for the other
     assert f"times {numbers['scale']:.3g}" in text and "rank correlation" in text
     files = {"metrics.json", "predictions.csv", "error_against_spread.png"}
     assert {path.name for path in test.iterdir()} == files
