@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import rankdata
 
 LEVELS = (0.68, 0.95)  # of the intervals whose coverage is reported
 PERCENTILE = 95  # of the spread on the validation structures: above it a prediction is called uncertain
@@ -106,15 +107,9 @@ def fitted_isotonic(errors: np.ndarray, spreads: np.ndarray) -> Callable[[np.nda
     return lambda values: math.sqrt(math.pi / 2) * found.predict(values)
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """(M,) ranks from 1, equal values sharing the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's coefficient of (M,) and (M,); NaN where one of them does not vary."""
-    one, other = (ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    one, other = (rankdata(values) - (len(values) + 1) / 2 for values in (first, second))
     norm = math.sqrt(float(one @ one) * float(other @ other))
     return float(one @ other) / norm if norm else math.nan
 
@@ -132,7 +127,7 @@ def area_under_roc(scores: np.ndarray, marked: np.ndarray) -> float:
     count, others = int(marked.sum()), int((~marked).sum())
     if not count or not others:
         return math.nan
-    return float(ranks(scores)[marked].sum() - count * (count + 1) / 2) / (count * others)
+    return float(rankdata(scores)[marked].sum() - count * (count + 1) / 2) / (count * others)
 
 
 @dataclass(frozen=True)
