@@ -1,6 +1,6 @@
 """Do weights of QM9 help a potential of one molecule?  Energies and forces of rMD17's ethanol, few frames.
 
-    python scripts/benchmarks/ethanol_from_qm9.py --output runs/ethanol --page runs/ethanol.md
+    python scripts/benchmarks/ethanol_from_qm9.py --output runs/ethanol --page results/schnet/ethanol_from_qm9.md
 
 A SchNet of configs/schnet/qm9_lite_tuned.yaml learns U0 of 10,000 molecules at their minima.  From its weights, and
 from random ones, the same network learns energies and forces of few frames with the rest of configs/schnet/rmd17.yaml,
