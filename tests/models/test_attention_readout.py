@@ -143,7 +143,7 @@ def test_a_network_without_scores_is_refused(model, changes):
 
 
 def test_readouts_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="expected each to be one of sum, mean"):
+    with pytest.raises(ValueError, match="readout 'attention': expected one of sum, mean"):
         model_of("schnet", readout=("attention", "sum"), **ONE_BLOCK | {"outputs": 2})
     model = model_of("schnet", readout=("attention", "attention"), **ONE_BLOCK | {"outputs": 2})
     assert model.head.sharpness.shape == (2,)
