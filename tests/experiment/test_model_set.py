@@ -149,7 +149,7 @@ def test_the_metrics_of_a_property_are_those_of_the_record(tmp_path, capsys):
     assert "| gap " in capsys.readouterr().out
     (row,) = read_rows(tmp_path / "out" / "properties.csv")
     (models,) = find_set(["qm9/gap"]).properties
-    assert float(row["MAE"]) == pytest.approx(models.about["test"]["mae"], rel=2e-4) and row["molecules"] == "2807"
+    assert float(row["MAE"]) == pytest.approx(models.about["test"]["mae"], rel=5e-4) and row["molecules"] == "2807"
     assert 60 < float(row["in 68 %"].rstrip(" %")) < 90 < float(row["in 95 %"].rstrip(" %")) < 99
     content = json.loads((tmp_path / "out" / "gap" / "metrics.json").read_text())
     assert content["uncertainty"]["intervals"].keys() == {"as_it_is", "scaled", "with_floor"}
@@ -179,7 +179,7 @@ BOUNDS = {
     "many atoms of fluorine": 0.88,
     "two test molecules, 2 A apart": 0.88,
     "12 to 20 heavy atoms": 0.85,
-    "fewer than 5 heavy atoms": 0.8,
+    "fewer than 5 heavy atoms": 0.74,
 }
 
 
