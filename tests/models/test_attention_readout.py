@@ -97,6 +97,7 @@ def test_against_numpy(mode):
 
 def test_a_lone_atom_has_no_gradient_of_its_score():
     """One weight of 1, whatever the score; the value has all of the gradient."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     inputs, (part,) = graph([ARGON])
     made = head(1, 2.0)
     slope = ms.grad(lambda values: made(values, *inputs).sum())(Tensor(np.full((BUDGET.nodes, 2), 3.0))).asnumpy()
@@ -105,6 +106,7 @@ def test_a_lone_atom_has_no_gradient_of_its_score():
 
 def test_scores_of_zero_can_learn():
     """As those of a network whose last layer begins with zeros, once the values differ."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     inputs, (part, *_) = graph(molecules())
     values = np.zeros((BUDGET.nodes, 2))
     values[:, 0] = np.arange(BUDGET.nodes)
