@@ -67,7 +67,7 @@ ALLOWED: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "tests": (ANYTHING, ANYTHING),
     "train.py": (ANYTHING, ANYTHING),
     "eval.py": (ANYTHING, ANYTHING),
-    "experiment": (EVERY_ROOM, {"mindspore", "numpy", "matplotlib", "sklearn", "threadpoolctl"}),
+    "experiment": (EVERY_ROOM, {"mindspore", "numpy", "matplotlib", "scipy", "sklearn", "threadpoolctl"}),
     "experiment/tensorboard_curves.py": ({"configs", "training.files"}, {"tensorboardX"}),
     "experiment/startup.py": ({"training.interruption"}, set()),
     "cloud": ({"cloud", "data_tools", "configs"}, set()),
