@@ -74,6 +74,13 @@ def test_the_floor_and_the_factor_are_those_of_the_least_likelihood_loss():
         assert loss(change * floor, factor) > least and loss(floor, change * factor) > least
 
 
+def test_calibrated_spreads_have_the_floor():
+    """Members that agree by chance do not make a prediction certain."""
+    calibration = Calibration(9, 1.0, 2.0, floor=0.3, factor=0.4, isotonic=None)
+    np.testing.assert_allclose(calibration.with_floor(np.array([0.0, 1.0])), [0.3, 0.5])
+    np.testing.assert_allclose(calibration.calibrated(np.array([1.0]))["with_floor"], [0.5])
+
+
 def test_a_floor_has_the_unit_of_the_errors_and_no_more():
     errors, spreads = normal_errors(400)
     floor, factor = fitted_floor(errors, spreads)
