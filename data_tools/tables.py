@@ -104,6 +104,13 @@ def row_of_atom(table: StructureTable, atom: int) -> int:
     return int(np.searchsorted(np.cumsum(table.n_atoms), atom, side="right"))
 
 
+def structure_of_row(table: StructureTable, row: int) -> Structure:
+    """One molecule of a table."""
+    end = int(table.n_atoms[: row + 1].sum())
+    atoms = slice(end - int(table.n_atoms[row]), end)
+    return Structure(table.numbers[atoms], table.positions[atoms])
+
+
 def name_of_row(table: StructureTable, row: int) -> str:
     """What to call a structure in a message: its name, or its identity in the source."""
     return table.names[row] if table.names else f"structure {table.ids[row]}"

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from data_tools.formats.force_field_geometries import conformers_of, structure_of
+from data_tools.formats.force_field_geometries import conformers_of
 from data_tools.formats.npz_format import CONFORMER
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.graph import DataError, StructureTable
@@ -31,7 +31,7 @@ from data_tools.labels.splits import Split, make_split, save_split
 from data_tools.progress_bar import track
 from data_tools.qm9 import SAMPLE_FILE, exclude_uncharacterized
 from data_tools.source_files import one_line
-from data_tools.tables import QM9, name_of_row
+from data_tools.tables import QM9, name_of_row, structure_of_row
 from data_tools.units import HARTREE, QM9_UNITS
 from experiment.command_line import exit_code
 from scripts.help_defaults import Defaults
@@ -99,7 +99,7 @@ def made(
     left_out = []
     every = [(part, int(row)) for part, rows in parts.items() for row in rows]
     for part, row in track(every, "geometries", "molecules", len(every), True):
-        structure = structure_of(table, row)
+        structure = structure_of_row(table, row)
         try:
             positions = conformers_of(structure, conformers if part == "train" else 1)
         except ValueError as error:
@@ -116,7 +116,7 @@ def write(output: Path, table: StructureTable, found: dict[str, list[Geometry]],
     conformers = np.array([geometry.conformer for geometry in every], np.int64)
     arrays = {
         "n_atoms": table.n_atoms[rows],
-        "Z": np.concatenate([structure_of(table, row).numbers for row in rows]),
+        "Z": np.concatenate([structure_of_row(table, row).numbers for row in rows]),
         "R": np.concatenate([geometry.positions for geometry in every]).astype(np.float32),
         **{label: values[rows] for label, values in labels_of(table).items()},
         "molecule": rows,

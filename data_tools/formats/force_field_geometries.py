@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.formats.smiles import EMBEDDING_SEED, LARGEST_SMILES, place
-from data_tools.graph import Structure, StructureTable
+from data_tools.graph import Structure
 from data_tools.source_files import one_line
 
 ATTEMPTS = 5  # of ETKDG, and as many from random coordinates; most that it can place succeed at the first
@@ -73,10 +73,3 @@ def bonded(structure: Structure) -> Any:
         raise ValueError(f"expected one molecule, found {fragments} fragments")
     Chem.AssignStereochemistryFrom3D(molecule)
     return molecule
-
-
-def structure_of(table: StructureTable, row: int) -> Structure:
-    """One molecule of a table."""
-    end = int(table.n_atoms[: row + 1].sum())
-    atoms = slice(end - int(table.n_atoms[row]), end)
-    return Structure(table.numbers[atoms], table.positions[atoms])

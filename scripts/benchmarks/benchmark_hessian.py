@@ -30,6 +30,7 @@ import numpy as np
 from data_tools.dataset import open_graphs
 from data_tools.graph import AtomGraph, Budget, Structure
 from data_tools.graphs.batching import build_graph, join, pad
+from data_tools.tables import structure_of_row
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
 from scripts.benchmarks.benchmark import CUTOFF, PROFILES, model_of
@@ -48,9 +49,7 @@ def structure_of(atoms: int) -> Structure:
     """The molecule of the benchmark with so many atoms."""
     if atoms == 21:
         table = open_graphs("sample", CUTOFF).table
-        row = int(np.flatnonzero(table.n_atoms == atoms)[0])
-        start = int(table.n_atoms[:row].sum())
-        return Structure(table.numbers[start : start + atoms], table.positions[start : start + atoms])
+        return structure_of_row(table, int(np.flatnonzero(table.n_atoms == atoms)[0]))
     molecule = ase.build.molecule({9: "CH3CH2OH", 60: "C60"}[atoms])
     return Structure(molecule.numbers.astype(np.int32), molecule.positions)
 

@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.formats.smiles import make_molecules
 from data_tools.formats.smiles_records import records_of_words
 from data_tools.graph import Structure, StructureTable
-from data_tools.tables import table_of_structures
+from data_tools.tables import structure_of_row, table_of_structures
 
 #: of molecules like those of QM9, with the geometry that the groups have
 LIKE_QM9 = "like QM9, geometry of a force field (control)"
@@ -73,7 +73,7 @@ def groups(table: StructureTable, rows: np.ndarray) -> dict[str, StructureTable]
         found[name] = made
     generator = np.random.default_rng(0)
     chosen = rows[np.linspace(0, len(rows) - 1, min(COUNT, len(rows))).astype(int)]
-    molecules = [_molecule(table, row) for row in chosen.tolist()]
+    molecules = [structure_of_row(table, row) for row in chosen.tolist()]
 
     def noise(size: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda positions: positions + size * generator.normal(size=positions.shape)
@@ -84,29 +84,24 @@ def groups(table: StructureTable, rows: np.ndarray) -> dict[str, StructureTable]
         "test molecules, compressed to 0.85": lambda positions: 0.85 * positions,
         "test molecules, stretched to 1.2": lambda positions: 1.2 * positions,
     }.items():
-        moved = [Structure(each, move(places), None, str(k)) for k, (each, places) in enumerate(molecules)]
+        moved = [Structure(one.numbers, move(one.positions), None, str(k)) for k, one in enumerate(molecules)]
         found[name] = table_of_structures(SOURCE, moved, name)
-    small = sorted((_molecule(table, row) for row in rows.tolist()), key=lambda one: len(one[0]))[: 2 * COUNT]
-    pairs = [_beside(*small[k], *small[k + 1], str(k)) for k in range(0, len(small) - 1, 2)]
+    small = sorted((structure_of_row(table, row) for row in rows.tolist()), key=lambda one: len(one.numbers))[
+        : 2 * COUNT
+    ]
+    pairs = [_beside(small[k], small[k + 1], str(k)) for k in range(0, len(small) - 1, 2)]
     found["two test molecules, 2 A apart"] = table_of_structures(SOURCE, pairs, "pairs")
     return found
 
 
-def _molecule(table: StructureTable, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Atomic numbers (n,) and positions (n, 3), Angstrom."""
-    start = int(table.n_atoms[:row].sum())
-    atoms = slice(start, start + int(table.n_atoms[row]))
-    return table.numbers[atoms], table.positions[atoms]
-
-
-def _beside(
-    numbers: np.ndarray, positions: np.ndarray, others: np.ndarray, places: np.ndarray, name: str, gap: float = 2.0
-) -> Structure:
+def _beside(first: Structure, second: Structure, name: str, gap: float = 2.0) -> Structure:
     """Two molecules along x whose nearest atoms are ``gap`` Angstrom apart."""
-    offset, along = places - places.mean(axis=0) + positions.mean(axis=0), np.array([1.0, 0.0, 0.0])
+    positions, places, along = first.positions, second.positions, np.array([1.0, 0.0, 0.0])
+    offset = places - places.mean(axis=0) + positions.mean(axis=0)
     low, high = 0.0, 50.0
     for _ in range(50):
         middle = (low + high) / 2
         nearest = np.linalg.norm(positions[:, None] - offset - middle * along, axis=-1).min()
         low, high = (middle, high) if nearest < gap else (low, middle)
-    return Structure(np.concatenate([numbers, others]), np.concatenate([positions, offset + high * along]), None, name)
+    numbers = np.concatenate([first.numbers, second.numbers])
+    return Structure(numbers, np.concatenate([positions, offset + high * along]), None, name)

@@ -10,11 +10,12 @@ from published_files import PACKED
 from tiny_runs import write_molecules
 
 from data_tools.dataset import open_graphs
-from data_tools.formats.force_field_geometries import bonded, conformers_of, structure_of
+from data_tools.formats.force_field_geometries import bonded, conformers_of
 from data_tools.formats.readers import read_table
 from data_tools.formats.smiles import MADE_HERE
 from data_tools.graph import Structure
 from data_tools.labels.splits import Split, load_split, save_split
+from data_tools.tables import structure_of_row
 from scripts.mmff_geometries import main
 
 CHIRAL, ZWITTERION = 44, 114450  # a place among the shipped molecules, and a gdb index
@@ -48,7 +49,7 @@ def test_labels_and_atoms_stay_with_their_molecule(source, made):
         np.testing.assert_allclose(after.of_structures[name], values[arrays["molecule"]], rtol=1e-14)
     seen = []
     for row, (molecule, conformer) in enumerate(zip(arrays["molecule"], arrays["conformer"], strict=True)):
-        own, other = structure_of(before, int(molecule)), structure_of(after, row)
+        own, other = structure_of_row(before, int(molecule)), structure_of_row(after, row)
         assert np.array_equal(own.numbers, other.numbers)
         distances = [np.linalg.norm(one.positions[:, None] - one.positions, axis=-1) for one in (own, other)]
         change = np.abs(distances[1] - distances[0]).max()
@@ -84,7 +85,7 @@ def test_what_cannot_be_made_is_left_out_by_name(source, made):
 def test_configurations_stay():
     from rdkit import Chem  # noqa: PLC0415  (heavy)
 
-    structure = structure_of(read_table(PACKED), CHIRAL)
+    structure = structure_of_row(read_table(PACKED), CHIRAL)
     wanted = Chem.MolToSmiles(bonded(structure))
     assert "@" in wanted
     for positions in conformers_of(structure, 3):
