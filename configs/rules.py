@@ -47,12 +47,8 @@ def check_rules(config: Config) -> None:
         _check_without_energy(config)
     if config.target.name.strip().lower() == FORCE_CONSTANTS:
         _check_force_constants(config)
-    elif training.loss in OF_FORCE_CONSTANTS:
-        raise ConfigError(f"training.loss {training.loss}: it belongs to target.name={FORCE_CONSTANTS}")
-    elif schedule.name == PHYSICS_AWARE:
-        raise ConfigError(f"schedule.name {schedule.name}: it belongs to target.name={FORCE_CONSTANTS}")
-    elif training.probes != TrainingConfig.probes:
-        raise ConfigError(f"training.probes {training.probes}: it belongs to target.name={FORCE_CONSTANTS}")
+    else:
+        _check_no_force_constants(config)
     of_derivatives = [name for name in ("force_weight", "stress_weight") if getattr(training, name)]
     if training.energy_weight != 1 and not of_derivatives:
         raise ConfigError(
@@ -158,6 +154,19 @@ def _check_force_constants(config: Config) -> None:
         )
     if run.amp_level in FLOAT16_LEVELS:
         raise ConfigError(f"run.amp_level {run.amp_level}: expected O0 for target.name={FORCE_CONSTANTS}")
+
+
+def _check_no_force_constants(config: Config) -> None:
+    """What belongs to force constants is as it is by default where another target is learned."""
+    training = config.training
+    for key, value, wrong in (
+        ("training.loss", training.loss, training.loss in OF_FORCE_CONSTANTS),
+        ("schedule.name", config.schedule.name, config.schedule.name == PHYSICS_AWARE),
+        ("training.equivariance_weight", training.equivariance_weight, training.equivariance_weight > 0),
+        ("training.probes", training.probes, training.probes != TrainingConfig.probes),
+    ):
+        if wrong:
+            raise ConfigError(f"{key} {value}: it belongs to target.name={FORCE_CONSTANTS}")
 
 
 def _check_without_energy(config: Config) -> None:

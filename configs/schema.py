@@ -226,6 +226,9 @@ class TrainingConfig:
     """Weight of the mean over the nine components of the stress in the loss, for the target ``energy`` of crystals; 0
     learns no stress.  Stresses are in eV/Angstrom^3, where numbers are a hundred times smaller than those of forces.
     For the target ``force_constants`` it is the stress at the structure of the data, which should be 0."""
+    equivariance_weight: float = bounded(0.0, least=0)
+    """For the target ``force_constants``, a control: how much it weighs beside their error that the product of a
+    structure and a probe, both rotated at random, is not the rotated product.  An equivariant model needs none."""
     probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows")})
     """What of a structure's force constants an epoch learns: a random column, the product with a random direction, or
     all rows of its primitive atoms, each once and in a step of its own among those of other structures."""

@@ -18,6 +18,7 @@ from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.graph import value_name
 from data_tools.graphs.loader import TrainingBatches, training_batches
+from data_tools.graphs.rotations import RotationsBeside
 from data_tools.labels.splits import digest
 from data_tools.labels.targets import FORCE_CONSTANTS
 from experiment.data import DTYPES
@@ -63,6 +64,8 @@ def make_batches(config: Config, dataset: data.Dataset, ranks: Ranks) -> Trainin
     training, seed = config.training, config.run.seed
     quantities = [term.quantity for term in terms_of(training, config.target.name, len(dataset.parts))]
     provider = dataset.standardised(quantities, seed, training.probes)
+    if training.equivariance_weight:
+        provider = RotationsBeside(provider, seed)
     batches = training_batches(
         dataset.packed, dataset.rows_of_an_epoch(training.probes), provider, training.batch_size, seed,
         training.epochs, config.data.shapes, DTYPES[config.run.dtype], ranks.rank, ranks.size,
@@ -86,7 +89,12 @@ def terms_of(training: TrainingConfig, target: str = "energy", outputs: int = 0)
     of_quantities = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
     others = "norm" if training.loss in OF_PRODUCTS else training.loss
     terms = (Term(name, weight, training.loss if name == label else others) for name, weight in of_quantities.items())
-    return tuple(term for term in terms if term.weight or term.quantity == label)
+    of_rotations = training.equivariance_weight
+    return tuple(
+        term._replace(equivariance=of_rotations if term.quantity == label else 0.0)
+        for term in terms
+        if term.weight or term.quantity == label
+    )
 
 
 def layer_rates(model: Any, layer_decay: float) -> dict[str, float] | None:

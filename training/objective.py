@@ -5,6 +5,12 @@
 The inner sum runs over the numbers of term k that are known: structures for energies, components for forces, stress
 and products with Hessians.  n_k counts them in the whole batch, over all processes, so that the sums over the
 processes are means over the batch however many structures each of them holds.
+
+A control for models that are not equivariant: a term of products with Hessians Phi may have beside its error
+
+    weight_k soft (1 / n_k) sum norm_error(Phi(R x) R v - R (Phi(x) v))
+
+with another random rotation or reflection R of each structure x and its probe v in each step.
 """
 
 from __future__ import annotations
@@ -17,13 +23,16 @@ from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
 from data_tools.graph import GraphBatch, GraphInputs, value_name
+from models.graph_ops import gather
 from physics.derivatives import observables
 from training.losses import ERRORS, FREQUENCY, STRUCTURE_ERRORS, absolute_error, masked_sum, norm_error
 
 #: quantity of a term: the observable that predicts it
 OBSERVED = {"energy": "energy", "forces": "forces", "stress": "virial", "hessian_product": "hessian_product"}
+ROTATIONS = "rotations"  # of each structure, (3, 3): with which it is compared with itself
 VOLUME = "volume"  # of each structure, Angstrom^3: divides a virial
 MASS_WEIGHT = "mass_weight"  # of each atom, without a unit: makes the mass-weighted product of a product
+BESIDE = (VOLUME, MASS_WEIGHT, ROTATIONS)  # targets of a batch that no term predicts
 OF_ATOMS = ("forces", "hessian_product")  # the other quantities are of structures
 OF_OPTIMIZER = ("lr", "epsilon", "weight decay")
 
@@ -37,19 +46,21 @@ class Term(NamedTuple):
             ``value_name`` of its number.
         weight: of the mean error.
         error: one of ``losses.LOSSES``.
+        equivariance: ``soft`` above, of a ``hessian_product``; 0: no structure is rotated.
     """
 
     quantity: str
     weight: float = 1.0
     error: str = "mse"
+    equivariance: float = 0.0
 
 
 class Layout:
     """Where each tensor of a step stands in its arguments; nothing else knows a position.
 
-    The ten graph inputs, the probe field where a term needs one, the volumes and the weights of atoms where a term
-    needs them, the values and the mask of each term, the count of each term, the loss scale, and lr', eps', wd' of the
-    optimiser.
+    The ten graph inputs, the probe field where a term needs one, the rotations, the volumes and the weights of atoms
+    where a term needs them, the values and the mask of each term, the count of each term, the loss scale, and lr',
+    eps', wd' of the optimiser.
 
     Args:
         terms: of the objective, each quantity once.
@@ -74,11 +85,13 @@ class Layout:
         ):
             raise ValueError(f"terms {quantities}: expected some of {', '.join(OBSERVED)}, each once")
         probes = ["probes"] if "hessian_product" in quantities else []
+        rotations = [ROTATIONS] if any(term.equivariance for term in self.terms) else []
         volumes = [VOLUME] if "stress" in quantities else []
         weights = [MASS_WEIGHT] if any(term.error == FREQUENCY for term in self.terms) else []
         values = [name for quantity in quantities for name in (quantity, f"{quantity} mask")]
         counts = [f"{quantity} count" for quantity in quantities]
-        names = [*GraphInputs._fields, *probes, *volumes, *weights, *values, *counts, "loss scale", *OF_OPTIMIZER]
+        beside = [*probes, *rotations, *volumes, *weights]
+        names = [*GraphInputs._fields, *beside, *values, *counts, "loss scale", *OF_OPTIMIZER]
         self.place = {name: position for position, name in enumerate(names)}
         self.of_model = len(GraphInputs._fields) + len(probes)
         self.of_loss = len(names) - len(OF_OPTIMIZER)
@@ -95,7 +108,7 @@ class Layout:
             scalars: lr', eps' and wd' of the optimiser.
         """
         arrays: dict[str, Any] = dict(zip(GraphInputs._fields, batch.inputs, strict=True))
-        arrays |= {"probes": batch.probes, **{name: batch.targets.get(name) for name in (VOLUME, MASS_WEIGHT)}}
+        arrays |= {"probes": batch.probes, **{name: batch.targets.get(name) for name in BESIDE}}
         for quantity, *_ in self.terms:
             arrays[quantity], arrays[f"{quantity} mask"] = batch.targets[quantity], batch.masks[quantity]
             arrays[f"{quantity} count"] = _number(max(1, known[quantity]))  # a batch without labels has no divisor
@@ -129,6 +142,8 @@ def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Ca
     compared = tuple(_comparison(term, place, dtype) for term in terms)
     scale = place["loss scale"]
 
+    has_soft = ROTATIONS in place
+    soft: Callable[..., Any] = _soft_equivariance(observe, layout, dtype) if has_soft else _as_it_is
     weighted = _learned_weight(model, terms, place) if of_outputs(terms) and widths is not None else _as_it_is
 
     def forward(*arguments):
@@ -140,6 +155,8 @@ def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Ca
             more, error = compared[k](found[k], arguments)
             loss = loss + weighted(k, more, arguments)
             errors = (*errors, error)
+        if has_soft:
+            loss = loss + soft(found, arguments)
         return loss * arguments[scale], ops.stack((loss, *errors))
 
     return forward
@@ -147,6 +164,42 @@ def loss_of(model: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Ca
 
 def _as_it_is(k, loss, arguments):
     return loss
+
+
+def _soft_equivariance(observe: Callable[..., Any], layout: Layout, dtype: mstype.Type) -> Callable[..., Any]:
+    """What is observed and the arguments of a step to how far products of rotated structures are from rotated ones."""
+    place, of_model = layout.place, layout.of_model
+    k = next(k for k, term in enumerate(layout.terms) if term.equivariance)
+    term = layout.terms[k]
+    mask, count = place[f"{term.quantity} mask"], place[f"{term.quantity} count"]
+    positions, shifts, probes = place["positions"], place["shifts"], place["probes"]
+    owner, receivers, graphs = place["node_graph"], place["receivers"], place["graph_mask"]
+    weight, unit = Tensor(term.weight * term.equivariance, dtype), Tensor(np.eye(3).reshape(1, 9), dtype)
+
+    def penalty(found, arguments):
+        known = arguments[graphs].reshape(-1, 1)
+        of_graphs = arguments[place[ROTATIONS]].reshape(-1, 9) + (1 - known) * unit  # ghosts stay where they are
+        of_nodes = gather(of_graphs, arguments[owner])  # (N, 9)
+        of_edges = gather(of_nodes, arguments[receivers])  # (E, 9)
+        inputs: tuple = ()
+        for at in range(of_model):
+            one = arguments[at]
+            if at in (positions, probes):
+                one = _rotated(of_nodes, one)
+            elif at == shifts:
+                one = _rotated(of_edges, one)
+            inputs = (*inputs, one)
+        again = observe(*inputs)[k]
+        counted = arguments[mask]
+        difference = norm_error(again * counted, _rotated(of_nodes, found[k]) * counted)
+        return weight * masked_sum(difference, counted) / arguments[count]
+
+    return penalty
+
+
+def _rotated(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """(K, 9) matrices times (K, 3) vectors."""
+    return (matrices.reshape(-1, 3, 3) * vectors.reshape(-1, 1, 3)).sum(-1)
 
 
 def _learned_weight(model: Any, terms: Sequence[Term], place: Mapping[str, int]) -> Callable[..., Any]:

@@ -20,15 +20,17 @@ from data_tools.graphs.packed import PackedGraphs
 
 VECTORS, MATRICES = ("forces", "hessian_product"), ("stress",)
 STREAM = 3  # apart from the random numbers of the labels
+STREAM_BESIDE = 5  # of rotations beside the labels; 4 is that of ``data_tools.graphs.noise``
+BESIDE = "rotations"  # label (G, 3, 3): a rotation of each structure, of which the structure knows nothing
 
 
-def random_rotations(seed: int, rows: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def random_rotations(seed: int, rows: np.ndarray, draws: np.ndarray, stream: int = STREAM) -> np.ndarray:
     """(K, 3, 3) uniform orthogonal matrices, each a function of (seed, draw, row); half of them are reflections.
 
     Rotations of unit quaternions of normal numbers; where a fifth number is negative, with an inversion.
     """
     normal = [
-        np.random.default_rng([seed, row, draw, STREAM]).normal(size=5)
+        np.random.default_rng([seed, row, draw, stream]).normal(size=5)
         for row, draw in zip(rows.tolist(), draws.tolist(), strict=True)
     ]
     numbers = np.array(normal).reshape(-1, 5)
@@ -71,6 +73,25 @@ class RotatedLabels:
             of_graphs[name] = rotations @ of_graphs[name] @ rotations.transpose(0, 2, 1)
         probes = None if labels.probes is None else _turned(labels.probes, of_atoms)
         return Labels(of_graphs, of_nodes, probes)
+
+
+@dataclass(frozen=True)
+class RotationsBeside:
+    """A ``Provider`` of the labels of another as they are, and beside them a random rotation of each structure.
+
+    Attributes:
+        provider: the other.
+        seed: of the rotations, which are others than those of ``RotatedLabels``.
+    """
+
+    provider: Provider
+    seed: int
+
+    def __call__(self, rows: np.ndarray, draws: int | np.ndarray = 0) -> Labels:
+        """The labels of some rows, in that order, each at its own draw or all at one."""
+        labels = self.provider(rows, draws)
+        rotations = random_rotations(self.seed, rows, np.broadcast_to(draws, rows.shape), STREAM_BESIDE)
+        return labels._replace(of_graphs={**labels.of_graphs, BESIDE: rotations})
 
 
 def _turned(vectors: np.ndarray, rotations: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from data_tools.crystals import Crystal
 from data_tools.formats.crystal_file import read_crystal_file
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import pack
+from data_tools.graphs.rotations import random_rotations
 from data_tools.labels.splits import Split, load_split, save_split
 from data_tools.source_files import one_line
 from data_tools.tables import select_rows
@@ -46,6 +47,7 @@ from experiment.evaluation.shell_means import ShellMeans
 from experiment.provenance import Command, command_of
 from experiment.trained import load_trained
 from models import NEEDS_TRIPLETS
+from physics.derivatives import has_energy
 from physics.force_constants import exchange_asymmetry, sum_rule
 from scripts.benchmarks.displaced_cells import write_displaced
 from scripts.benchmarks.judge_potentials import rows_of
@@ -94,6 +96,9 @@ WAYS = {
     "segnn": Way("SEGNN", "segnn"),
     "transformer": Way("graph transformer (not equivariant)", "graph_transformer"),
     "rotated": Way("graph transformer, rotated structures", "graph_transformer", {"data.augment_rotations": "true"}),
+    "soft": Way(
+        "graph transformer, soft equivariance loss", "graph_transformer", {"training.equivariance_weight": "1"}
+    ),
     "systems": Way("columns, no training material of a test material's elements", POTENTIAL, other_systems=True),
     **{f"materials_{n}": Way(f"columns, {n:,} materials", POTENTIAL, materials=n) for n in (50, 100, 200, 400, 800)},
 }
@@ -194,11 +199,16 @@ def judged(folder: Path, table: StructureTable, crystals: Sequence[Crystal]) -> 
     """Errors of a trained model, and what they took."""
     trained = load_trained(folder)
     model = trained.config.model
-    packed = replace(pack(table, model.cutoff), triplets=model.name in NEEDS_TRIPLETS)
-    evaluator = ProbeEvaluator(trained.model, packed, [np.arange(len(table))], trained.normalizer, 4, "float32")
+
+    def predicted(of: StructureTable) -> list[np.ndarray]:
+        packed = replace(pack(of, model.cutoff), triplets=model.name in NEEDS_TRIPLETS)
+        evaluator = ProbeEvaluator(trained.model, packed, [np.arange(len(of))], trained.normalizer, 4, "float32")
+        return list(evaluator(np.arange(len(of))).blocks)
+
     started = time.process_time()
-    blocks = list(evaluator(np.arange(len(table))).blocks)
+    blocks = predicted(table)
     seconds = (time.process_time() - started) / len(table)
+    change = None if has_energy(trained.model) else changed_by_rotation(table, blocks, predicted)
     found = judge(crystals, {"own": blocks}, ShellMeans.of(crystals[:1]))
     both = [replace(crystal, blocks=one) for crystal, one in zip(crystals, blocks, strict=True)]
     assert found.stable is not None
@@ -207,9 +217,24 @@ def judged(folder: Path, table: StructureTable, crystals: Sequence[Crystal]) -> 
         "cpu_seconds_a_material": seconds,
         "errors": {key: np.round(values, 6).tolist() for key, values in found.errors["own"].items()},
         "stability_right": int((found.predicted_stable["own"] == found.stable).sum()),
+        "changed_by_rotation": change,
         "largest_sum_eV_per_A2": max(float(np.abs(sum_rule(one.blocks)).max()) for one in both),
         "largest_exchange_eV_per_A2": max(float(np.abs(exchange_asymmetry(one)).max()) for one in both),
     }
+
+
+def changed_by_rotation(
+    table: StructureTable, blocks: list[np.ndarray], predicted: Callable[[StructureTable], list[np.ndarray]]
+) -> float:
+    """Mean over the crystals of |Phi(R x) - R Phi(x) R^T| / |Phi(x)|, 0 of what is equivariant, with a random R."""
+    assert table.cells is not None
+    rotation = random_rotations(0, np.zeros(1, int), np.zeros(1, int))[0]
+    rotated = replace(table, positions=table.positions @ rotation.T, cells=table.cells @ rotation.T)
+    found = []
+    for whole, other in zip(blocks, predicted(rotated), strict=True):
+        turned = np.einsum("ab,pqbc,dc->pqad", rotation, whole, rotation)
+        found.append(np.linalg.norm(other - turned) / np.linalg.norm(whole))
+    return float(np.mean(found))
 
 
 def one_way(trainings: Trainings, name: str, minutes: float) -> None:
@@ -235,28 +260,41 @@ def one_way(trainings: Trainings, name: str, minutes: float) -> None:
 def page(records: dict[str, dict[str, Any]], peers: dict[str, Any], command: Command) -> str:
     """The table of all that is finished."""
     metrics = [f"{ROWS[key].title.strip()}, {ROWS[key].unit}".rstrip(", ") for key in SHOWN]
-    head = ["way", "parameters", "minutes", "steps", *metrics, "stability right", "sum rule; exchange, eV/A^2"]
+    head = [
+        "way",
+        "parameters",
+        "minutes",
+        "steps",
+        *metrics,
+        "stability right",
+        "sum rule; exchange, eV/A^2",
+        "rotated",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for whose in BASELINES:
         right = np.sum(np.array(peers["predicted_stable"][whose]) == np.array(peers["stable"]))
-        lines.append(_line([whose, "", "", ""], peers["errors"][whose], f"{right}", ""))
+        lines.append(_line([whose, "", "", ""], peers["errors"][whose], [f"{right}", "", ""]))
     for name, record in records.items():
         first = [WAYS[name].title, f"{record['parameters']:,}", f"{record['minutes']:.1f}", f"{record['steps']:,}"]
         laws = f"{record['largest_sum_eV_per_A2']:.0e}; {record['largest_exchange_eV_per_A2']:.0e}"
-        lines.append(_line(first, record["errors"], f"{record['stability_right']}", laws))
+        change = record.get("changed_by_rotation")
+        last = [f"{record['stability_right']}", laws, "" if change is None else f"{change:.1g}"]
+        lines.append(_line(first, record["errors"], last))
     return INTRODUCTION.format(command=command.text, count=len(peers["materials"])) + "\n".join(lines) + "\n"
 
 
-def _line(first: list[str], errors: dict[str, list[float]], right: str, laws: str) -> str:
+def _line(first: list[str], errors: dict[str, list[float]], last: list[str]) -> str:
     cells = [f"{np.nanmean(v):.{ROWS[k].digits}f} / {np.nanmedian(v):.{ROWS[k].digits}f}"
              for k, v in ((k, np.array(errors[k], float)) for k in SHOWN)]  # fmt: skip
-    return "| " + " | ".join([*first, *cells, right, laws]) + " |"
+    return "| " + " | ".join([*first, *cells, *last]) + " |"
 
 
 INTRODUCTION = """# Models and ways to train them on force constants, a few minutes each
 
 Every line is one training from random weights on the training cells of [potential_training.md](potential_training.md),
 of one seed, judged on the same {count} unseen materials as [potentials.md](potentials.md) in float32; mean / median.
+Rotated: by how much force constants of a rotated or reflected crystal differ from the rotated ones, relative to their
+Frobenius norm, of models that have no energy; the others are equivariant ([controls.md](controls.md)).
 
 ```bash
 {command}

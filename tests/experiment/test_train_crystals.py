@@ -260,6 +260,10 @@ MISTAKES = {
         {"target__name": "gap", "schedule__name": "physics_aware", "training__force_weight": 0},
         ("schedule.name physics_aware", "target.name=force_constants"),
     ),
+    "a control of another target": (
+        {"target__name": "gap", "training__equivariance_weight": 1, "training__force_weight": 0},
+        ("training.equivariance_weight 1", "target.name=force_constants"),
+    ),
     "another standardisation": ({"target__standardisation": "per_atom"}, ("allowed are scale, none",)),
 }  # fmt: skip
 

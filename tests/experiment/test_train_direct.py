@@ -55,10 +55,10 @@ def start(name, file, folder, **settings):
 
 @pytest.fixture(scope="module", params=SIZES)
 def finished(request, file, tmp_path_factory):
-    """A run of each model in float32, one of them in PYNATIVE mode."""
+    """A run of each model in float32, that of the one that is not equivariant in PYNATIVE mode and with its control."""
     folder = tmp_path_factory.mktemp("runs") / request.param
-    mode = "PYNATIVE" if request.param == "graph_transformer" else "GRAPH"
-    assert start(request.param, file, folder, run__mode=mode) == 0
+    control = {"run__mode": "PYNATIVE", "training__equivariance_weight": 0.5}
+    assert start(request.param, file, folder, **(control if request.param == "graph_transformer" else {})) == 0
     return folder
 
 

@@ -6,18 +6,25 @@ import mindspore as ms
 import numpy as np
 import pytest
 from helpers import ONE_BLOCK, Case, build
+from mindspore import Tensor
 from tiny_crystals import alloys
 
-from data_tools.graphs.loader import training_batches
+from configs.schema import TrainingConfig
+from data_tools.graph import Budget
+from data_tools.graphs.loader import fitted_batch, training_batches
 from data_tools.graphs.packed import pack
-from data_tools.graphs.rotations import random_rotations
+from data_tools.graphs.rotations import RotationsBeside, random_rotations
 from data_tools.labels.force_constant_probes import ForceConstantProbes
 from data_tools.labels.providers import StoredLabels
+from experiment.trainer import terms_of
+from physics.derivatives import Compiled, observables
+from training.device import MODES
 from training.objective import Term
 from training.optimizer import AdamW
 from training.step import TrainStep
 
 TERMS = [Term("hessian_product", 0.7, "mse"), Term("forces", 0.4, "norm"), Term("stress", 300.0, "mse")]
+MIXED = "graph_transformer"
 NOTHING = (0.0, 1.0, 0.0)  # lr', eps' and wd' of a step that only measures
 
 
@@ -60,6 +67,45 @@ def test_the_loss_of_an_invariant_model_is_the_same(packed, graph_mode):
     known = {term.quantity: int(turned.masks[term.quantity].sum()) for term in TERMS}
     wrong = float(step(*step.layout.arguments(turned, known, 1.0, NOTHING))[0].asnumpy())
     assert abs(wrong / losses[False][0] - 1) > 1e-3, "labels that stay behind are other labels"
+
+
+MIXER = {"features": 8, "blocks": 1, "heads": 2, "gaussians": 4, "average_degree": 9.0}  # not equivariant
+
+
+@pytest.mark.parametrize(("mode", "name"), [("GRAPH", "schnet"), ("GRAPH", MIXED), ("PYNATIVE", MIXED)])
+def test_soft_equivariance(packed, mode, name):
+    """Nothing of an equivariant model; of another what is found with structures that were rotated before."""
+    ms.set_context(mode=MODES[mode])
+    provider = RotationsBeside(batches_of(packed, False).provider, 7)
+    batch = next(training_batches(packed, np.arange(4), provider, 4, 1, 1, 1, np.float64).epoch(0))
+    model = build(Case("small", name, ONE_BLOCK if name == "schnet" else MIXER, 3.2))
+    optimizer = AdamW(ms.ParameterTuple(model.trainable_params()), 0.9, 0.999)
+    step = TrainStep(model, optimizer, [Term("hessian_product", 0.7, "mae", 3.0)])
+    loss, errors, _ = step(*step.layout.arguments(batch.part, batch.known, 1.0, NOTHING))
+    penalty = (float(loss.asnumpy()) - 0.7 * float(errors.asnumpy()[0])) / (0.7 * 3.0)
+    if name == "schnet":
+        assert 0 < penalty < 1.1e-6, "the least that norm_error has"
+        return
+    labels, turns = batches_of(packed, False).provider(batch.rows), batch.part.targets["rotations"][:4]
+    observe, found = Compiled(model, observables(model, ("hessian_product",))), []
+    for rotations in (np.tile(np.eye(3), (4, 1, 1)), turns):
+        probes = np.einsum("kab,kb->ka", np.repeat(rotations, 16, axis=0), labels.probes)
+        part = fitted_batch(
+            packed, batch.rows, [budget_of(batch.part)], labels._replace(probes=probes), np.float64, rotations
+        )
+        found.append(observe(*(Tensor(array) for array in (*part.inputs, part.probes)))[0].asnumpy()[:64])
+    wrong = found[1] - np.einsum("kab,kb->ka", np.repeat(turns, 16, axis=0), found[0])
+    known = np.isfinite(labels.of_nodes["hessian_product"]).all(axis=1)
+    np.testing.assert_allclose(penalty, np.sqrt((wrong[known] ** 2).mean(axis=1)).mean(), rtol=1e-6)
+    assert penalty > 0.01
+    config = TrainingConfig(equivariance_weight=0.5, force_weight=1)
+    assert [term.equivariance for term in terms_of(config, "force_constants")] == [0.5, 0]
+
+
+def budget_of(part):
+    """The shape of a padded batch."""
+    numbers, graphs = len(part.inputs.numbers), len(part.inputs.graph_mask)
+    return Budget(numbers, len(part.inputs.senders), len(part.inputs.triplet_in), graphs)
 
 
 def test_stress_and_forces_rotate_too(packed):
