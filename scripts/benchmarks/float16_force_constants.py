@@ -190,7 +190,8 @@ def errors_of(crystal: Crystal, blocks: np.ndarray, exact: np.ndarray) -> Errors
     laws = {check.name: check.relative for check in check_blocks(found)}
     moved = np.abs(mesh_frequencies(found).frequencies - mesh_frequencies(reference).frequencies)
     size = float(np.linalg.norm(blocks - exact) / np.linalg.norm(exact))
-    return Errors(size, *(laws[name] for name in LAWS), float(moved.mean()), float(moved.max()))
+    acoustic, exchange, space_group = (laws[name] for name in LAWS)
+    return Errors(size, acoustic, exchange, space_group, float(moved.mean()), float(moved.max()))
 
 
 def page(crystals: Sequence[Crystal], found: Mapping[str, list[Errors]], beside: list[float], command: Command) -> str:
