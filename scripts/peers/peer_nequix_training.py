@@ -15,6 +15,7 @@ the training took as JSON in ``about``, and for each material of --peers NAME.np
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -56,8 +57,9 @@ PUBLISHED_MODEL = {
 PUBLISHED_LOSS = {"energy_weight": 0.0, "force_weight": 20.0, "stress_weight": 5.0, "hessian_weight": 100.0}
 CLIP, DECAY, EMA = 100.0, 1e-3, 0.999
 WARMUP, START = 50, 0.2  # steps, and the first learning rate over the highest
-SHAPES, TIMED, AT_ONCE = 3, 5, 12  # static shapes of Hessians; steps that are timed; columns of a Hessian in one call
-MOST_STEPS, REPORTED = 20_000, 50
+ROOM, EPOCHS = 1.1, 10  # of batches, over the average of so many crystals; the most that are prepared
+SHAPES, TIMED, AT_ONCE = 2, 10, 12  # static shapes of Hessians; steps that are timed; columns of a Hessian in one call
+REPORTED = 25  # steps
 WEIGHTS = "weights.npz"
 FAR = 2 * CUTOFF  # Angstrom: length of the edges of padding
 
@@ -76,8 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, required=True, help="JSON that names the materials to predict")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--minutes", type=float, default=6.0, help="of CPU time of the steps")
-    parser.add_argument("--batch_size", type=int, default=4, help="crystals in a step")
-    parser.add_argument("--shapes", type=int, default=3, help="static shapes of steps, each compiled once")
+    parser.add_argument("--batch_size", type=int, default=4, help="crystals in a step, about")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--learning_rate", type=float, default=0.01, help="highest; half a cosine to 0 follows")
     parser.add_argument("--seed", type=int, default=0, help="of weights and columns")
@@ -140,31 +141,41 @@ class Data(NamedTuple):
 
 
 class Batches:
-    """Batches of an endless training, in a random order, each crystal with a random column.
+    """Batches of one static shape, filled as nequix fills its own, with a random column of each crystal.
 
     Args:
         data: training crystals.
-        size: crystals in a batch.
-        steps: the most batches.
-        shapes: static shapes.
+        size: crystals in a batch on average, about.
+        epochs: how often each crystal comes.
         seed: of order and columns.
+
+    Attributes:
+        shape: as many nodes and edges as ``size`` crystals have and a tenth more, or the largest crystal.
+        rows: crystals of each batch.
     """
 
-    def __init__(self, data: Data, size: int, steps: int, shapes: int, seed: int):
-        self.data, self.size, self.rng = data, size, np.random.default_rng(seed)
-        epochs = -(-steps * size // len(data.crystals))
-        order = np.concatenate([self.rng.permutation(len(data.crystals)) for _ in range(epochs)])
-        self.rows = order[: steps * size].reshape(steps, size)
-        self.shapes, self.chosen = shapes_of(data.sizes[self.rows].sum(axis=1), shapes)
+    def __init__(self, data: Data, size: int, epochs: int, seed: int):
+        self.data, self.rng = data, np.random.default_rng(seed)
+        sizes, self.most = data.sizes, 2 * size
+        nodes, edges = np.ceil(np.maximum(ROOM * size * sizes.mean(axis=0), sizes.max(axis=0))).astype(int).tolist()
+        self.shape = Shape(nodes + 1, edges)
+        self.rows: list[list[int]] = [[]]
+        used = np.zeros(2, int)
+        for row in np.concatenate([self.rng.permutation(len(sizes)) for _ in range(epochs)]).tolist():
+            if len(self.rows[-1]) == self.most or (used + sizes[row] > (nodes, edges)).any():
+                self.rows.append([])
+                used = np.zeros(2, int)
+            self.rows[-1].append(row)
+            used = used + sizes[row]
 
     def __call__(self, step: int) -> Any:
         """The batch of a step."""
         graphs = []
-        for row in self.rows[step].tolist():
+        for row in self.rows[step]:
             crystal = self.data.crystals[row]
             atom, axis = int(self.rng.integers(crystal.n_primitive)), int(self.rng.integers(3))
             graphs.append(with_column(self.data.graphs[row], crystal, atom, axis))
-        return padded(graphs, self.shapes[self.chosen[step]], self.size + 1)
+        return padded(graphs, self.shape, self.most + 1)
 
 
 def optimizer_of(name: str, model: Nequix) -> Any:
@@ -200,20 +211,17 @@ def step_of(optimizer: Any) -> Callable[..., tuple]:
 
 def trained(options: argparse.Namespace, model: Nequix, data: Data) -> tuple[Nequix, dict[str, Any]]:
     """Weights after --minutes, and what they took."""
-    batches = Batches(data, options.batch_size, MOST_STEPS, options.shapes, options.seed)
-    optimizer = optimizer_of(options.optimizer, model)
+    batches, optimizer = Batches(data, options.batch_size, EPOCHS, options.seed), optimizer_of(options.optimizer, model)
     step, first = step_of(optimizer), (model, model, optimizer.init(equinox.filter(model, equinox.is_array)))
-    seconds, started = np.zeros(len(batches.shapes)), time.process_time()
-    for shape in range(len(batches.shapes)):
-        several = [batches(int(number)) for number in np.flatnonzero(batches.chosen == shape)[: TIMED + 1]]
-        jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), several[0]))  # compiles
-        before = time.process_time()
-        for batch in several[1:]:
-            jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), batch))
-        seconds[shape] = (time.process_time() - before) / TIMED
-    compiling = time.process_time() - started
-    say(f"compiled and timed in {compiling:.0f} CPU s: {batches.shapes}, {seconds.round(3)} s a step")
-    steps = min(round(60 * options.minutes / seconds[batches.chosen].mean()), MOST_STEPS)
+    started = time.process_time()
+    several = [batches(number) for number in range(TIMED + 1)]
+    jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), several[0]))  # compiles
+    compiling, before = time.process_time() - started, time.process_time()
+    for batch in several[1:]:
+        jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), batch))
+    seconds = (time.process_time() - before) / TIMED
+    say(f"compiled in {compiling:.0f} CPU s: {batches.shape}, {seconds:.3f} CPU s a step")
+    steps = min(round(60 * options.minutes / seconds), len(batches.rows))
     peak, warmup = options.learning_rate, min(WARMUP, steps // 4)
     rate = optax.warmup_cosine_decay_schedule(START * peak, peak, warmup, steps, 0.0)
     rates, state, errors = np.asarray(rate(np.arange(steps))), first, []
@@ -225,7 +233,8 @@ def trained(options: argparse.Namespace, model: Nequix, data: Data) -> tuple[Neq
             used = time.process_time() - cpu
             say(f"step {number + 1:,} of {steps:,}: {np.mean(errors[-REPORTED:]):.4f} eV/A^2, {used:.0f} CPU s")
     about = {"steps": steps, "cpu_seconds": time.process_time() - cpu, "wall_seconds": time.monotonic() - wall}
-    about |= {"compilation_cpu_seconds": compiling, "shapes": batches.shapes}
+    crystals = sum(map(len, batches.rows[:steps]))
+    about |= {"compilation_cpu_seconds": compiling, "shape": batches.shape, "crystals": crystals}
     return state[1], about | {"last_train_mae": float(np.mean(errors[-REPORTED:]))}
 
 
@@ -271,9 +280,7 @@ def validated(model: Nequix, data: Data) -> float:
     return float(np.mean(errors))
 
 
-def say(words: str) -> None:
-    """A line on standard error."""
-    print(words, file=sys.stderr, flush=True)
+say = functools.partial(print, file=sys.stderr, flush=True)
 
 
 def model_of(options: argparse.Namespace, species: int, degree: float) -> Nequix:
