@@ -110,9 +110,12 @@ def section(records: dict[str, dict[str, Any]], command: Command) -> list[str]:
         f"{record['cpu_seconds_a_material']:.1f} CPU s for the force constants of a material"
         for name, record in records.items()
     ]
-    settings = next((record for name, record in records.items() if name in PEERS), None)
-    versions = ", ".join(f"{k} {v}" for k, v in settings["versions"].items()) if settings else ""
-    return [*lines, "", "; ".join(steps) + f". {versions}", "", "```text", command.text, "```"]
+    for name, record in records.items():
+        if name in PEERS:
+            size, compiling = record["crystals"] / record["steps"], record["compilation_cpu_seconds"]
+            versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+            steps.append(f"{titles[name]}: {size:.1f} crystals a step, compiled in {compiling:.0f} CPU s, {versions}")
+    return [*lines, "", "; ".join(steps) + ".", "", "```text", command.text, "```"]
 
 
 def run(options: argparse.Namespace, command: Command) -> None:

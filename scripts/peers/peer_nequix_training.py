@@ -58,7 +58,7 @@ PUBLISHED_LOSS = {"energy_weight": 0.0, "force_weight": 20.0, "stress_weight": 5
 CLIP, DECAY, EMA = 100.0, 1e-3, 0.999
 WARMUP, START = 50, 0.2  # steps, and the first learning rate over the highest
 ROOM, EPOCHS = 1.1, 10  # of batches, over the average of so many crystals; the most that are prepared
-SHAPES, TIMED, AT_ONCE = 2, 10, 12  # static shapes of Hessians; steps that are timed; columns of a Hessian in one call
+SHAPES, TIMED, AT_ONCE = 3, 10, 6  # static shapes of Hessians; steps that are timed; columns of a Hessian in one call
 REPORTED = 25  # steps
 WEIGHTS = "weights.npz"
 FAR = 2 * CUTOFF  # Angstrom: length of the edges of padding
@@ -258,15 +258,15 @@ def products_of(model: Nequix) -> Callable[[Any, jax.Array], jax.Array]:
 
 def predicted(model: Nequix, data: Data, columns: int | None = None) -> Iterator[np.ndarray]:
     """Compact force constants (p, n, 3, 3) of every crystal, or the first so many columns of each (K, n, 3)."""
-    products = products_of(model)
+    products, at_once = products_of(model), columns or AT_ONCE
     shapes, chosen = shapes_of(data.sizes, SHAPES)
     for crystal, graph, place in zip(data.crystals, data.graphs, chosen, strict=True):
-        shape, count = shapes[place], 3 * crystal.n_primitive if columns is None else columns
+        shape, count = shapes[place], columns or 3 * crystal.n_primitive
         batch = padded([graph], shape, 2)
-        fields = np.zeros((-(-count // AT_ONCE) * AT_ONCE, shape.nodes, 3), np.float32)
+        fields = np.zeros((-(-count // at_once) * at_once, shape.nodes, 3), np.float32)
         number = np.arange(count)
         fields[number, crystal.p2s[number // 3], number % 3] = 1
-        found = [products(batch, fields[start : start + AT_ONCE]) for start in range(0, count, AT_ONCE)]
+        found = [products(batch, fields[start : start + at_once]) for start in range(0, count, at_once)]
         rows = np.concatenate(found)[:count, : crystal.n_atoms].astype(np.float64)
         yield rows if columns else rows.reshape(-1, 3, crystal.n_atoms, 3).transpose(0, 2, 1, 3)
 

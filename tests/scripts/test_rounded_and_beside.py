@@ -58,11 +58,11 @@ def test_the_section_beside_nequix_and_its_peer(tmp_path):
     errors = {"errors": {key: [0.25, 0.75] for key in metrics}, "stability_right": 1}
     laws = {"largest_sum_eV_per_A2": 1e-5, "largest_exchange_eV_per_A2": 1e-5}
     record = {"parameters": 1000, "minutes": 6.0, "steps": 600, "cpu_seconds_a_material": 2.0, **errors, **laws}
-    found = beside_nequix.section(
-        {"columns": record, "nequix": record | {"versions": {"nequix": "0.4.5"}}}, SimpleNamespace(text="python x")
-    )
+    of_peer = record | {"crystals": 2400, "compilation_cpu_seconds": 30.0, "versions": {"nequix": "0.4.5"}}
+    found = beside_nequix.section({"columns": record, "nequix": of_peer}, SimpleNamespace(text="python x"))
     assert found[2].startswith("| equivariant potential, columns | 1,000 | 6.0 | 600 | 0.500 / 0.500 |")
-    assert found[3].startswith("| nequix, muon, 0.01 |") and "600 ms a step" in found[5] and "nequix 0.4.5" in found[5]
+    assert found[3].startswith("| nequix, muon, 0.01 |") and "600 ms a step" in found[5]
+    assert "4.0 crystals a step, compiled in 30 CPU s, nequix 0.4.5" in found[5]
     options = SimpleNamespace(data="x", peers="x", output=tmp_path, minutes=1.0, peer_python=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="expected an interpreter"):
         beside_nequix.peer("nequix", options, None)
