@@ -209,15 +209,21 @@ def judged(folder: Path, table: StructureTable, crystals: Sequence[Crystal]) -> 
     blocks = predicted(table)
     seconds = (time.process_time() - started) / len(table)
     change = None if has_energy(trained.model) else changed_by_rotation(table, blocks, predicted)
+    parameters = sum(parameter.size for parameter in trained.model.trainable_params())
+    return {
+        "parameters": parameters, "cpu_seconds_a_material": seconds, "changed_by_rotation": change,
+        **judged_blocks(blocks, crystals),
+    }  # fmt: skip
+
+
+def judged_blocks(blocks: Sequence[np.ndarray], crystals: Sequence[Crystal]) -> dict[str, Any]:
+    """Errors of force constants (p, n, 3, 3) of some crystals in eV/Angstrom^2, and what laws they break."""
     found = judge(crystals, {"own": blocks}, ShellMeans.of(crystals[:1]))
     both = [replace(crystal, blocks=one) for crystal, one in zip(crystals, blocks, strict=True)]
     assert found.stable is not None
     return {
-        "parameters": sum(parameter.size for parameter in trained.model.trainable_params()),
-        "cpu_seconds_a_material": seconds,
         "errors": {key: np.round(values, 6).tolist() for key, values in found.errors["own"].items()},
         "stability_right": int((found.predicted_stable["own"] == found.stable).sum()),
-        "changed_by_rotation": change,
         "largest_sum_eV_per_A2": max(float(np.abs(sum_rule(one.blocks)).max()) for one in both),
         "largest_exchange_eV_per_A2": max(float(np.abs(exchange_asymmetry(one)).max()) for one in both),
     }
@@ -259,28 +265,30 @@ def one_way(trainings: Trainings, name: str, minutes: float) -> None:
 
 def page(records: dict[str, dict[str, Any]], peers: dict[str, Any], command: Command) -> str:
     """The table of all that is finished."""
-    metrics = [f"{ROWS[key].title.strip()}, {ROWS[key].unit}".rstrip(", ") for key in SHOWN]
-    head = [
-        "way",
-        "parameters",
-        "minutes",
-        "steps",
-        *metrics,
-        "stability right",
-        "sum rule; exchange, eV/A^2",
-        "rotated",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = heading()
     for whose in BASELINES:
         right = np.sum(np.array(peers["predicted_stable"][whose]) == np.array(peers["stable"]))
         lines.append(_line([whose, "", "", ""], peers["errors"][whose], [f"{right}", "", ""]))
-    for name, record in records.items():
-        first = [WAYS[name].title, f"{record['parameters']:,}", f"{record['minutes']:.1f}", f"{record['steps']:,}"]
-        laws = f"{record['largest_sum_eV_per_A2']:.0e}; {record['largest_exchange_eV_per_A2']:.0e}"
-        change = record.get("changed_by_rotation")
-        last = [f"{record['stability_right']}", laws, "" if change is None else f"{change:.1g}"]
-        lines.append(_line(first, record["errors"], last))
+    lines += [line_of(WAYS[name].title, record) for name, record in records.items()]
     return INTRODUCTION.format(command=command.text, count=len(peers["materials"])) + "\n".join(lines) + "\n"
+
+
+def heading() -> list[str]:
+    """The first two lines of the table."""
+    metrics = [f"{ROWS[key].title.strip()}, {ROWS[key].unit}".rstrip(", ") for key in SHOWN]
+    laws = ["stability right", "sum rule; exchange, eV/A^2", "rotated"]
+    head = ["way", "parameters", "minutes", "steps", *metrics, *laws]
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+
+
+def line_of(title: str, record: dict[str, Any]) -> str:
+    """A line of the table, of the record of a training."""
+    first = [title, f"{record['parameters']:,}", f"{record['minutes']:.1f}", f"{record['steps']:,}"]
+    laws = f"{record['largest_sum_eV_per_A2']:.0e}; {record['largest_exchange_eV_per_A2']:.0e}"
+    change = record.get("changed_by_rotation")
+    return _line(
+        first, record["errors"], [f"{record['stability_right']}", laws, "" if change is None else f"{change:.1g}"]
+    )
 
 
 def _line(first: list[str], errors: dict[str, list[float]], last: list[str]) -> str:

@@ -157,17 +157,17 @@ def lines(
             yield f"| {network.name} | {crystal.name} | {found.largest:.3g} | {numbers} |"
 
 
-def put(page: Path, table: list[str]) -> None:
-    """Replace what stands between the marks of a page.
+def put(page: Path, table: list[str], start: str = START, end: str = END) -> None:
+    """Replace what stands between two marks of a page.
 
     Raises:
         DataError: the page has no marks.
     """
     text = page.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise DataError(f"{page}: expected {START} and {END} on lines of their own, found others; add them")
-    before, after = text[: text.index(START)], text[text.index(END) :]
-    write_text(page, f"{before}{START}\n" + "\n".join(table) + f"\n{after}")
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise DataError(f"{page}: expected {start} and {end} on lines of their own, found others; add them")
+    before, after = text[: text.index(start)], text[text.index(end) :]
+    write_text(page, f"{before}{start}\n" + "\n".join(table) + f"\n{after}")
 
 
 def main(arguments: list[str] | None = None) -> int:
