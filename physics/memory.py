@@ -3,7 +3,9 @@
     (1)  bytes = COMPILED + KEPT * s * W * (E + T / 25)       s: bytes of a number, W: rows of all weight matrices
 
 Kept for the backward passes are outputs of layers, and a model has about W of them for each edge; a triplet counts a
-25th.  The constants estimate from above; ``scripts/benchmarks/hessian_memory.py`` measures beside them.
+25th.  Weights of equivariant layers are stored flat, the matrix of one degree after the other: k numbers are some
+sqrt(k) rows, each of a channel with its components, two or so.  The constants estimate from above;
+``scripts/benchmarks/hessian_memory.py`` and ``scripts/benchmarks/force_constant_times.py`` measure beside them.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from mindspore import Parameter, nn
 from mindspore import dtype as mstype
-from mindspore import nn
 
 from data_tools.graph import Budget
 from models import graph_ops
@@ -25,8 +27,9 @@ COMPILED = 4e8  # bytes
 #: by whether there are kernels for a CPU, and by bytes of a number: without kernels float64 takes 7 times as much
 KEPT = {(True, 4): 1.5, (True, 8): 1.5, (False, 4): 3.0, (False, 8): 11.0}
 EDGES_A_TRIPLET = 1 / 25
+COMPONENTS = 2  # of a channel of an equivariant layer
 #: W of what was asked for before: walking through a model takes time beside a small product
-WIDTHS: weakref.WeakKeyDictionary[nn.Cell, int] = weakref.WeakKeyDictionary()
+WIDTHS: weakref.WeakKeyDictionary[nn.Cell, float] = weakref.WeakKeyDictionary()
 MEMINFO, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -41,10 +44,17 @@ def of_product(product: nn.Cell, budget: Budget, dtype: type) -> float:
     size = np.dtype(dtype).itemsize
     kernels = graph_ops.load(mstype.float64 if size == 8 else mstype.float32) is not None
     if product not in WIDTHS:
-        WIDTHS[product] = sum(weight.shape[0] for weight in product.trainable_params() if weight.ndim == 2)
+        WIDTHS[product] = sum(_rows(weight) for weight in product.trainable_params())
     return COMPILED + KEPT[kernels, size] * size * WIDTHS[product] * (
         budget.edges + EDGES_A_TRIPLET * budget.triplets
     )  # (1)
+
+
+def _rows(weight: Parameter) -> float:
+    """What a weight adds to W."""
+    if weight.ndim == 2:
+        return weight.shape[0]
+    return COMPONENTS * math.sqrt(weight.size) if weight.ndim == 1 and weight.name.endswith(".weight") else 0.0
 
 
 def available() -> float:

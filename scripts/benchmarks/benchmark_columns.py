@@ -58,10 +58,17 @@ WORDS = {
 }
 
 
-def rock_salt(repeats: int) -> Structure:
-    """A supercell of 8 repeats^3 atoms, each a little displaced."""
-    atoms = ase.build.bulk("NaCl", "rocksalt", LATTICE, cubic=True).repeat(repeats)
-    atoms.rattle(DISPLACED, seed=0)
+def rock_salt(repeats: int, symbols: str = "NaCl", lattice: float = LATTICE, displaced: float = DISPLACED) -> Structure:
+    """A supercell of 8 repeats^3 atoms, each a little displaced; those of a primitive cell are the first two.
+
+    Args:
+        repeats: conventional cells along each direction.
+        symbols: of the two elements.
+        lattice: constant of the conventional cell, Angstrom.
+        displaced: standard deviation of each component, Angstrom.
+    """
+    atoms = ase.build.bulk(symbols, "rocksalt", lattice, cubic=True).repeat(repeats)
+    atoms.rattle(displaced, seed=0)
     return Structure(atoms.numbers.astype(np.int32), atoms.get_positions(), np.array(atoms.cell), "rock salt")
 
 

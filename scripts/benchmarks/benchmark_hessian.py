@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ from data_tools.tables import structure_of_row
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
 from scripts.benchmarks.benchmark import CUTOFF, PROFILES, model_of
-from scripts.benchmarks.timed_steps import timed
+from scripts.benchmarks.timed_steps import Side, timed
 from scripts.help_defaults import Defaults
 from training.cpu_runtime import cores
 from training.device import set_up, versions
@@ -84,21 +83,15 @@ def compare(atoms: int, profile: str, options: argparse.Namespace, folder: Path)
     words = [word for key, size in sizes.items() for word in (f"--{key}", str(size))]
     command = [options.peer_python, str(PEERS / "peer_hessian.py"), "--structure", str(file), *words,
                "--dtype", options.dtype, "--threads", str(options.threads)]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
-        assert peer.stdin is not None and peer.stdout is not None
-        if peer.stdout.readline().strip() != "ready":
-            raise SystemExit(f"error: the peer did not start; was {options.peer_python} made from "
-                             "requirements-parity.txt?")  # fmt: skip
-        seconds: dict[str, list[float]] = {f"{side} {name}": [] for name in ours for side in ("ours", "peer")}
-        for _ in range(options.rounds):
-            for name, count in (("gradient", 20), ("hessian", 3)):
-                time.sleep(0.3)  # let the other side's threads go to sleep
-                seconds[f"ours {name}"] += timed(ours[name], count)[1:]
-                time.sleep(0.3)
-                peer.stdin.write(f"{name} {count}\n")
-                peer.stdin.flush()
-                seconds[f"peer {name}"] += json.loads(peer.stdout.readline())[1:]
-        peer.stdin.close()
+    peer = Side(command)
+    seconds: dict[str, list[float]] = {f"{side} {name}": [] for name in ours for side in ("ours", "peer")}
+    for _ in range(options.rounds):
+        for name, count in (("gradient", 20), ("hessian", 3)):
+            time.sleep(0.3)  # let the other side's threads go to sleep
+            seconds[f"ours {name}"] += timed(ours[name], count)[1:]
+            time.sleep(0.3)
+            seconds[f"peer {name}"] += peer.run(count, name)[1:]
+    peer.close()
     row: dict = {"atoms": atoms, "profile": profile, "edges": len(graph.senders)}
     row |= {f"{name} ms": 1e3 * float(np.median(values)) for name, values in seconds.items()}
     row |= {f"{side} multiple": row[f"{side} hessian ms"] / row[f"{side} gradient ms"] for side in ("ours", "peer")}

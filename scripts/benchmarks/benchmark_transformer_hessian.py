@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,14 +29,16 @@ import numpy as np
 from mindspore import nn
 
 from configs.loading import load_config
-from data_tools.graph import AtomGraph, Budget, Structure
+from data_tools.graph import AtomGraph, Budget
 from data_tools.graphs.batching import build_graph, join, pad
 from data_tools.labels.statistics import Normalizer
 from experiment.provenance import command_of
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import exact_rows
 from scripts import convert_weights
-from scripts.benchmarks.timed_steps import timed
+from scripts.benchmarks.benchmark_columns import rock_salt
+from scripts.benchmarks.force_constant_page import paragraph
+from scripts.benchmarks.timed_steps import Side, timed
 from scripts.help_defaults import Defaults
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import check_keys, convert
@@ -50,6 +51,7 @@ PEER = Path(__file__).parents[1] / "peers" / "peer_equiformer.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "graph_attention_transformer" / "qm9_original.yaml"
 CUTOFF, LATTICE, DISPLACEMENT = 5.0, 4.2, 0.02  # Angstrom
 SIZES = {8: 1, 64: 2}  # atoms: conventional cells along each direction
+EDGES_AT_ONCE = 10752  # of jacrev: 24 rows of 8 atoms
 COUNTS = {"gradient": 20, "rows": 1, "jacrev": 1, "all rows": 3, "primitive cell": 5}  # calls in each round
 MODELS = {
     "small": {"irreps": "16x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_head": "8x0e+2x0o+2x1e+2x1o+1x2e+1x2o",
@@ -58,17 +60,6 @@ MODELS = {
     "crystals": {"irreps": "32x0e+16x1o+8x2e", "irreps_head": "8x0e+4x1o+2x2e", "irreps_mlp": "64x0e+32x1o+16x2e",
                  "irreps_features": "64x0e", "blocks": 2, "heads": 4, "radial": 16, "radial_features": 32},
 }  # fmt: skip
-
-
-def structure_of(atoms: int) -> Structure:
-    """Rock salt, displaced, of two elements that the original knows; the primitive cell's two atoms come first."""
-    copies = SIZES[atoms]
-    corners = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * LATTICE / 2
-    basis = np.concatenate([(corner, corner + np.array([LATTICE / 2, 0, 0])) for corner in corners])
-    cells = np.array([[i, j, k] for i in range(copies) for j in range(copies) for k in range(copies)]) * LATTICE
-    positions = (cells[:, None] + basis[None]).reshape(-1, 3)
-    positions = positions + np.random.default_rng(0).normal(scale=DISPLACEMENT, size=positions.shape)
-    return Structure(np.array([6, 8] * (atoms // 2), np.int32), positions, cell=np.eye(3) * LATTICE * copies)
 
 
 def original_size(settings: dict) -> dict:
@@ -108,55 +99,45 @@ def our_calls(model: nn.Cell, graph: AtomGraph, dtype: str) -> dict[str, Callabl
     return {"gradient": gradient, "all rows": rows, "primitive cell": lambda: rows([[0, 1]])}
 
 
-class Peer:
-    """The original in a process of its own, driven line by line."""
-
-    def __init__(self, options: argparse.Namespace, structure: Path, size: dict, weights: Path):
-        command = [options.peer_python, str(PEER), "--original", str(options.original), "--structure", str(structure),
-                   "--size", json.dumps(size), "--output", str(weights), "--dtype", options.dtype,
-                   "--threads", str(options.threads)]  # fmt: skip
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self._read() != "ready":
-            raise SystemExit("error: the peer did not start; see its message above")
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def run(self, name: str) -> list[float]:
-        """Seconds of the calls of one round."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{name} {COUNTS[name]}\n")
-        self.process.stdin.flush()
-        return json.loads(self._read())
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(30)
+def peer_of(options: argparse.Namespace, structure: Path, size: dict, output: Path) -> Side:
+    """The original in a process of its own, which has written its weights."""
+    words = ["--original", str(options.original), "--structure", str(structure), "--size", json.dumps(size)]
+    words += [
+        "--output",
+        str(output),
+        "--edges_at_once",
+        str(EDGES_AT_ONCE),
+        "--dtype",
+        options.dtype,
+        "--threads",
+        str(options.threads),
+    ]
+    return Side([options.peer_python, str(PEER), *words])
 
 
 def compare(name: str, atoms: int, options: argparse.Namespace, folder: Path) -> dict:
     """Medians of both sides for one model and one crystal, and how far their Hessians are apart."""
-    graph = build_graph(structure_of(atoms), CUTOFF)
-    structure, weights = folder / f"{name}_{atoms}.npz", folder / f"{name}_{atoms}_weights.npz"
+    graph = build_graph(rock_salt(SIZES[atoms], "CO", LATTICE, DISPLACEMENT), CUTOFF)
+    structure, output = folder / f"{name}_{atoms}.npz", folder / f"{name}_{atoms}"
     np.savez(structure, numbers=graph.numbers, positions=graph.positions, senders=graph.senders,
              receivers=graph.receivers, shifts=graph.shifts)  # fmt: skip
-    peer = Peer(options, structure, original_size(MODELS[name]), weights)
-    ours = our_calls(our_model(MODELS[name], weights, options.dtype), graph, options.dtype)
+    output.mkdir()
+    peer = peer_of(options, structure, original_size(MODELS[name]), output)
+    ours = our_calls(our_model(MODELS[name], output / "weights.npz", options.dtype), graph, options.dtype)
     found = {call: function() for call, function in ours.items()}
-    with np.load(weights) as arrays:
-        expected = arrays["hessian"]
-    difference = np.abs(found["all rows"].reshape(expected.shape) - expected).max() / np.abs(expected).max()
     seconds: dict[str, list[float]] = {f"{side} {call}": [] for side, call in _calls()}
-    for _ in range(options.rounds):
+    for _ in range(options.rounds if atoms == min(SIZES) else 1):
         for side, call in _calls():
             time.sleep(0.3)  # let the other side's threads go to sleep
-            taken = timed(ours[call], COUNTS[call]) if side == "ours" else peer.run(call)
+            taken = timed(ours[call], COUNTS[call]) if side == "ours" else peer.run(COUNTS[call], call)
             seconds[f"{side} {call}"] += taken
+            print(f"{name}, {atoms} atoms, {side}, {call}: {np.median(taken):.3g} s", file=sys.stderr, flush=True)
+    row: dict = {"model": name, "atoms": atoms, "edges": len(graph.senders), "peer MB": peer.memory()}
     peer.close()
-    row: dict = {"model": name, "atoms": atoms, "edges": len(graph.senders), "difference": float(difference)}
+    for call in ("rows", "jacrev"):
+        expected = np.load(output / f"{call}.npy")
+        apart = np.abs(found["all rows"].reshape(expected.shape) - expected).max() / np.abs(expected).max()
+        row[f"{call} difference"] = float(apart)
     row |= {f"{call} ms": 1e3 * float(np.median(values)) for call, values in seconds.items()}
     print(json.dumps(row), flush=True)
     return row
@@ -171,7 +152,8 @@ def _calls() -> tuple[tuple[str, str], ...]:
 def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
     """The page's text."""
     head = ["model", "atoms", "edges", "gradient: ours, torch", "all rows: ours", "torch, row by row", "torch, jacrev",
-            "ratio to rows", "ratio to jacrev", "primitive cell: ours", "largest difference"]  # fmt: skip
+            "ratio to rows", "ratio to jacrev", "primitive cell: ours", "largest difference: rows, jacrev",
+            "memory of torch, MB"]  # fmt: skip
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines = ["# Hessians of the graph attention transformer, beside the original in torch", "",
              "```text", command, "```", "",
@@ -183,9 +165,16 @@ def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
         cells = [row["model"], row["atoms"], row["edges"], gradients,
                  *(f"{time_of[call]:.0f}" for call in ("all rows", "rows", "jacrev")),
                  *(f"{time_of[call] / time_of['all rows']:.1f}" for call in ("rows", "jacrev")),
-                 f"{time_of['primitive cell']:.0f}", f"{row['difference']:.0e}"]  # fmt: skip
+                 f"{time_of['primitive cell']:.0f}", f"{row['rows difference']:.0e}, {row['jacrev difference']:.0e}",
+                 f"{row['peer MB']:.0f}"]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+    sizes = "; ".join(f"`{name}`: {model['irreps']}, {model['blocks']} blocks" for name, model in MODELS.items())
+    text = f"""Both sides have the same weights, random ones. The crystal is displaced rock salt with all periodic
+        images within {CUTOFF:g} Angstrom. {sizes}. torch: a backward pass over the forces for each row, and
+        `torch.func.jacrev`, which takes as many rows at once as have {EDGES_AT_ONCE:,} edges. The primitive cell's six
+        rows are all that force constants need. The differences of the Hessians are over their largest entry. The
+        crystal of {min(SIZES)} atoms: medians of {options.rounds} rounds; more atoms: one round."""
+    return "\n".join([*lines, "", paragraph(text), ""])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -199,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--atoms", nargs="+", type=int, default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of 8 atoms; of more, whose rows take minutes, one")
     parser.add_argument("--threads", type=int, default=2, help="threads of the peer")
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file goes beside it")
     options = parser.parse_args(arguments)

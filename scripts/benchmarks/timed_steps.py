@@ -1,7 +1,7 @@
 """Timed steps in a process of their own, on request: both ends of the pipe, for our side and for a torch peer.
 
 The process prints ``ready`` when it is warm, answers each ``go K`` with a JSON list of the seconds of K steps, and ends
-at ``quit``.
+at ``quit``.  Where there are several kinds of steps, their names stand in the place of ``go``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -31,26 +31,36 @@ def timed(call: Callable[[], object], count: int) -> list[float]:
 
 
 def answer(run: Callable[[int], list[float]]) -> None:
-    """Print ``ready`` and answer requests until ``quit``.
+    """Print ``ready`` and answer requests ``go K`` until ``quit``.
 
     Args:
         run: makes K steps and returns the seconds of each.
+    """
+    answer_by_name({"go": run})
+
+
+def answer_by_name(runs: Mapping[str, Callable[[int], list[float]]]) -> None:
+    """The same with several kinds of steps, which are asked for as ``NAME K``.
+
+    Args:
+        runs: by name, as of ``answer``.
     """
     print("ready", flush=True)
     for line in sys.stdin:
         words = line.split()
         if words == ["quit"]:
             return
-        if len(words) == 2 and words[0] == "go" and words[1].isdigit():
-            print(json.dumps(run(int(words[1]))), flush=True)
+        if len(words) == 2 and words[0] in runs and words[1].isdigit():
+            print(json.dumps(runs[words[0]](int(words[1]))), flush=True)
         elif words:
-            raise SystemExit(f"expected `go K` or `quit`, got {line.strip()!r}")
+            raise SystemExit(f"expected `{' K`, `'.join(runs)} K` or `quit`, got {line.strip()!r}")
 
 
 class Side:
     """The process that a command starts, driven line by line."""
 
     def __init__(self, command: list[str]):
+        self.program = command[1]
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         except OSError as error:
@@ -64,12 +74,19 @@ class Side:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def run(self, steps: int) -> list[float]:
-        """Run K steps; the seconds of each."""
+    def run(self, steps: int, name: str = "go") -> list[float]:
+        """Run K steps of a kind; the seconds of each.
+
+        Raises:
+            SystemExit: the process has ended.
+        """
         assert self.process.stdin is not None
-        self.process.stdin.write(f"go {steps}\n")
+        self.process.stdin.write(f"{name} {steps}\n")
         self.process.stdin.flush()
-        return json.loads(self._read())
+        found = self._read()
+        if not found:
+            raise SystemExit(f"error: {self.program} has ended during `{name} {steps}`; see its message above")
+        return json.loads(found)
 
     def memory(self) -> float:
         """Largest resident memory so far, MB."""

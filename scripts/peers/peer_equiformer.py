@@ -3,7 +3,8 @@
 The other side of ``benchmark_transformer_hessian.py``; runs in an interpreter of its own (requirements-parity.txt).
 ORIGINAL is a checkout of https://github.com/atomicarchitects/equiformer, which is read where it lies; the edges, with
 their periodic images, are given to it.  Each line ``gradient K``, ``rows K`` (a loop of backward passes over the
-forces) or ``jacrev K`` on standard input is answered by one JSON list of K seconds.
+forces) or ``jacrev K`` on standard input is answered by one JSON list of K seconds, and leaves the last Hessian in the
+folder of the weights, rows.npy or jacrev.npy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch_geometric  # noqa: F401  before ``load_original``: it asks what tor
 from e3nn import o3
 from torch import Tensor, nn
 
-from scripts.benchmarks.timed_steps import timed
+from scripts.benchmarks.timed_steps import answer_by_name, timed
 from scripts.help_defaults import Defaults
 
 PACKAGE = "original_equiformer"
@@ -111,7 +112,8 @@ def main() -> None:
     parser.add_argument("--original", type=Path, required=True, help="checkout of its repository")
     parser.add_argument("--structure", type=Path, required=True, help=".npz with the graph of a crystal")
     parser.add_argument("--size", required=True, help="JSON: arguments of the original's constructor")
-    parser.add_argument("--output", type=Path, required=True, help=".npz for the weights and the Hessian")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the weights and the Hessians")
+    parser.add_argument("--edges_at_once", type=int, default=10752, help="of jacrev, whose rows are taken in chunks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     options = parser.parse_args()
@@ -122,19 +124,24 @@ def main() -> None:
     model = load_original(options.original).GraphAttentionTransformer(**json.loads(options.size)).to(dtype).eval()
     with np.load(options.structure) as arrays:
         energy, positions = energy_of(model, dict(arrays), dtype)
+        edges = len(arrays["senders"])
+    chunk = max(1, options.edges_at_once // edges)
     calls = {
         "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy),
-        "jacrev": torch.func.jacrev(torch.func.grad(energy)),
+        "jacrev": torch.func.jacrev(torch.func.grad(energy), chunk_size=chunk),
     }  # fmt: skip
-    found = {name: call(positions) for name, call in calls.items()}
-    difference = (found["rows"] - found["jacrev"].reshape(found["rows"].shape)).abs().max() / found["rows"].abs().max()
-    print(f"jacrev and rows differ by {difference:.1e} of the largest", file=sys.stderr)
+    calls["gradient"](positions)
     state = {f"sd/{name}": value.numpy() for name, value in model.state_dict().items() if value.numel()}
-    np.savez(options.output, hessian=found["rows"].detach().numpy(), **state)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        name, count = line.split()
-        print(json.dumps(timed(partial(calls[name], positions), int(count))), flush=True)
+    np.savez(options.output / "weights.npz", **state)
+
+    def kept(name: str, count: int) -> list[float]:
+        """Seconds of so many calls, whose last result is kept."""
+        found: list[Tensor] = []
+        seconds = timed(lambda: found.append(calls[name](positions)), count)
+        np.save(options.output / f"{name}.npy", found[-1].detach().numpy())
+        return seconds
+
+    answer_by_name({name: partial(kept, name) for name in calls})
 
 
 if __name__ == "__main__":

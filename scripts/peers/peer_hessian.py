@@ -7,7 +7,6 @@ standard input is answered by one JSON list of K seconds.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch_geometric.nn import SchNet
 
-from scripts.benchmarks.timed_steps import timed
+from scripts.benchmarks.timed_steps import answer_by_name, timed
 from scripts.help_defaults import Defaults
 from scripts.peers.peer_data import GivenEdges
 
@@ -54,10 +53,7 @@ def main() -> None:
     calls = {"gradient": torch.func.grad(energy), "hessian": torch.func.hessian(energy)}
     for call in calls.values():
         call(positions)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        name, count = line.split()
-        print(json.dumps(timed(partial(calls[name], positions), int(count))), flush=True)
+    answer_by_name({name: partial(timed, partial(call, positions)) for name, call in calls.items()})
 
 
 if __name__ == "__main__":
