@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ class Trained:
     learned: LearnedRange | None
     information: dict[str, Any]
     model: nn.Cell
+
+    def only(self, outputs: Sequence[int]) -> Trained:
+        """The same model with some of its tasks, for what is said of them; the network still has all of its outputs."""
+        task, *tasks = (self.task.every[k] for k in outputs)
+        law, *laws = (dataclasses.replace(self.normalizer.every[k], others=()) for k in outputs)
+        return dataclasses.replace(
+            self,
+            task=dataclasses.replace(task, others=tuple(tasks)),
+            normalizer=dataclasses.replace(law, others=tuple(laws)),
+        )
 
     @property
     def known(self) -> set[int]:

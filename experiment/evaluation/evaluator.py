@@ -48,9 +48,14 @@ class Labelled:
     parts: tuple[Labelled, ...] = ()
 
     @property
+    def every(self) -> tuple[Labelled, ...]:
+        """What belongs to each task."""
+        return self.parts or (self,)
+
+    @property
     def has_label(self) -> np.ndarray:
         """(M,) bool: which structures have a label, of any of the tasks."""
-        return np.isfinite([part.labels for part in self.parts or (self,)]).any(axis=0)
+        return np.isfinite([part.labels for part in self.every]).any(axis=0)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Labelled:
