@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from configs.loading import ConfigError
 from data_tools.coverage.outside import compare
 from data_tools.graph import DataError
+from experiment.atom_program import which_atoms
+from experiment.chosen_targets import with_targets
 from experiment.command_line import BAD_INPUT
 from experiment.ensemble_report import EnsembleMeasurement, measurement_of, report_properties, write_ensemble
 from experiment.evaluation import Evaluation
@@ -48,14 +49,14 @@ def with_ensemble(options: argparse.Namespace, runs: Sequence[str], left_out: Se
     Raises:
         ConfigError, DataError, CheckpointError: models or structures that cannot be used, or a place.
     """
-    if options.atoms:
-        raise ConfigError("--atoms: expected one model, got several; give --ckpt one of them")
     if left_out:
         warn(f"{', '.join(left_out)} left out: not finished; scripts/ensemble.py goes on with the same command")
+    if options.atoms:
+        return which_atoms(options, runs, command)
     if options.input or options.smiles:
         return predict_with_spread(options, runs)
     folder = folder_of_metrics(options.output)
-    ensemble = load_ensemble(runs, changes_of(options))
+    ensemble = with_targets(load_ensemble(runs, changes_of(options)), options.target)
     set_up_log()
     warn_of_unused(ensemble.lead.config.run.device_target)
     chosen = select(ensemble.lead, options.data, options.split, options.keys)
@@ -79,7 +80,7 @@ def predict_with_spread(options: argparse.Namespace, runs: Sequence[str]) -> int
         ConfigError, DataError, CheckpointError: as ``with_ensemble``.
     """
     place = place_of_predictions(options.output, options.input)
-    ensemble = load_ensemble(runs, changes_of(options))
+    ensemble = with_targets(load_ensemble(runs, changes_of(options)), options.target)
     lead = ensemble.lead
     check_predictable(lead, place)
     molecules, table, packed, outside = read_structures(lead, options.input, options.smiles)

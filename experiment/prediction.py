@@ -109,15 +109,21 @@ def read_structures(
         warn(words)
     check_elements(source, table, known)
     packed = for_model(pack(table, trained.config.model.cutoff, progress=True), trained.config)
-    outside = compare(trained.learned, packed, np.arange(len(table)))
-    seen = [trained.information.get("range")]
-    for other in others:
-        if other.information.get("range") not in seen:  # models of one split have learned from the same structures
-            seen.append(other.information.get("range"))
-            outside = outside.joined(compare(other.learned, packed, np.arange(len(table))))
+    outside = outside_of([trained, *others], packed, np.arange(len(table)))
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         warn(words)
     return Structures(molecules, table, packed, outside)
+
+
+def outside_of(models: Sequence[Trained], packed: PackedGraphs, rows: np.ndarray) -> Outside:
+    """What of some rows is outside of what one of the models has learned."""
+    found = compare(models[0].learned, packed, rows)
+    seen = [models[0].information.get("range")]
+    for other in models[1:]:
+        if other.information.get("range") not in seen:  # models of one split have learned from the same structures
+            seen.append(other.information.get("range"))
+            found = found.joined(compare(other.learned, packed, rows))
+    return found
 
 
 class Spread(NamedTuple):
@@ -170,7 +176,9 @@ def predict(trained: Trained, packed: PackedGraphs, quantities: Collection[str])
     """
     check_force_precision(trained.config, quantities)
     every = np.arange(len(packed))
-    return evaluator_of(trained.config, quantities, trained.model, trained.normalizer, packed, [every])(every)
+    return evaluator_of(
+        trained.config, quantities, trained.model, trained.normalizer, packed, [every], chosen=trained.chosen
+    )(every)
 
 
 def write(

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +17,17 @@ from configs.loading import ConfigError
 from data_tools.formats.writers import atoms_text
 from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import PackedGraphs
+from experiment.atom_program import which_atoms
+from experiment.chosen_targets import places_of
 from experiment.command_line import BAD_INPUT
 from experiment.ensemble_program import measure_ensemble
 from experiment.ensemble_report import EnsembleMeasurement, report_properties
 from experiment.evaluation.evaluator import ENERGY
 from experiment.evaluation_options import changes_of
 from experiment.model_set import ModelSet, PropertyModels
+from experiment.molecule_tables import FEW, SPREAD, tables_of
 from experiment.prediction import check_predictable, prediction_rows, put, read_structures
-from experiment.prediction_files import Place, folder_of_metrics, place_of_predictions
+from experiment.prediction_files import Place, folder_of_metrics, in_order_of_records, place_of_predictions
 from experiment.provenance import Command
 from experiment.run_log import set_up_log
 from experiment.selection import Selection, select
@@ -69,10 +73,16 @@ def with_set(options: argparse.Namespace, models: ModelSet, command: Command) ->
     Raises:
         ConfigError, DataError, CheckpointError: models or structures that cannot be used, or a place.
     """
+    if options.target is not None:
+        models = models.only(places_of(options.target, [one.name for one in models.properties]))
     if options.atoms:
-        raise ConfigError(
-            f"--atoms: expected one model, got a set of models; give --ckpt {models.properties[0].files[0]}"
-        )
+        if len(models.properties) > 1:
+            raise ConfigError(
+                f"--atoms: expected one property, the set {options.ckpt} predicts {len(models.properties)}; choose one "
+                f"with --target {models.properties[0].name}"
+            )
+        options.target = models.properties[0].name
+        return which_atoms(options, [str(file) for file in models.properties[0].files], command)
     if options.input or options.smiles:
         return predict_properties(options, models)
     folder = folder_of_metrics(options.output)
@@ -174,7 +184,11 @@ def predict_properties(options: argparse.Namespace, models: ModelSet) -> int:
     )
     for row, value, words in zip(rows, common, column, strict=True):
         row.update({COMMON: f"{value:.4g}"} if models.together else {}, outside=words)
-    put(rows, molecules, place, lambda: frames_of(loaded, found, table, common, column))
+    every = in_order_of_records(rows, molecules)
+    if not options.output and len(every) <= FEW:
+        sys.stdout.write(tables_of(every, COMMON))
+    else:
+        put(rows, molecules, place, lambda: frames_of(loaded, found, table, common, column))
     return BAD_INPUT if molecules.refusals else 0
 
 
@@ -183,7 +197,7 @@ def rows_of(loaded: Sequence[Loaded], found: Sequence[Several], table: Structure
     rows: list[dict[str, Any]] = [{} for _ in range(len(table))]
     for one, several in zip(loaded, found, strict=True):
         lead = one.ensemble.lead
-        spreads, column = calibrated(one, several), f"calibrated spread {one.about.name} [{lead.task.target.unit}]"
+        spreads, column = calibrated(one, several), f"{SPREAD} {one.about.name} [{lead.task.target.unit}]"
         for row, values, spread in zip(rows, prediction_rows(lead, table, [several.mean.values]), spreads, strict=True):
             row.update(values | {column: f"{spread:.6g}" if np.isfinite(spread) else ""})
     return [row | {"uncertain": words} for row, words in zip(rows, uncertain_of(loaded, found), strict=True)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,8 +223,11 @@ def ship(folders: Sequence[Path], output: Path, earlier: Sequence[Path]) -> Mode
             print(line_of(properties[name]), flush=True)
         members |= dict(zip(files, ensemble.members, strict=True))
     output.mkdir(parents=True, exist_ok=True)
-    for file, member in members.items():
-        save(file, shipped_checkpoint(member, {}))
+    with tempfile.TemporaryDirectory(dir=output) as stage:  # a full disk leaves an earlier set as it was
+        for file, member in members.items():
+            save(Path(stage) / file.name, shipped_checkpoint(member, {}))
+        for file in members:
+            (Path(stage) / file.name).replace(file)
     ordered = tuple(properties[name] for name in sorted(properties, key=order))
     made = ModelSet(output, ordered, together([found[one.name] for one in ordered]))
     write_set(made)

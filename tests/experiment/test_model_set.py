@@ -20,6 +20,7 @@ from data_tools.labels.splits import make_split
 from data_tools.labels.targets import TARGETS, label_values
 from experiment.ensemble_folder import EnsembleRecord, write_record
 from experiment.model_set import RECORD, SHIPPED, find_set, read_set
+from experiment.molecule_tables import SPREAD, rounded, tables_of
 from experiment.set_program import COMMON, common_spread, load_set, predict_loaded
 from experiment.several_models import load_ensemble
 from experiment.shared_networks import SharedNetworks
@@ -91,7 +92,7 @@ def test_each_property_has_a_value_a_unit_and_a_spread(tmp_path, capsys):
 
 
 def test_what_cannot_be_predicted_is_named(tmp_path, capsys):
-    assert evaluate("--ckpt", "qm9/gap", "--smiles", "CCO", "CC(", "C[SiH3]") == 2
+    assert evaluate("--ckpt", "qm9/gap", "--smiles", "CCO", "CC(", "C[SiH3]", "--output", "-") == 2
     captured = capsys.readouterr()
     assert "cannot read it" in captured.err and "the model has not learned Si, only H, C, N, O, F" in captured.err
     assert captured.out.splitlines()[0] == "name,gap [eV],calibrated spread gap [eV],uncertain,outside,error"
@@ -100,8 +101,52 @@ def test_what_cannot_be_predicted_is_named(tmp_path, capsys):
     file.write_text("5\n\nSi 0 0 0\nH 0.85 0.85 0.85\nH -0.85 -0.85 0.85\nH -0.85 0.85 -0.85\nH 0.85 -0.85 -0.85\n")
     assert evaluate("--ckpt", "qm9", "--input", file) == 2
     assert "the model has not learned the element Si" in capsys.readouterr().err
-    assert evaluate("--ckpt", "qm9", "--smiles", "CCO", "--atoms") == 2
-    assert "expected one model, got a set of models; give --ckpt" in capsys.readouterr().err
+    for words, message in (
+        (["--smiles", "CCO", "--atoms"], f"choose one with --target {NAMES[0]}"),
+        (["--smiles", "CCO", "--target", "gapp"], "did you mean 'gap'?"),
+        (["--smiles", "CCO", "--target", "gap,gap"], "expected each target once"),
+        (["--split", "test", "--output", "-"], "expected a folder"),
+    ):
+        assert evaluate("--ckpt", "qm9", *words) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_few_molecules_are_tables_to_read(capsys):
+    """Value and spread of a property with its unit, to the second digit of the spread; a line for what is refused."""
+    assert evaluate("--ckpt", "qm9", "--target", "gap,U0", "--smiles", "CCO", "CC(") == 2
+    blocks = capsys.readouterr().out.split("\n\n")
+    lines = [line.split() for line in blocks[0].splitlines()]
+    assert lines[0] == ["CCO"] and lines[1] == ["property", "value", "spread", "unit"] and len(lines) == 5
+    values = {" ".join(line[:-3]): line[-3:] for line in lines[2:] if line[-1] == "eV"}
+    assert list(values) == ["gap", "U0 atomisation", "U0 total"] and 7.0 < float(values["gap"][0]) < 9.5
+    assert all(len(value.partition(".")[2]) == len(spread.partition(".")[2]) for value, spread, _ in values.values())
+    assert blocks[1].startswith("CC(\n  not predicted: ") and "--output FILE.csv" in blocks[2]
+    assert rounded("12.3456", "0.0213") == ("12.346", "0.021") and rounded("1189.6", "31.2") == ("1190", "31")
+    assert rounded("1.5", "") == ("1.5", "") and rounded("", "") == ("none", "")
+    row = {
+        "name": "x",
+        "gap [eV]": "1",
+        f"{SPREAD} gap [eV]": "2",
+        "uncertain": "gap",
+        COMMON: "1.2",
+        "outside": "size",
+    }
+    text = tables_of([row], COMMON)
+    assert "eV    uncertain" in text and "spread of all properties: 1.2 (above 1" in text and "learned: size" in text
+
+
+def test_the_atoms_of_a_property_are_those_of_the_mean(tmp_path):
+    made = tmp_path / "made"
+    assert evaluate("--ckpt", "qm9", "--target", "gap", "--smiles", "CO", "--output", tmp_path / "gap.csv") == 0
+    assert evaluate("--ckpt", "qm9", "--target", "gap", "--smiles", "CO", "--atoms", "--output", made) == 0
+    (value,) = column(read_rows(tmp_path / "gap.csv"), "gap [eV]")
+    rows, (structure,) = read_rows(made / "atoms.csv"), read_rows(made / "structures.csv")
+    assert column(rows, "contribution [eV]").sum() == pytest.approx(value, rel=1e-5)
+    found = column(rows, "integrated_gradients [eV]").sum() + float(structure["without elements [eV]"])
+    assert found == pytest.approx(value, rel=1e-2) and float(structure["gap [eV]"]) == pytest.approx(value, rel=1e-5)
+    members = [str(file) for file in find_set(["qm9/gap"]).properties[0].files]
+    assert json.loads((made / "report.json").read_text())["checkpoints"] == members
 
 
 @pytest.mark.parametrize(("path", "mode"), [("kernels", "GRAPH"), ("operators", "GRAPH"), ("operators", "PYNATIVE")])

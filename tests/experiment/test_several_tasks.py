@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -62,6 +63,10 @@ def test_each_task_is_its_own(molecules):
     np.testing.assert_array_equal(np.isnan(provided["value 1"]), np.isnan(known))
     again = Normalizer.from_dict(json.loads(json.dumps(dataset.normalizer.to_dict())))
     assert [law.scale for law in again.every] == [part.normalizer.scale for part in dataset.parts]
+    without = {**packed.table.of_structures, "alpha": np.full(80, np.nan)}
+    with pytest.raises(DataError, match="expected numbers as alpha, all 80 structures have none"):
+        make_dataset(dataclasses.replace(packed, table=dataclasses.replace(packed.table, of_structures=without)), split,
+                     task)  # fmt: skip
     for names, words in ((["gap"], "two or more"), (["gap", "GAP"], "different"), (["gap", "energy"], "alone"),
                          (["gap", "x"], "unknown target 'x'")):  # fmt: skip
         with pytest.raises(DataError, match=words):
@@ -181,6 +186,31 @@ def test_it_is_measured_again_and_predicts(run, capsys, tmp_path):
     assert train.main(["--resume", str(run), "--epochs", "3", "--set", "run.plots=false"]) == 0
     assert train.main(["--resume", str(run), "--set", "target.names=gap,mu"]) == 2
     assert len(read_rows(run / "metrics.csv")) == 3
+
+
+def test_some_of_the_targets(run, tmp_path, capsys):
+    """Predicted, measured and looked at atom by atom as among all; contributions add up to the prediction."""
+    whole = predictions_of(capsys, run)
+    (row,) = predictions_of(capsys, run, "--target", "mu,alpha")
+    assert list(row) == ["name", COLUMNS[2], COLUMNS[1], "outside"] and all(row[k] == whole[0][k] for k in row)
+    assert program.main(["--ckpt", str(run), "--target", "alpha", "--output", str(tmp_path / "alpha")]) == 0
+    again, stored = (json.loads((one / "metrics.json").read_text()) for one in (tmp_path / "alpha", run))
+    assert again["metrics"]["model"] == stored["test of alpha"]["best model"]
+    capsys.readouterr()
+    atoms = predictions_of(capsys, run, "--target", "alpha", "--atoms")
+    found = sum(float(atom["contribution [a0^3]"]) for atom in atoms)
+    assert found == pytest.approx(float(whole[0]["alpha [a0^3]"]), rel=1e-5)
+    atoms = predictions_of(capsys, run, "--target", "mu", "--atoms")  # a norm is no sum
+    assert "integrated_gradients [D]" in atoms[0] and "contribution [D]" not in atoms[0]
+    assert program.main(["--ckpt", str(run), "--smiles", "CO", "--atoms"]) == 2
+    assert "choose one with --target gap" in capsys.readouterr().err
+
+
+def predictions_of(capsys, run, *words):
+    """What is printed for a molecule."""
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(run), "--smiles", "CO", *words]) == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
 
 
 def test_an_ensemble_predicts_every_target_at_once(run, tmp_path, capsys):
