@@ -23,11 +23,13 @@ unit of the target) and uncertain say how far the members are apart, and whether
 validation structures.  Their metrics stand beside those of each member, with what the spread says of the error.
 
 A set of models (``qm9``, which ships, or a folder of scripts/ship_models.py) predicts several properties, ``qm9/gap``
-one of them.  Spreads are calibrated: made the standard deviations of errors by a floor and a factor that the validation
+or ``--target gap,homo`` some of them.  Up to 8 molecules are printed as tables, with --output - as CSV like more of
+them.  Spreads are calibrated: made the standard deviations of errors by a floor and a factor that the validation
 structures of the training have given; ``uncertain`` names the properties whose spread is above that of 95 % of those
 structures.  A file or folder ``qm9`` of your own comes first.
 
---atoms says which atoms matter, of the structures that the other options name: contributions, gradients times inputs,
+--atoms says which atoms matter, of the structures that the other options name and, of several models, for their mean
+(where they have several targets, --target names one): contributions, gradients times inputs,
 integrated gradients (see physics/attribution.py) and attention, as CSV, or in a new folder also as extended xyz and
 pictures.
 
@@ -47,6 +49,7 @@ import sys
 
 from configs.loading import ConfigError
 from experiment.atom_program import which_atoms
+from experiment.chosen_targets import with_targets
 from experiment.closed_pipes import until_closed
 from experiment.command_line import exit_code
 from experiment.ensemble_folder import members_of
@@ -82,13 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
             if runs:
                 return with_ensemble(options, runs, left_out, command)
             if options.atoms:
-                return which_atoms(options, command)
+                return which_atoms(options, paths, command)
             if options.input or options.smiles:
                 place = place_of_predictions(options.output, options.input)
-                trained = load_trained(options.ckpt, changes_of(options))
+                trained = with_targets(load_trained(options.ckpt, changes_of(options)), options.target)
                 return predict_input(trained, options.input, options.smiles, place)
             folder = folder_of_metrics(options.output)
-            trained = load_trained(options.ckpt, changes_of(options))
+            trained = with_targets(load_trained(options.ckpt, changes_of(options)), options.target)
             set_up_log()
             warn_of_unused(trained.config.run.device_target)
             chosen = select(trained, options.data, options.split, options.keys)

@@ -78,7 +78,7 @@ def run(config: Config, place: RunFolder, dry: bool, job: Job, command: Command,
     log_scale(dataset.normalizer, task)
     log.info("Initializing model...")
     model = build(config, task)
-    pretrained = begin_from(model, config.training, task, dataset.train_elements, previous is not None)
+    pretrained = begin_from(model, config, task, dataset.train_elements, previous is not None)
     origin = provenance.of_run(command, packed.table.source, pretrained, previous.information if previous else None)
     for line in provenance.pretrained_lines(origin):
         log.info("%s", line)

@@ -218,28 +218,39 @@ class Dataset:
         return present_elements(self.counts[self.split.train])
 
 
-def make_dataset(packed: PackedGraphs, split: Split, task: Task) -> Dataset:
+def make_dataset(packed: PackedGraphs, split: Split, task: Task, shared: bool = False) -> Dataset:
     """Labels and standardisation of a task on a data set.
 
     Of several tasks each has those rows of the split that have its label.
 
+    Args:
+        packed: the graphs.
+        split: rows for training, validation and test.
+        task: what is learned.
+        shared: whether a task that stands alone is one of several whose network has learned from these structures.
+
     Raises:
         DataError: labels are missing.
     """
-    if task.others:
+    if task.others or shared:
         parts = tuple(make_dataset(packed, _labelled_part(packed, split, one), one) for one in task.every)
         laws = dataclasses.replace(parts[0].normalizer, others=tuple(part.normalizer for part in parts[1:]))
         return dataclasses.replace(parts[0], split=split, normalizer=laws, parts=parts)
     labels = label_values(packed.table, task.target, task.reference)
     for part, rows in (("train", split.train), ("valid", split.valid), ("test", split.test)):
         if not len(rows):
+            if np.isnan(labels).all():
+                raise DataError(f"expected numbers as {task.target.name}, all {len(labels)} structures have none; "
+                                "fill them in, or learn another target")  # fmt: skip
             raise DataError(
                 f"the {part} rows of split {split.name} with the label {task.target.name} are empty; choose another "
                 "split or other sizes"
             )
         if np.isnan(labels[rows]).any():
-            row = int(rows[np.isnan(labels[rows])][0])
-            raise DataError(f"{name_of_row(packed.table, row)}: no label {task.target.name}; remove the row")
+            missing = np.flatnonzero(np.isnan(labels))
+            more = f", like {len(missing) - 1} others of {len(labels)}" if len(missing) > 1 else ""
+            raise DataError(f"{name_of_row(packed.table, int(rows[np.isnan(labels[rows])][0]))}: no label "
+                            f"{task.target.name}{more}; remove what has none, or learn another target")  # fmt: skip
     check_varies(task.target, labels[split.train])
     counts = element_counts(packed.table.numbers, packed.table.n_atoms)
     forces = packed.table.of_atoms.get("forces") if task.target.has_forces else None

@@ -19,6 +19,7 @@ from experiment.atoms import CONTRIBUTION, INTEGRATED, WITHOUT_UNIT, AtomTable
 from experiment.page_folder import REPORT, new_folder
 from experiment.plot_style import picture
 from experiment.prediction import warn
+from experiment.prediction_files import STANDARD_OUTPUT
 from experiment.provenance import Command
 from experiment.trained import Trained
 from training.files import write_rows, write_text
@@ -34,7 +35,7 @@ def place_of_atoms(output: str | None) -> Path | None:
     Raises:
         ConfigError: a file, a folder that is not empty, or a name with a suffix.
     """
-    if not output:
+    if not output or output == STANDARD_OUTPUT:
         return None
     folder = Path(output)
     words = f"--output {output}: --atoms needs a new or empty folder for {ATOMS}, {FRAMES} and pictures"
@@ -85,7 +86,14 @@ def _number(value: float) -> str:
     return f"{value:.10g}" if np.isfinite(value) else ""
 
 
-def write_atoms(folder: Path, trained: Trained, atoms: AtomTable, records: Sequence[Record], command: Command) -> None:
+def write_atoms(
+    folder: Path,
+    trained: Trained,
+    atoms: AtomTable,
+    records: Sequence[Record],
+    command: Command,
+    checkpoints: Sequence[Path],
+) -> None:
     """Write all of it.
 
     Args:
@@ -94,6 +102,7 @@ def write_atoms(folder: Path, trained: Trained, atoms: AtomTable, records: Seque
         atoms: what it says.
         records: of SMILES, one a structure, whose bonds are drawn; empty: the structures are drawn in space.
         command: that was given.
+        checkpoints: of the model, or of those whose mean it is.
 
     Raises:
         FolderError: something has come into the folder.
@@ -110,7 +119,8 @@ def write_atoms(folder: Path, trained: Trained, atoms: AtomTable, records: Seque
             with picture(stage / f"{row + 1:02d}_{name}.png") as path:
                 plot_atoms(path, atoms, row, target, records[row] if records else None)
         files = sorted(one.name for one in stage.iterdir())
-        about = {"program": PROGRAM, "files": files, "checkpoint": str(trained.file), **command.record()}
+        names = [str(file) for file in checkpoints]
+        about = {"program": PROGRAM, "files": files, "checkpoints": names, **command.record()}
         write_text(stage / REPORT, json.dumps(about, indent=2) + "\n")
     if len(table) > MOST_PICTURES:
         warn(f"pictures of the first {MOST_PICTURES} of {len(table)} structures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from data_tools.tables import select_rows
 from experiment.data import DTYPES
 from experiment.trained import Trained
 from models.atom_scale import scale_elements
-from models.heads import OF_SEVERAL, AttentionReadout, Readout
+from models.heads import OF_SEVERAL, AttentionReadout, Readout, ReadoutOfEach
 from physics.attribution import AttentionOfBlocks, ScaleDerivative, attribute, received
 from training.step import to_tensors
 
@@ -59,7 +60,7 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
     """Measure it.
 
     Args:
-        trained: the model; it computes with factors of atoms from here on.
+        trained: the model, with one task; it computes with factors of atoms from here on.
         packed: graphs with the model's cutoff, and triplets if it uses them.
         rows: (K,) of them.
         undetermined: (K,) bool: whose composition has no reference.
@@ -68,11 +69,13 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
     model.set_train(False)
     size = config.training.eval_batch_size
     budget = evaluation_budget(packed, [rows], size)
-    derivative = ScaleDerivative(model, scale_elements(model, budget.nodes))
+    output = trained.chosen[0] if len(trained.network_task.every) > 1 else None
+    derivative = ScaleDerivative(model, scale_elements(model, budget.nodes), output)
     attention = AttentionOfBlocks(model) if hasattr(model.network, "attention") else None
     table = select_rows(packed.table, rows)
     weighted = isinstance(model.head, AttentionReadout)
-    additive = weighted or (isinstance(model.head, Readout) and model.head.kind in OF_SEVERAL)
+    readout = trained.task.readout
+    additive = weighted or (isinstance(model.head, Readout | ReadoutOfEach) and readout in OF_SEVERAL)
     chosen = {CONTRIBUTION: additive, GRADIENT: True, INTEGRATED: True, WEIGHT: weighted, ATTENTION: bool(attention)}
     names = [name for name, there in chosen.items() if there]
     columns = {name: np.zeros(len(table.numbers)) for name in names}
@@ -92,8 +95,7 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
         columns[name] *= normalizer.scale
     if additive:
         n = np.repeat(table.n_atoms, table.n_atoms)
-        mean = not weighted and model.head.kind == "mean"
-        values = normalizer.scale * columns[CONTRIBUTION] / (n if mean else 1)
+        values = normalizer.scale * columns[CONTRIBUTION] / (n if readout == "mean" else 1)
         columns[CONTRIBUTION] = values + normalizer.shares(table.numbers, table.n_atoms)
         columns[CONTRIBUTION][np.repeat(undetermined, table.n_atoms)] = np.nan
         if normalizer.references.any() or normalizer.shift:
@@ -102,6 +104,16 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
     predictions, begun = normalizer.invert(outputs, counts), normalizer.invert(without, counts)
     predictions[undetermined] = begun[undetermined] = np.nan
     return AtomTable(table, predictions, begun, incomplete, columns)
+
+
+def mean_of_members(members: Sequence[AtomTable]) -> AtomTable:
+    """What the mean of several models depends on: all of it is linear in the prediction, but for the attention."""
+    first = members[0]
+    columns = {name: np.mean([one.columns[name] for one in members], axis=0) for name in first.columns}
+    predictions, without = (
+        np.mean([getattr(one, key) for one in members], axis=0) for key in ("predictions", "without")
+    )
+    return AtomTable(first.table, predictions, without, np.max([one.incomplete for one in members], axis=0), columns)
 
 
 def _place(

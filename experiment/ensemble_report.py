@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_tools.source_files import sha256_of
+from experiment.comparison import markdown
 from experiment.evaluation import Evaluation
 from experiment.evaluation.energy_forces import EnergyForces
 from experiment.evaluation.evaluator import FORCES
 from experiment.evaluation.scalar import Table, write_predictions
+from experiment.evaluation.several_tasks import UNSAFE
+from experiment.measurement import title_of
 from experiment.plot_style import picture
 from experiment.prediction import Spread
 from experiment.provenance import Command
@@ -23,9 +26,11 @@ from experiment.several_models import Ensemble, Several
 from experiment.spread_figure import plot_spread
 from experiment.uncertainty import PERCENTILE, Calibration, area_under_roc, quality, rank_correlation
 from training.device import versions
+from training.files import write_rows
 
 log = logging.getLogger("geospore")
-PICTURE = "error_against_spread.png"
+PICTURE, TABLE = "error_against_spread.png", "properties.csv"
+MEAN_LABEL = "mean of the training labels"  # a baseline
 UNCERTAINTY, OF_FORCES = "uncertainty", "force_uncertainty"  # in metrics.json
 
 
@@ -33,7 +38,9 @@ class EnsembleMeasurement(NamedTuple):
     """What comes out.
 
     Attributes:
-        rows: (K,) of the structures that have a label.
+        ensemble: the models, with one task.
+        chosen: the structures.
+        rows: (K,) of those that have a label.
         found: predictions for them.
         errors: (K,) of the mean, NaN where there is none.
         calibration: of the spreads, on validation structures; None where that is not known.
@@ -42,6 +49,8 @@ class EnsembleMeasurement(NamedTuple):
         lines: of the log, that say all of it.
     """
 
+    ensemble: Ensemble
+    chosen: Selection
     rows: np.ndarray
     found: Several
     errors: np.ndarray
@@ -64,8 +73,8 @@ def measurement_of(
     """Metrics, and what the spreads say of the errors.
 
     Args:
-        ensemble: the models.
-        chosen: the structures.
+        ensemble: the models, with one task.
+        chosen: the structures, with its labels.
         evaluation: of their kind.
         measured: (K,) rows and predictions for them.
         validation: the same of the validation structures, where they belong to the same data.
@@ -76,13 +85,14 @@ def measurement_of(
     rows, found = measured
     models = {ensemble.title: found.mean, **dict(zip(ensemble.names, found.members, strict=True))}
     tables = evaluation.metrics(rows, models, there)
+    lines = evaluation.lines(title_of(ensemble.lead, chosen), tables)
     errors, unit = found.mean.values - chosen.labelled.labels[rows], ensemble.lead.task.target.unit
-    uncertainty, lines = {}, []
+    uncertainty = {}
     if there.any():
         numbers = described(errors[there], found.spread[there], calibration)
         numbers["auroc_outside"] = area_under_roc(found.spread[there], outside[there])
         uncertainty[UNCERTAINTY] = numbers
-        own = validation is not None and np.array_equal(rows, validation[0])
+        own = validation is not None and bool(np.isin(rows, validation[0]).all())
         lines += lines_of(f"spread of {len(ensemble.members)} members and error of their mean", numbers, unit, own)
     if isinstance(evaluation, EnergyForces) and len(found.forces_spread):
         calibration_of_forces = None
@@ -92,7 +102,7 @@ def measurement_of(
         if len(pair[0]):
             uncertainty[OF_FORCES] = described(*pair, calibration_of_forces)
             lines += lines_of("the same of the components of forces", uncertainty[OF_FORCES], f"{unit}/A")
-    return EnsembleMeasurement(rows, found, errors, calibration, tables, uncertainty, lines)
+    return EnsembleMeasurement(ensemble, chosen, rows, found, errors, calibration, tables, uncertainty, lines)
 
 
 def force_errors(evaluation: EnergyForces, rows: np.ndarray, found: Several) -> tuple[np.ndarray, np.ndarray]:
@@ -164,15 +174,50 @@ def lines_of(title: str, numbers: Mapping[str, Any], unit: str, own: bool = Fals
     return found
 
 
-def write_ensemble(
-    folder: Path, ensemble: Ensemble, chosen: Selection, measured: EnsembleMeasurement, command: Command
-) -> None:
+def summary(measured: EnsembleMeasurement) -> dict[str, str]:
+    """What a table of properties says of one."""
+    ensemble, target = measured.ensemble, measured.ensemble.lead.task.target
+    table, numbers = measured.tables["metrics"], measured.uncertainty.get(UNCERTAINTY)
+    row = {"property": target.name, "unit": target.unit, "molecules": "", "MAE": "", "MAE of members": ""}
+    row |= dict.fromkeys(("RMSE", MEAN_LABEL, "rank correlation", "in 68 %", "in 95 %"), "")
+    if numbers is None:
+        return row
+    mean, baseline = table[ensemble.title], table.get(MEAN_LABEL)
+    scaled = numbers["intervals"].get("with_floor")
+    covered = {f"in {level} %": f"{100 * scaled[f'coverage_{level}']:.1f} %" for level in (68, 95) if scaled}
+    return row | {
+        "molecules": str(int(mean["count"])),
+        "MAE": f"{mean['mae']:.4g}",
+        "MAE of members": ", ".join(f"{table[member]['mae']:.4g}" for member in ensemble.names),
+        "RMSE": f"{mean['rmse']:.4g}",
+        MEAN_LABEL: "" if baseline is None else f"{baseline['mae']:.4g}",
+        "rank correlation": f"{numbers['rank_correlation']:.3f}",
+        **covered,
+    }
+
+
+def report_properties(every: Sequence[EnsembleMeasurement], folder: Path | None, command: Command) -> None:
+    """The table of several properties, in the log and in a folder that gets one for each of them too."""
+    rows = [summary(one) for one in every]
+    log.info(
+        "errors of the mean of the members, and how many are in the intervals of calibrated spreads\n%s", markdown(rows)
+    )
+    if folder is None:
+        return
+    for one in every:
+        write_ensemble(folder / UNSAFE.sub("_", one.ensemble.lead.task.target.name), one, command)
+    write_rows(folder / TABLE, rows)
+    log.info("wrote %s and a folder for each property to %s", TABLE, folder)
+
+
+def write_ensemble(folder: Path, measured: EnsembleMeasurement, command: Command) -> None:
     """metrics.json, predictions.csv and the picture in a folder, which is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
+    ensemble, chosen = measured.ensemble, measured.chosen
     lead, found, calibration = ensemble.lead, measured.found, measured.calibration
     target, labelled = lead.task.target, chosen.labelled
     uncertain = [""] * len(measured.rows) if calibration is None else calibration.uncertain(found.spread)
-    more = Spread(found.spread, found.forces_spread, uncertain).rows(lead)
+    more = Spread([found.spread], found.forces_spread, uncertain).rows(lead)
     write_predictions(
         folder / PREDICTIONS, labelled.packed.table, measured.rows, found.mean.values, labelled.labels[measured.rows],
         target, more,

@@ -36,7 +36,9 @@ def parse_arguments(arguments: list[str] | None, description: str | None = None)
     parser.add_argument("--input", metavar="FILE", help="structures to predict: .xyz, .sdf, .smi, or .csv of SMILES")
     parser.add_argument("--smiles", metavar="SMILES", nargs="+", action="extend", help="molecules to predict")
     parser.add_argument("--atoms", action="store_true", help="which atoms matter: numbers and pictures of each atom")
-    parser.add_argument("--output", metavar="PATH", help="a folder; with --input or --smiles also a .csv or .xyz file")
+    words = "a folder; with --input or --smiles also a .csv or .xyz file, or - for CSV on standard output"
+    parser.add_argument("--output", metavar="PATH", help=words)
+    parser.add_argument("--target", metavar="NAME,...", help="some of the targets of models that predict several")
     parser.add_argument("--keys", metavar="LABEL=NAME,...", help="names of labels in the data, instead of data.keys")
     for option, (key, words) in OPTIONS.items():
         parser.add_argument(f"--{option}", metavar="VALUE", help=help_of(key, words, "that of the run"))

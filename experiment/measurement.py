@@ -87,8 +87,9 @@ def evaluation_for(trained: Trained, chosen: Selection) -> Evaluation:
         ConfigError: forces in float16.
     """
     evaluation = evaluation_of(
-        trained.config, trained.task, trained.model, trained.normalizer, chosen.labelled, chosen.sets
-    )
+        trained.config, trained.task, trained.model, trained.normalizer, chosen.labelled, chosen.sets,
+        chosen=trained.chosen,
+    )  # fmt: skip
     check_force_precision(trained.config, evaluation.evaluator.quantities)
     return evaluation
 

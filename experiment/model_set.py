@@ -63,6 +63,11 @@ class ModelSet:
     properties: tuple[PropertyModels, ...]
     together: float | None = None
 
+    def only(self, places: Sequence[int]) -> ModelSet:
+        """Some of the properties, numbered from 0."""
+        every = len(places) == len(self.properties)
+        return ModelSet(self.folder, tuple(self.properties[k] for k in places), self.together if every else None)
+
 
 def is_set(path: str | Path) -> bool:
     """Whether a folder has been made by scripts/ship_models.py."""
@@ -96,7 +101,7 @@ def find_set(paths: Sequence[str]) -> ModelSet | None:
             return whole
         if name not in names:
             raise ConfigError(f"--ckpt {path}: expected one of {listed(names)}, got {name}")
-        return ModelSet(folder, tuple(one for one in whole.properties if one.name == name))
+        return whole.only([names.index(name)])
     return None
 
 

@@ -109,40 +109,51 @@ def read_structures(
         warn(words)
     check_elements(source, table, known)
     packed = for_model(pack(table, trained.config.model.cutoff, progress=True), trained.config)
-    outside = compare(trained.learned, packed, np.arange(len(table)))
-    seen = [trained.information.get("range")]
-    for other in others:
-        if other.information.get("range") not in seen:  # models of one split have learned from the same structures
-            seen.append(other.information.get("range"))
-            outside = outside.joined(compare(other.learned, packed, np.arange(len(table))))
+    outside = outside_of([trained, *others], packed, np.arange(len(table)))
     for words in [*trained.warnings, *outside.lines(lambda row: name_of_row(table, row))]:
         warn(words)
     return Structures(molecules, table, packed, outside)
+
+
+def outside_of(models: Sequence[Trained], packed: PackedGraphs, rows: np.ndarray) -> Outside:
+    """What of some rows is outside of what one of the models has learned."""
+    found = compare(models[0].learned, packed, rows)
+    seen = [models[0].information.get("range")]
+    for other in models[1:]:
+        if other.information.get("range") not in seen:  # models of one split have learned from the same structures
+            seen.append(other.information.get("range"))
+            found = found.joined(compare(other.learned, packed, rows))
+    return found
 
 
 class Spread(NamedTuple):
     """How far the members of an ensemble are apart.
 
     Attributes:
-        values: (M,) standard deviations of the predictions in the target's unit, NaN where there is none.
+        values: (M,) standard deviations of the predictions of each output in its target's unit, NaN where there is
+            none.
         forces: (A, 3) the same of each component of the forces; without rows where they were not asked for.
-        uncertain: M words, ``yes``, ``no`` or nothing where that is not known.
+        uncertain: M words, ``yes``, ``no`` or nothing where that is not known; of several targets the names of those
+            that are.
     """
 
-    values: np.ndarray
+    values: Sequence[np.ndarray]
     forces: np.ndarray
     uncertain: list[str]
 
     def rows(self, trained: Trained) -> list[dict[str, str]]:
         """Columns of a CSV file, one row a structure."""
-        column = spread_column(trained)
-        pairs = zip(self.values, self.uncertain, strict=True)
-        return [{column: f"{value:.6g}" if np.isfinite(value) else "", "uncertain": words} for value, words in pairs]
-
-
-def spread_column(trained: Trained) -> str:
-    """What the column of spreads is called."""
-    return f"spread {trained.task.target.name} [{trained.task.target.unit}]"
+        columns = [f"spread {task.target.name} [{task.target.unit}]" for task in trained.task.every]
+        return [
+            {
+                **{
+                    column: f"{values[row]:.6g}" if np.isfinite(values[row]) else ""
+                    for column, values in zip(columns, self.values, strict=True)
+                },
+                "uncertain": words,
+            }
+            for row, words in enumerate(self.uncertain)
+        ]
 
 
 def warn(words: str) -> None:
@@ -165,7 +176,9 @@ def predict(trained: Trained, packed: PackedGraphs, quantities: Collection[str])
     """
     check_force_precision(trained.config, quantities)
     every = np.arange(len(packed))
-    return evaluator_of(trained.config, quantities, trained.model, trained.normalizer, packed, [every])(every)
+    return evaluator_of(
+        trained.config, quantities, trained.model, trained.normalizer, packed, [every], chosen=trained.chosen
+    )(every)
 
 
 def write(
@@ -194,7 +207,7 @@ def write(
 
     def frames() -> str:
         stress = found.stress if len(found.stress) else None
-        spreads = None if spread is None else (spread.values, spread.forces, spread.uncertain)
+        spreads = None if spread is None else (spread.values[0], spread.forces, spread.uncertain)
         return frames_text(table, found.values, found.forces, stress, outside, spreads)
 
     put(rows, molecules, place, frames)

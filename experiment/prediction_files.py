@@ -19,6 +19,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.source_files import describe_source
 from training.files import write_text
 
+STANDARD_OUTPUT = "-"
 FRAME_SUFFIXES = (".xyz", ".extxyz")
 TABLE_NAME, GEOMETRIES = "predictions.csv", ".geometries.xyz"
 PLACES = "a .csv file, an .xyz file where energies are predicted, or a folder, which has no suffix or exists"
@@ -45,13 +46,13 @@ def place_of_predictions(output: str | None, source: str | None) -> Place:
     """Where ``--output`` puts predictions for ``--input``; nothing is made yet.
 
     Args:
-        output: the option; empty or None: standard output.
+        output: the option; empty, None or ``-``: standard output.
         source: the file that is read.
 
     Raises:
         ConfigError: no name for predictions, a place that cannot be written, or a file that would be lost.
     """
-    if not output:
+    if not output or output == STANDARD_OUTPUT:
         return Place(None, False)
     path, suffix = Path(output), Path(output).suffix.lower()
     if _is_folder(output):
@@ -82,6 +83,8 @@ def folder_of_metrics(output: str | None) -> Path | None:
     if not output:
         return None
     folder = Path(output)
+    if output == STANDARD_OUTPUT:
+        raise ConfigError("--output -: expected a folder for metrics.json and tables; leave it out to see them alone")
     if (folder / "config.yaml").exists():
         raise ConfigError(f"--output {output}: expected a folder that is no run folder; choose another name")
     if not _is_folder(output):

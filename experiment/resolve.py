@@ -99,7 +99,7 @@ def split_of(config: Config, table: StructureTable) -> Split:
 def open_dataset(config: Config, task: Task) -> Dataset:
     """Graphs, split, labels and standardisation of a run that has been made, whose configuration is resolved."""
     packed = open_packed(config)
-    return make_dataset(packed, split_of(config, packed.table), task)
+    return make_dataset(packed, split_of(config, packed.table), task, len(config.target.names) > 1)
 
 
 def with_names(config: Config, task: Task) -> Config:

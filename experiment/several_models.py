@@ -1,4 +1,4 @@
-"""Several models of one target: what they predict together, and how far they are apart."""
+"""Several models of the same targets: what they predict together, and how far they are apart."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from configs.rules import check_force_precision
 from data_tools.coverage.outside import compare
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.targets import FORCE_CONSTANTS
+from data_tools.labels.tasks import Task
 from experiment.data import for_model
 from experiment.evaluation.evaluator import Predictions
 from experiment.shared_networks import SharedNetworks
@@ -30,7 +31,7 @@ WORDS = {"name": "target", "unit": "unit", "readout": "readout", "reference": "l
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models of one target.
+    """Models of the same target, or of the same targets in the same order.
 
     Attributes:
         names: of the members, for tables.
@@ -39,6 +40,10 @@ class Ensemble:
 
     names: tuple[str, ...]
     members: tuple[Trained, ...]
+
+    def only(self, outputs: Sequence[int]) -> Ensemble:
+        """The same models with some of their tasks, for what is said of them; all of them predict together."""
+        return Ensemble(self.names, tuple(member.only(outputs) for member in self.members))
 
     @property
     def lead(self) -> Trained:
@@ -65,12 +70,24 @@ class Several(NamedTuple):
         spread: (M,) standard deviation of their values, NaN where a member has none.
         forces_spread: (A, 3) that of each component of the forces; without rows where they were not asked for.
         members: what each of them says.
+        others: the same of each further output of networks with several.
     """
 
     mean: Predictions
     spread: np.ndarray
     forces_spread: np.ndarray
     members: tuple[Predictions, ...]
+    others: tuple[Several, ...] = ()
+
+    @property
+    def every(self) -> tuple[Several, ...]:
+        """One for each output, in the order of the tasks."""
+        return (self._replace(others=()), *self.others)
+
+    def of_rows(self, chosen: np.ndarray) -> Several:
+        """The values of some of the structures (M,) bool, of one output."""
+        mean, *members = (Predictions(one.values[chosen], one.embeddings[chosen]) for one in (self.mean, *self.members))
+        return Several(mean, self.spread[chosen], self.forces_spread, tuple(members))
 
 
 def load_ensemble(paths: Sequence[str], overrides: Iterable[tuple[str, str]] = ()) -> Ensemble:
@@ -81,8 +98,8 @@ def load_ensemble(paths: Sequence[str], overrides: Iterable[tuple[str, str]] = (
         overrides: as of ``experiment.trained.load_trained``.
 
     Raises:
-        ConfigError: two of them have the same weights, or another target, unit, readout, label definition or cutoff;
-            models of force constants; or there is no element that all know.
+        ConfigError: two of them have the same weights, or other targets, units, readouts, label definitions or
+            cutoffs; models of force constants; or there is no element that all know.
         CheckpointError, DeviceError: as ``load_trained``.
     """
     overrides = list(overrides)
@@ -110,18 +127,14 @@ def _check_fits(first: Trained, its_path: str, other: Trained, path: str) -> Non
     """Refuse a member whose predictions mean something else than those of the first.
 
     Raises:
-        ConfigError: it is one, or a model of force constants or of several targets.
+        ConfigError: it is one, or a model of force constants.
     """
-    if other.task.others:
-        names = ", ".join(task.target.name for task in other.task.every)
-        raise ConfigError(f"--ckpt {path}: expected models of one target, this one predicts {names}")
     if other.task.target.name == FORCE_CONSTANTS:
         raise ConfigError(
             f"--ckpt {path}: several models of force constants are compared by scripts/phonon.py --ckpt, which takes "
             "their mean and spread; give one here"
         )
-    ours, theirs = first.task.to_dict(), other.task.to_dict()
-    wrong = [f"{WORDS[key]} {theirs[key]} instead of {ours[key]}" for key in SAME if theirs[key] != ours[key]]
+    wrong = _differences(first.task, other.task)
     cutoffs = first.config.model.cutoff, other.config.model.cutoff
     if cutoffs[0] != cutoffs[1]:
         wrong.append(f"cutoff {cutoffs[1]:g} instead of {cutoffs[0]:g} Angstrom")
@@ -130,6 +143,19 @@ def _check_fits(first: Trained, its_path: str, other: Trained, path: str) -> Non
             f"--ckpt {path}: expected a model like {its_path}, got {', '.join(wrong)}; the mean of such models has no "
             "meaning: leave one out"
         )
+
+
+def _differences(ours: Task, theirs: Task) -> list[str]:
+    """What of the tasks of two models differs, in words."""
+    names = [", ".join(task.target.name for task in one.every) for one in (ours, theirs)]
+    if names[0] != names[1] and (ours.others or theirs.others):
+        return [f"targets {names[1]} instead of {names[0]}"]
+    found = []
+    for one, other in zip(ours.every, theirs.every, strict=True):
+        mine, its = one.to_dict(), other.to_dict()
+        about = f" of {one.target.name}" if ours.others else ""
+        found += [f"{WORDS[key]}{about} {its[key]} instead of {mine[key]}" for key in SAME if its[key] != mine[key]]
+    return found
 
 
 def _digest(weights: Mapping[str, np.ndarray]) -> str:
@@ -181,7 +207,17 @@ def together(members: Sequence[Predictions], left_out: np.ndarray) -> Several:
         left_out: (M,) bool: structures whose values are none.
     """
     for one in members:
-        one.values[left_out] = np.nan
+        for values in one.every:
+            values[left_out] = np.nan
+    first, *others = (
+        _together([one._replace(values=one.every[k], others=()) for one in members])
+        for k in range(len(members[0].every))
+    )
+    return first._replace(others=tuple(others))
+
+
+def _together(members: Sequence[Predictions]) -> Several:
+    """Mean and spread of one output."""
     names = ("values", "forces", "stress")
     values, forces, stress = (np.stack([getattr(one, name) for one in members]) for name in names)
     mean = Predictions(values.mean(0), np.zeros((values.shape[1], 0)), forces.mean(0), stress.mean(0))

@@ -34,13 +34,16 @@ class SharedNetworks:
             sets: rows that share one static shape.
         """
         config = trained.config
-        found = evaluator_of(config, quantities, trained.model, trained.normalizer, packed, list(sets))
+        found = evaluator_of(
+            config, quantities, trained.model, trained.normalizer, packed, list(sets), chosen=trained.chosen
+        )
+        task = trained.network_task
         run = config.run
         place = run.mode, run.device_target, run.device_id, run.dtype, run.amp_level
-        key = repr(config.model), place, tuple(one.readout for one in trained.task.every), found.step.wanted
+        key = repr(config.model), place, tuple(one.readout for one in task.every), found.step.wanted
         if key not in self._steps:
             with random_state_kept():
-                network = build_single(config, trained.task)
+                network = build_single(config, task)
             self._steps[key] = EvaluationStep(network, found.step.wanted)
         found.step = self._steps[key]
         assign(found.step.model, parameters_of(trained.model), str(trained.file))

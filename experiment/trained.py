@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Trained:
         learned: what its training structures covered; None where the checkpoint does not say.
         information: all that the checkpoint says about itself.
         model: the network with its weights, the moving average where there is one.
+        chosen: which outputs of the network the tasks are; empty: all of them.
     """
 
     file: Path
@@ -56,6 +58,24 @@ class Trained:
     learned: LearnedRange | None
     information: dict[str, Any]
     model: nn.Cell
+    chosen: tuple[int, ...] = ()
+
+    @property
+    def network_task(self) -> data.Task:
+        """The tasks of all outputs of the network."""
+        return task_of(self.information["task"])
+
+    def only(self, outputs: Sequence[int]) -> Trained:
+        """The same model with some of its tasks, numbered from 0; the network still has all of its outputs."""
+        places = self.chosen or tuple(range(len(self.task.every)))
+        task, *tasks = (self.task.every[k] for k in outputs)
+        law, *laws = (dataclasses.replace(self.normalizer.every[k], others=()) for k in outputs)
+        return dataclasses.replace(
+            self,
+            task=dataclasses.replace(task, others=tuple(tasks)),
+            normalizer=dataclasses.replace(law, others=tuple(laws)),
+            chosen=tuple(places[k] for k in outputs),
+        )
 
     @property
     def known(self) -> set[int]:

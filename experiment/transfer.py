@@ -10,7 +10,7 @@ from mindspore import nn
 
 from configs.loading import ConfigError
 from configs.rules import words_of
-from configs.schema import TrainingConfig
+from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.source_files import sha256_of
 from models.parts import HEAD, chosen, parts_of
@@ -22,13 +22,13 @@ NONE = "none"
 
 
 def begin_from(
-    model: nn.Cell, training: TrainingConfig, task: data.Task, elements: Sequence[int], resumed: bool
+    model: nn.Cell, config: Config, task: data.Task, elements: Sequence[int], resumed: bool
 ) -> dict[str, str] | None:
     """Give a network the weights of ``training.pretrained``, but for what begins anew, and freeze what stays.
 
     Args:
         model: the network.
-        training: of the run.
+        config: of the run.
         task: that it will learn.
         elements: atomic numbers in its training structures.
         resumed: whether the weights come from a checkpoint of the run itself.
@@ -38,20 +38,34 @@ def begin_from(
 
     Raises:
         CheckpointError: it cannot be used, or belongs to another architecture.
-        ConfigError: ``training.fresh`` or ``training.freeze`` names no part of the network, or all is frozen.
+        ConfigError: ``training.fresh`` or ``training.freeze`` names no part of the network, or all of it; or the
+            checkpoint is of another kind of model.
     """
-    origin = None if resumed or not training.pretrained else _take(model, training, task, elements)
-    _freeze(model, training)
+    origin = None if resumed or not config.training.pretrained else _take(model, config, task, elements)
+    _freeze(model, config.training)
     return origin
 
 
-def _take(model: nn.Cell, training: TrainingConfig, task: data.Task, elements: Sequence[int]) -> dict[str, str]:
+def _take(model: nn.Cell, config: Config, task: data.Task, elements: Sequence[int]) -> dict[str, str]:
     """Read the weights of ``training.pretrained``; returns the file and its checksum."""
+    training, name = config.training, config.model.name
     file = checkpoints.find(training.pretrained)
     found = checkpoints.load_weights(file)
+    stored = found.information.get("config") or {}
+    other = (stored.get("model") or {}).get("name", name)
+    if other != name:
+        raise ConfigError(
+            f"training.pretrained {training.pretrained}: expected weights of a model {name} as the configuration has, "
+            f"got those of {other}; give other weights or another model.name"
+        )
     parameters = kept_parameters(model)
     words = _fresh_words(training.fresh, found.information, task)
     fresh = _chosen("training.fresh", {**parameters, **found.weights}, words)
+    if training.fresh and parameters.keys() <= fresh:
+        raise ConfigError(
+            f"training.fresh {training.fresh}: expected a part that is taken from training.pretrained, all is new; "
+            "name fewer, or leave both out"
+        )
     taken = {name: values for name, values in found.weights.items() if name not in fresh}
     assign(model, taken, training.pretrained, parameters.keys() & fresh)
     sizes = {name: parameter.size for name, parameter in parameters.items()}

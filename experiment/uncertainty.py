@@ -15,7 +15,7 @@ two, every twentieth spread is below a sixteenth of that of many, and these deci
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -107,6 +107,15 @@ def fitted_isotonic(errors: np.ndarray, spreads: np.ndarray) -> Callable[[np.nda
     return lambda values: math.sqrt(math.pi / 2) * found.predict(values)
 
 
+def relative_spread(spreads: Sequence[np.ndarray], thresholds: Sequence[float]) -> np.ndarray:
+    """(M,) mean over properties of spread over threshold, of (M,) spreads of each.
+
+    It tells structures outside of what was learned better than the spread of one property, which is small by chance
+    where members are few.
+    """
+    return np.mean([spread / threshold for spread, threshold in zip(spreads, thresholds, strict=True)], axis=0)
+
+
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's coefficient of (M,) and (M,); NaN where one of them does not vary."""
     one, other = (rankdata(values) - (len(values) + 1) / 2 for values in (first, second))
@@ -194,6 +203,23 @@ class Calibration:
         if self.isotonic is not None:
             found["isotonic"] = self.isotonic(spreads)
         return found
+
+
+def uncertain_names(
+    names: Sequence[str], calibrations: Sequence[Calibration | None], spreads: Sequence[np.ndarray]
+) -> list[str]:
+    """For each of M structures the properties whose spread is above the threshold, with commas between them.
+
+    Args:
+        names: of the properties.
+        calibrations: of each; None where the threshold is not known.
+        spreads: (M,) of each.
+    """
+    high = [
+        np.zeros(len(spread), bool) if one is None else spread > one.threshold
+        for one, spread in zip(calibrations, spreads, strict=True)
+    ]
+    return [", ".join(name for name, is_high in zip(names, row, strict=True) if is_high) for row in np.transpose(high)]
 
 
 def quality(errors: np.ndarray, deviations: np.ndarray) -> dict[str, float]:

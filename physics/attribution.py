@@ -35,14 +35,20 @@ class ScaleDerivative(Compiled):
     Args:
         model: a network with its head.
         alpha: (N, 1) factors of its atoms.
+        output: which of several outputs of the network y is, and the values are; None: it has one.
     """
 
-    def __init__(self, model: nn.Cell, alpha: Parameter):
+    def __init__(self, model: nn.Cell, alpha: Parameter, output: int | None = None):
         attends = hasattr(model.head, "contributions")
+        self.columns = slice(None)
+        if output is not None:
+            self.columns = slice(output, None, model.head.outputs) if attends else slice(output, output + 1)
 
         def weighted(*inputs):
             values = model.network(*inputs)[0]
             outputs = model.head(values, *inputs)
+            if output is not None:
+                outputs = outputs[:, output]
             if attends:
                 values = model.head.contributions(values, *inputs[GRAPH_MASK - 2 :])
             return (outputs * inputs[GRAPH_MASK]).sum(), outputs, values
@@ -59,6 +65,7 @@ class ScaleDerivative(Compiled):
         """The three, float64, with one factor for all atoms."""
         self.alpha.set_data(Tensor(np.full(self.alpha.shape, factors), self.alpha.dtype))
         (_, outputs, values), slope = self(*inputs)
+        values = values[:, self.columns]
         return tuple(array.asnumpy().astype(np.float64) for array in (outputs, values, slope))  # type: ignore[return-value]
 
 

@@ -2,11 +2,11 @@
 
     python scripts/ship_models.py --runs runs/qm9 --output data_tools/samples/qm9_models
 
---runs is a folder with an ensemble of scripts/ensemble.py for each property, or one such ensemble.  --output gets the
-weights of each member (the best epoch, without the state of the training) as PROPERTY_0.safetensors, ..., and
-models.json: floor, factor and threshold of the spread (experiment/uncertainty.py), fitted on the validation structures
-of the training, and the errors on its test structures.  ``python eval.py --ckpt FOLDER`` predicts with it.  The data of
-the training must be at hand.
+--runs is a folder with an ensemble of scripts/ensemble.py for each property or several, or one such ensemble.  --output
+gets the weights of each member (the best epoch, without the state of the training) as PROPERTY_0.safetensors, ..., of
+networks with several targets with the names of all, and models.json: of each property floor, factor and threshold of
+the spread (experiment/uncertainty.py), fitted on the validation structures of the training, and the errors on its test
+structures.  ``python eval.py --ckpt FOLDER`` predicts with it.  The data of the training must be at hand.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,12 +34,14 @@ from experiment.command_line import CommandLine, exit_code
 from experiment.ensemble_folder import PROGRAM as ENSEMBLES
 from experiment.ensemble_folder import is_ensemble, members_of
 from experiment.evaluation.evaluator import ENERGY
+from experiment.evaluation.several_tasks import UNSAFE
 from experiment.model_set import RECORD, ModelSet, PropertyModels, is_set, read_set, write_set
 from experiment.selection import select
-from experiment.several_models import Ensemble, load_ensemble, predict_sets
+from experiment.several_models import Ensemble, Several, load_ensemble, predict_sets
 from experiment.shared_networks import SharedNetworks
 from experiment.shipped_checkpoint import shipped_checkpoint
-from experiment.uncertainty import FEWEST, PERCENTILE, Calibration
+from experiment.trained import Trained
+from experiment.uncertainty import FEWEST, PERCENTILE, Calibration, relative_spread
 from training.checkpoint import save
 
 
@@ -95,44 +98,62 @@ class Fitted(NamedTuple):
     """What is found of one property.
 
     Attributes:
-        ensemble: its models.
+        ensemble: its models, with this task alone.
         calibration: what the validation structures say of the spread.
         about: unit, and errors on the test structures.
         valid: (V,) rows of the validation structures that have a label.
-        ratios: (V,) their spread over the threshold.
+        spread: (V,) their spread.
     """
 
     ensemble: Ensemble
     calibration: Calibration
     about: dict[str, Any]
     valid: np.ndarray
-    ratios: np.ndarray
+    spread: np.ndarray
 
 
-def calibrated(ensemble: Ensemble, networks: SharedNetworks) -> Fitted:
-    """What the validation structures say of the spread, and the errors on the test structures.
+def calibrated(ensemble: Ensemble, networks: SharedNetworks) -> list[Fitted]:
+    """What the validation structures say of the spread of each property, and the errors on the test structures.
 
     Raises:
         DataError: the data of the training cannot be used, or are too few.
     """
-    lead, target = ensemble.lead, ensemble.lead.task.target
+    lead = ensemble.lead
     if not ensemble.common("split_sha256"):
         raise DataError(f"{lead.file}: expected members with the same validation structures; train them on one split")
     chosen = select(lead, None, "test", None)
     if chosen.validation is None:
         raise DataError(f"{lead.file}: expected the data of the training, found others; put them back")
-    labels = chosen.labelled.labels
-    valid, test = (rows[np.isfinite(labels[rows])] for rows in (chosen.validation, chosen.rows))
-    packed = chosen.labelled.packed
-    own, found = predict_sets(ensemble, packed, (ENERGY,), [valid, test], chosen.sets, networks)
-    calibration = Calibration.fit(own.mean.values - labels[valid], own.spread)
+    wanted = [chosen.validation, chosen.rows]
+    own, found = predict_sets(ensemble, chosen.labelled.packed, (ENERGY,), wanted, chosen.sets, networks)
+    return [
+        _fitted(ensemble.only([k]), labelled.labels, wanted, (own.every[k], found.every[k]))
+        for k, labelled in enumerate(chosen.labelled.every)
+    ]
+
+
+def _fitted(
+    ensemble: Ensemble, labels: np.ndarray, rows: Sequence[np.ndarray], every: tuple[Several, Several]
+) -> Fitted:
+    """The same of one property, of predictions for validation and test structures.
+
+    Raises:
+        DataError: they are too few.
+    """
+    known = [np.isfinite(labels[each]) for each in rows]
+    valid, test = (each[there] for each, there in zip(rows, known, strict=True))
+    own, found = (several.of_rows(there) for several, there in zip(every, known, strict=True))
+    calibration, target = Calibration.fit(own.mean.values - labels[valid], own.spread), ensemble.lead.task.target
     if calibration is None or not math.isfinite(calibration.scale) or not calibration.threshold:
-        raise DataError(f"{lead.file}: expected {FEWEST} validation structures or more to fit the spread on")
-    errors = [np.nanmean(np.abs(one.values - labels[test])) for one in (found.mean, *found.members)]
+        raise DataError(
+            f"{ensemble.lead.file}: expected {FEWEST} validation structures with {target.name} or more to fit the "
+            "spread on; train on more"
+        )
+    errors = [np.nanmean(np.abs(one.values - labels[test])) if len(test) else np.nan
+              for one in (found.mean, *found.members)]  # fmt: skip
     mean, *members = map(float, errors)
     about = {"structures": len(test), "mae": mean, "mae_of_members": members}
-    ratios = own.spread / calibration.threshold
-    return Fitted(ensemble, calibration, {"unit": target.unit, "test": about}, valid, ratios)
+    return Fitted(ensemble, calibration, {"unit": target.unit, "test": about}, valid, own.spread)
 
 
 def together(fitted: Sequence[Fitted]) -> float | None:
@@ -142,9 +163,10 @@ def together(fitted: Sequence[Fitted]) -> float | None:
     for one in fitted:
         if one.ensemble.lead.information.get("split_sha256") != split or not np.array_equal(one.valid, first.valid):
             return None
-    return (
-        None if len(fitted) < 2 else float(np.percentile(np.mean([one.ratios for one in fitted], axis=0), PERCENTILE))
-    )
+    if len(fitted) < 2:
+        return None
+    thresholds = [one.calibration.threshold for one in fitted]
+    return float(np.percentile(relative_spread([one.spread for one in fitted], thresholds), PERCENTILE))
 
 
 def trained_of_members(ensemble: Ensemble) -> dict[str, Any]:
@@ -186,26 +208,38 @@ def ship(folders: Sequence[Path], output: Path, earlier: Sequence[Path]) -> Mode
     networks = SharedNetworks()
     found: dict[str, Fitted] = {}
     properties: dict[str, PropertyModels] = {}
+    members: dict[Path, Trained] = {}
     for folder in folders:
         ensemble = load_ensemble(members_of([str(folder)])[0])
-        name = ensemble.lead.task.target.name
-        if name in found:
-            raise ConfigError(f"{folder}: expected one ensemble for each property, {name} is there already; move one")
-        found[name] = calibrated(ensemble, networks)
-        files = tuple(output / f"{name}_{number}.safetensors" for number in range(len(ensemble.members)))
-        about = {**found[name].about, "trained": trained_of_members(ensemble)}
-        properties[name] = PropertyModels(name, files, found[name].calibration, about)
-        print(line_of(properties[name]), flush=True)
+        names = [task.target.name for task in ensemble.lead.task.every]
+        if twice := [name for name in names if name in found]:
+            raise ConfigError(
+                f"{folder}: expected one ensemble for each property, {twice[0]} is there already; move one"
+            )
+        files = tuple(output / name for name in file_names(names, len(ensemble.members)))
+        for name, one in zip(names, calibrated(ensemble, networks), strict=True):
+            about = {**one.about, "trained": trained_of_members(ensemble)}
+            found[name], properties[name] = one, PropertyModels(name, files, one.calibration, about)
+            print(line_of(properties[name]), flush=True)
+        members |= dict(zip(files, ensemble.members, strict=True))
     output.mkdir(parents=True, exist_ok=True)
-    for name, models in properties.items():
-        for file, member in zip(models.files, found[name].ensemble.members, strict=True):
-            save(file, shipped_checkpoint(member, {}))
+    with tempfile.TemporaryDirectory(dir=output) as stage:  # a full disk leaves an earlier set as it was
+        for file, member in members.items():
+            save(Path(stage) / file.name, shipped_checkpoint(member, {}))
+        for file in members:
+            (Path(stage) / file.name).replace(file)
     ordered = tuple(properties[name] for name in sorted(properties, key=order))
     made = ModelSet(output, ordered, together([found[one.name] for one in ordered]))
     write_set(made)
-    for file in {*earlier} - {file for one in made.properties for file in one.files}:
+    for file in {*earlier} - {*members}:
         file.unlink(missing_ok=True)
     return made
+
+
+def file_names(names: Sequence[str], count: int) -> list[str]:
+    """Names of the files of ``count`` members that predict the properties ``names``."""
+    stem = UNSAFE.sub("_", "-".join(names))
+    return [f"{stem}_{number}.safetensors" for number in range(count)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -216,7 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
         made = ship(ensembles_of(options.runs), options.output, earlier)
     except (Exception, KeyboardInterrupt) as error:
         return exit_code(error)
-    print(f"wrote {sum(len(one.files) for one in made.properties)} models and {RECORD} to {options.output}")
+    count = len({file for one in made.properties for file in one.files})
+    print(f"wrote {count} models and {RECORD} to {options.output}")
     print(f"to predict with them: python eval.py --ckpt {options.output} --smiles CCO")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from published_files import PACKED
 
 import train
+from training import checkpoint as checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = sorted((REPOSITORY / "configs").glob("*/*.yaml"))
@@ -113,3 +115,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def column(rows: list[dict[str, str]], name: str) -> np.ndarray:
     """One column as numbers."""
     return np.array([float(row[name]) for row in rows])
+
+
+def changed_copy(path, source, change=None, factor=1.01):
+    """A checkpoint with other weights, about which it may say other things."""
+    found = checkpoints.load(source)
+    weights = {
+        name: (array * factor).astype(array.dtype) if array.dtype.kind == "f" else array
+        for name, array in found.weights.items()
+    }
+    information = json.loads(json.dumps(found.information))
+    if change:
+        change(information)
+    checkpoints.save(path, checkpoints.Checkpoint(weights, information=information))
+    return path

@@ -13,6 +13,7 @@ from data_tools.graph import DataError
 from data_tools.source_files import shown
 
 NAMES = ("name", "material_id", "mp_id")  # entries that name a frame; the first that is there counts
+UNITS = ("unit", "units")  # entries that say the unit of a frame's numbers
 NOT_LABELS = {"numbers", "positions", "gdb_index", *NAMES}
 ENERGY = "energy"
 ENERGY_SPELLINGS, FORCES_SPELLINGS = ("Energy",), ("force", "Forces", "Force")  # that ASE does not know
@@ -20,11 +21,12 @@ OF_ATOMS = {"forces", "charges", "magmoms", "energies", "stresses"}  # results o
 
 
 class FrameLabels(NamedTuple):
-    """Numbers of one frame with n atoms: per name (1, ...) and (n, ...); and the names of what are no numbers."""
+    """Numbers of one frame with n atoms: per name (1, ...) and (n, ...); the names of what are no numbers; its unit."""
 
     of_frame: dict[str, np.ndarray]
     of_atoms: dict[str, np.ndarray]
     others: tuple[str, ...] = ()
+    unit: str = ""
 
 
 def refuse_text(path: Path, values: Mapping[str, Any], line: int, names: set[str]) -> None:
@@ -52,7 +54,8 @@ def labels_of(atoms: Any, keys: Mapping[str, str]) -> FrameLabels:
     if FORCES not in keys:
         _rename(of_atoms, FORCES_SPELLINGS, FORCES, (len(atoms), 3))
     others = tuple(set(frame_values) - set(of_frame) - NOT_LABELS - {ENERGY, *ENERGY_SPELLINGS})
-    return FrameLabels({name: value[None] for name, value in of_frame.items()}, of_atoms, others)
+    unit = next((value for name in UNITS if isinstance(value := atoms.info.get(name), str)), "")
+    return FrameLabels({name: value[None] for name, value in of_frame.items()}, of_atoms, others, unit)
 
 
 def _numeric(values: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -88,8 +91,18 @@ def merge_all(
         keys: label -> name in the file.
 
     Raises:
-        DataError: such a one is the energy, the forces or what ``keys`` names.
+        DataError: such a one is the energy, the forces or what ``keys`` names; or frames with these have several units.
     """
+    units: dict[str, int] = {}
+    for line, one in zip(lines, labels, strict=True):
+        if keys and one.unit:
+            units.setdefault(shown(one.unit), line)
+    if len(units) > 1:
+        listed = ", ".join(f"{unit} in the frame of line {line}" for unit, line in list(units.items())[:3])
+        raise DataError(
+            f"{path}: expected one unit in all frames, found several ({listed}): convert all to one, and say which in "
+            "target.unit"
+        )
     per_frame, ragged_frame = _merge([one.of_frame for one in labels], [1] * len(labels))
     per_atom, ragged_atoms = _merge([one.of_atoms for one in labels], sizes)
     twice = {name: "a number of the atoms here and of the frame there" for name in per_frame.keys() & per_atom}

@@ -54,6 +54,7 @@ def read_property_table(
             SMILES of which a geometry can be made.
     """
     columns = columns_of_file(path)
+    _check_units(path, columns, keys)
     labels = {name: _numbers(path, columns, label, name) for label, name in keys.items()}
     rows = np.arange(len(columns.rows))
     remarks = []
@@ -146,6 +147,29 @@ def _numbers(path: Path, columns: Columns, label: str, name: str) -> np.ndarray:
     if wrong:
         raise DataError(_no_number(path, name, wrong, len(wrong) < len(columns.rows)))
     return values
+
+
+def _check_units(path: Path, columns: Columns, keys: Mapping[str, str]) -> None:
+    """Refuse labels whose rows have several units, as a column beside them says.
+
+    Raises:
+        DataError: they do.
+    """
+    names = {"unit", "units"} | {f"{name}{sign}{word}".lower() for name in (*keys, *keys.values()) for sign in " _"
+                                 for word in ("unit", "units")}  # fmt: skip
+    for at, column in enumerate(columns.names):
+        if not keys or column.strip().lower() not in names or column in keys.values():
+            continue
+        units: dict[str, str] = {}
+        for place, fields in columns.rows:
+            if fields[at].strip().lower() not in MISSING:
+                units.setdefault(shown(fields[at].strip()), place)
+        if len(units) > 1:
+            listed = ", ".join(f"{unit} in {where}" for unit, where in list(units.items())[:3])
+            raise DataError(
+                f"{path}: expected one unit in the column {shown(column)}, found several ({listed}): convert all "
+                "numbers to one, and say which in target.unit"
+            )
 
 
 def _no_number(path: Path, name: str, wrong: list[tuple[str, str]], others: bool) -> str:

@@ -21,6 +21,7 @@ GEOMETRY_WARNING = f"{MADE_HERE}; the labels a model learned belong to DFT geome
 EMBEDDING_SEED = 42
 LARGEST_SMILES = 200  # atoms, hydrogens included; placing more takes minutes, and a guess of so many is no geometry
 FORCE_FIELD_STEPS = 2000
+SEEDS = 5  # that are tried where ETKDG has found nothing
 NEAREST = 0.5  # Angstrom; no two atoms of a molecule are closer
 
 
@@ -197,6 +198,9 @@ def _embed(record: Record) -> Made:
 def place(molecule: Any, seed: int = EMBEDDING_SEED, attempts: int = 0) -> np.ndarray:
     """Give a molecule of RDKit that has its hydrogens a geometry: ETKDG, then a minimum of a force field.
 
+    Cages of small rings have none by ETKDG, which knows the torsions of usual molecules and how far a configuration is
+    from flat.  They begin with distances alone, and keep what has the configuration that was asked for in the end.
+
     Args:
         molecule: is given the geometry, in the place of those that it has.
         seed: of ETKDG.
@@ -213,16 +217,51 @@ def place(molecule: Any, seed: int = EMBEDDING_SEED, attempts: int = 0) -> np.nd
     # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
     for random_start in (False, True):
         if not rdDistGeom.EmbedMolecule(molecule, attempts, randomSeed=seed, useRandomCoords=random_start):
+            if molecule.GetNumAtoms() > 1:
+                _relax(molecule)
             break
     else:
-        raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
-    if molecule.GetNumAtoms() > 1:
-        _relax(molecule)
+        _place_by_distances(molecule, seed, attempts)
     positions = molecule.GetConformer().GetPositions()
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.diag(np.full(len(positions), np.inf))
     if not distances.min(initial=np.inf) > NEAREST:  # NaN is not
         raise ValueError("expected a molecule that RDKit can place in space, it put atoms on top of each other")
     return positions
+
+
+def _place_by_distances(molecule: Any, seed: int, attempts: int) -> None:
+    """Place a molecule without what ETKDG knows, and relax it, until it has the configuration that it says.
+
+    Raises:
+        ValueError: it never has.
+    """
+    from rdkit.Chem import rdDistGeom  # noqa: PLC0415  (heavy)
+
+    ways: Any = rdDistGeom.EmbedParameters()
+    ways.useRandomCoords, ways.enforceChirality, ways.maxIterations = True, False, attempts
+    for one in range(seed, seed + SEEDS):
+        ways.randomSeed = one
+        if not rdDistGeom.EmbedMolecule(molecule, ways):
+            _relax(molecule)
+            if _has_its_configuration(molecule):
+                return
+    raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
+
+
+def _has_its_configuration(molecule: Any) -> bool:
+    """Whether the positions of a molecule are those of the stereocentres and double bonds that it says."""
+    from rdkit import Chem  # noqa: PLC0415  (heavy)
+
+    found = Chem.Mol(molecule)
+    Chem.AssignStereochemistryFrom3D(found)
+    atoms = zip(molecule.GetAtoms(), found.GetAtoms(), strict=True)
+    bonds = zip(molecule.GetBonds(), found.GetBonds(), strict=True)
+    pairs = [
+        *((said.GetChiralTag(), other.GetChiralTag()) for said, other in atoms),
+        *((said.GetStereo(), other.GetStereo()) for said, other in bonds),
+    ]
+    free = {Chem.ChiralType.CHI_UNSPECIFIED, Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY}
+    return all(said in free or said == other for said, other in pairs)
 
 
 def molecule_with_hydrogens(record: Record) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from mindspore import nn
@@ -42,6 +42,7 @@ def evaluation_of(
     labelled: Labelled,
     sets: list[np.ndarray],
     ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+    chosen: Sequence[int] = (),
 ) -> Evaluation:
     """The evaluation of a model on labelled structures.
 
@@ -53,6 +54,7 @@ def evaluation_of(
         labelled: the structures.
         sets: the rows it will be asked for, which share one static shape.
         ranks: processes that share the work.
+        chosen: which outputs of the network the tasks are; empty: all of them.
     """
     packed, kind_name = labelled.packed, kind_of(task, labelled.packed.table)
     if kind_name == FORCE_CONSTANTS:
@@ -62,10 +64,12 @@ def evaluation_of(
         )
         return SecondDerivatives(task, labelled, columns)
     if task.others:
-        evaluator = evaluator_of(config, Scalar.quantities(packed.table), model, normalizer, packed, sets, ranks)
+        evaluator = evaluator_of(
+            config, Scalar.quantities(packed.table), model, normalizer, packed, sets, ranks, chosen
+        )
         return SeveralTasks(task, labelled, evaluator)
     kind = EVALUATIONS[kind_name]
-    evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks)
+    evaluator = evaluator_of(config, kind.quantities(packed.table), model, normalizer, packed, sets, ranks, chosen)
     return kind(task, labelled, evaluator)
 
 
@@ -77,14 +81,15 @@ def evaluator_of(
     packed: PackedGraphs,
     sets: list[np.ndarray],
     ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
+    chosen: Sequence[int] = (),
 ) -> Evaluator:
     """Predictions of structures that need no labels.
 
     Args:
-        config, model, normalizer, sets, ranks: as of ``evaluation_of``.
+        config, model, normalizer, sets, ranks, chosen: as of ``evaluation_of``.
         quantities: what is predicted.
         packed: graphs with the model's cutoff, and triplets if it uses them.
     """
     return Evaluator(
-        model, packed, sets, normalizer, config.training.eval_batch_size, config.run.dtype, ranks, quantities
+        model, packed, sets, normalizer, config.training.eval_batch_size, config.run.dtype, ranks, quantities, chosen
     )

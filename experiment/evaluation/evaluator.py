@@ -48,9 +48,14 @@ class Labelled:
     parts: tuple[Labelled, ...] = ()
 
     @property
+    def every(self) -> tuple[Labelled, ...]:
+        """What belongs to each task."""
+        return self.parts or (self,)
+
+    @property
     def has_label(self) -> np.ndarray:
         """(M,) bool: which structures have a label, of any of the tasks."""
-        return np.isfinite([part.labels for part in self.parts or (self,)]).any(axis=0)
+        return np.isfinite([part.labels for part in self.every]).any(axis=0)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Labelled:
@@ -124,6 +129,7 @@ class Evaluator:
         dtype: float32 or float64.
         ranks: processes that share the work; all of them get the result.
         quantities: ``ENERGY``, and what is wanted besides: ``FORCES``, ``STRESS``.
+        chosen: which outputs of the network ``normalizer`` has the laws of; empty: all of them.
     """
 
     def __init__(
@@ -136,11 +142,12 @@ class Evaluator:
         dtype: str,
         ranks: Ranks = Ranks(),  # noqa: B008  a frozen constant
         quantities: Collection[str] = (ENERGY,),
+        chosen: Sequence[int] = (),
     ):
         self.step = EvaluationStep(model, [OBSERVED[quantity] for quantity in quantities if quantity != ENERGY])
         self.quantities = quantities
         self.packed, self.normalizer, self.batch_size, self.dtype = packed, normalizer, batch_size, DTYPES[dtype]
-        self.ranks = ranks
+        self.ranks, self.chosen = ranks, list(chosen)
         self.budget: Budget = evaluation_budget(packed, sets, batch_size)
 
     def compile(self) -> None:
@@ -159,7 +166,8 @@ class Evaluator:
         laws = self.normalizer.every
         values = np.zeros((len(rows), len(laws) + features))
         if len(places):
-            values[places, : len(laws)] = outputs.reshape(len(places), len(laws))
+            outputs = outputs.reshape(len(places), -1)
+            values[places, : len(laws)] = outputs[:, self.chosen] if self.chosen else outputs
             values[places, len(laws) :] = embeddings
         values = self.ranks.sum(values)
         table = self.packed.table

@@ -30,22 +30,19 @@ from data_tools.graph import StructureTable
 from data_tools.graphs.packed import pack
 from experiment.command_line import CommandLine, exit_code
 from experiment.comparison import Rows, markdown
-from experiment.ensemble_program import measure_ensemble
-from experiment.ensemble_report import UNCERTAINTY, EnsembleMeasurement
-from experiment.evaluation.evaluator import ENERGY
+from experiment.ensemble_report import MEAN_LABEL, UNCERTAINTY, EnsembleMeasurement
 from experiment.model_set import find_set
 from experiment.provenance import Command, command_of
 from experiment.selection import select
-from experiment.set_program import COMMON, Loaded, load_set
-from experiment.several_models import predict_sets
+from experiment.set_program import COMMON, Loaded, groups_of, load_set, measure_group, predict_loaded
 from experiment.shared_networks import SharedNetworks
-from experiment.uncertainty import area_under_roc
+from experiment.uncertainty import area_under_roc, relative_spread
 from scripts.benchmarks.out_of_range import groups
 from training.device import versions
 from training.files import write_text
 
 PROGRAM = "scripts/benchmarks/shipped_models.py"
-MEAN, LINEAR = "mean of the training labels", "linear in element counts"
+MEAN, LINEAR = MEAN_LABEL, "linear in element counts"
 ALL = "all together"
 ABOVE, NAMED = "above its threshold", "named by the range"
 LOW = 0.8  # an area under the curve that is worth little
@@ -75,32 +72,38 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def measure(
-    one: Loaded, outside: dict[str, StructureTable] | None, networks: SharedNetworks
-) -> tuple[Measured, dict[str, StructureTable], dict[str, float]]:
+    group: Sequence[Loaded], outside: dict[str, StructureTable] | None, networks: SharedNetworks
+) -> tuple[list[Measured], dict[str, StructureTable], dict[str, float]]:
     """Test molecules, validation molecules and molecules outside.
 
     Args:
-        one: the property and its models.
+        group: properties that share their models.
         outside: the groups; None: they are made of the test molecules.
         networks: that have been compiled for other properties.
 
     Returns:
-        What is found, the groups, and the share of each that the range of the training names.
+        What is found of each property, the groups, and the share of each that the range of the training names.
     """
-    lead = one.ensemble.lead
+    lead = group[0].whole.only([one.output for one in group]).lead
     chosen = select(lead, None, "test", None)
-    test = measure_ensemble(one.ensemble, chosen, one.about.calibration, networks)
+    tests = measure_group(group, chosen, networks)
     if chosen.validation is None:
         raise ConfigError("expected the data of the training, found others; put them back")
     packed = chosen.labelled.packed
     outside = outside or groups(packed.table, chosen.rows)
-    (own,) = predict_sets(one.ensemble, packed, (ENERGY,), [chosen.validation], chosen.sets, networks)
-    spreads, named = {CONTROL: own.spread}, {CONTROL: _named(lead, packed, chosen.validation)}
+    own = predict_loaded(group, packed, [chosen.validation], chosen.sets, networks)
+    spreads, named = {CONTROL: own}, {CONTROL: _named(lead, packed, chosen.validation)}
     for name, table in outside.items():
         rows, graphs = np.arange(len(table)), pack(table, lead.config.model.cutoff)
-        (found,) = predict_sets(one.ensemble, graphs, (ENERGY,), [rows], (), networks)
-        spreads[name], named[name] = found.spread, _named(lead, graphs, rows)
-    return Measured(one, test, spreads), outside, named
+        spreads[name], named[name] = (
+            predict_loaded(group, graphs, [rows], (), networks),
+            _named(lead, graphs, rows),
+        )
+    every = [
+        Measured(one, test, {name: found[k][0].spread for name, found in spreads.items()})
+        for k, (one, test) in enumerate(zip(group, tests, strict=True))
+    ]
+    return every, outside, named
 
 
 def _named(lead: Any, packed: Any, rows: np.ndarray) -> float:
@@ -109,7 +112,7 @@ def _named(lead: Any, packed: Any, rows: np.ndarray) -> float:
 
 def numbers_of(found: Measured) -> dict[str, Any]:
     """What the JSON file says of a property."""
-    about, ensemble = found.one
+    about, ensemble = found.one.about, found.one.ensemble
     table, spread = found.test.tables["metrics"], found.test.found.spread
     return {
         "unit": ensemble.lead.task.target.unit,
@@ -130,10 +133,11 @@ def _scores(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def together(every: Sequence[Measured], threshold: float | None) -> dict[str, dict[str, float]]:
     """Of the mean over the properties of spread over threshold: AUROC, and which share is above its own threshold."""
-    inside = np.mean([one.test.found.spread / one.one.about.calibration.threshold for one in every], axis=0)
+    thresholds = [one.one.about.calibration.threshold for one in every]
+    inside = relative_spread([one.test.found.spread for one in every], thresholds)
     found: dict[str, dict[str, float]] = {ALL: {}, ABOVE: {}}
     for name in every[0].spreads:
-        scores = np.mean([one.spreads[name] / one.one.about.calibration.threshold for one in every], axis=0)
+        scores = relative_spread([one.spreads[name] for one in every], thresholds)
         found[ALL][name] = area_under_roc(*_scores(inside, scores))
         found[ABOVE][name] = float(np.mean(scores > (np.inf if threshold is None else threshold)))
     return found
@@ -232,10 +236,13 @@ def run(options: argparse.Namespace, command: Command) -> None:
         raise ConfigError(f"--ckpt {options.ckpt}: expected a set of scripts/ship_models.py, or qm9")
     networks, outside, every = SharedNetworks(), None, list[Measured]()
     named: dict[str, float] = {}
-    for one in load_set(models):
-        found, outside, named = measure(one, outside, networks)
-        every.append(found)
-        print(f"{one.about.name}: done", flush=True)
+    loaded = load_set(models)
+    for group in groups_of(loaded):
+        found, outside, named = measure(group, outside, networks)
+        every += found
+        print(f"{', '.join(one.about.name for one in group)}: done", flush=True)
+    place = {one.about.name: k for k, one in enumerate(loaded)}
+    every.sort(key=lambda one: place[one.one.about.name])
     sizes = {name: len(values) for name, values in every[0].spreads.items()}
     content = {
         **command.record(),

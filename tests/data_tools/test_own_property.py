@@ -93,6 +93,7 @@ def test_geometries_are_made_once(tmp_path, monkeypatch, capsys):
     ("mu", "smiles,dipole_moment\nC,1\n", ("another name of the built-in target mu", 'data.keys="mu=dipole_moment"')),
     ("E", "smiles,E\nC,1 eV\nCC,2\n", ("target.unit", "numbers without a unit")),
     ("E", "smiles,E\nC,1 eV\nCC,2.5e3kcal/mol\n", ("several units", "eV in line 2, kcal/mol in line 3")),
+    ("E", "smiles,E,E units\nC,1,eV\nCC,2,\nCCC,3,kcal/mol\n", ("one unit", "eV in line 2, kcal/mol in line 4")),
     ("E", 'smiles,E\nC,"1,5"\n', ("write a decimal point",)),
     ("E", "smiles,E\nC,1_000\n", ("expected a number as E in line 2",)),
     ("E", "smiles,E\nC,inf\n", ("finite",)),
@@ -164,6 +165,15 @@ def test_other_formats(tmp_path):
     assert len(both) == 4 and len(both.remarks) == 2
     with sqlite3.connect(tmp_path / "a.db") as connection:
         assert connection.execute("SELECT count(*) FROM systems").fetchone() == (3,)
+
+
+def test_frames_with_several_units_are_refused(tmp_path):
+    frames = [ase.build.molecule("H2O") for _ in range(2)]
+    for frame, unit in zip(frames, ("eV", "kcal/mol"), strict=True):
+        frame.info |= {"tm": 1.0, "unit": unit}
+    ase.io.write(tmp_path / "a.xyz", frames)
+    refused(tmp_path / "a.xyz", "tm", "expected one unit in all frames", "eV in the frame of line 1, kcal/mol in")
+    assert len(open_graphs(tmp_path / "a.xyz", 3.0)) == 2  # to predict
 
 
 def test_the_target_of_a_property():

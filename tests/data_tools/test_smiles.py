@@ -7,8 +7,10 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from rdkit import Chem
 
 from data_tools.dataset import open_graphs
+from data_tools.formats import smiles as smiles_module
 from data_tools.formats.readers import holds_smiles, read_table
 from data_tools.formats.smiles import GEOMETRY_WARNING, make_molecules
 from data_tools.formats.smiles_records import records_of_file, records_of_words
@@ -112,6 +114,23 @@ def test_each_bad_record_is_named_and_the_others_go_on(tmp_path):
         assert words in refusal.reason and "\n" not in str(refusal)
     with pytest.raises(DataError, match=r"rows\.csv: 'C\(C' in line 3: expected SMILES"):
         read_table(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    ["O[C@@H]1C(=O)[C@H]2N[C@@H]12", "C[C@@H]1O[C@]23C[C@@]12[C@@H]1C[C@]31C", "C/C=C/[C@@]12N3C(=O)[C@@H]1C[C@H]32"],
+)
+def test_cages_are_placed_with_their_configuration(smiles, monkeypatch):
+    """Where ETKDG finds no geometry (here: is not asked), what is kept has the configuration of the SMILES."""
+    (record,) = records_of_words([smiles])
+    molecule = smiles_module.molecule_with_hydrogens(record)
+    smiles_module._place_by_distances(molecule, 42, 0)
+    found = Chem.Mol(molecule)
+    Chem.AssignStereochemistryFrom3D(found)
+    assert Chem.MolToSmiles(Chem.RemoveHs(found)) == Chem.CanonSmiles(smiles)
+    monkeypatch.setattr(smiles_module, "_has_its_configuration", lambda one: False)
+    with pytest.raises(ValueError, match="it found no geometry"):
+        smiles_module._place_by_distances(molecule, 42, 0)
 
 
 def test_charges_and_unpaired_electrons_are_counted():

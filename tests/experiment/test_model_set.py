@@ -10,7 +10,7 @@ import ase.io
 import numpy as np
 import pytest
 from helpers import on_path
-from tiny_runs import column, read_rows, write_molecules
+from tiny_runs import REPOSITORY, column, read_rows, write_molecules
 
 import eval as program
 from configs.loading import ConfigError
@@ -19,10 +19,10 @@ from data_tools.graphs.packed import pack
 from data_tools.labels.splits import make_split
 from data_tools.labels.targets import TARGETS, label_values
 from experiment.ensemble_folder import EnsembleRecord, write_record
-from experiment.evaluation.evaluator import ENERGY
 from experiment.model_set import RECORD, SHIPPED, find_set, read_set
-from experiment.set_program import COMMON, common_spread, load_set
-from experiment.several_models import load_ensemble, predict_sets
+from experiment.molecule_tables import SPREAD, rounded, tables_of
+from experiment.set_program import COMMON, common_spread, load_set, predict_loaded
+from experiment.several_models import load_ensemble
 from experiment.shared_networks import SharedNetworks
 from experiment.uncertainty import area_under_roc
 from scripts.benchmarks.out_of_range import LIKE_QM9, groups
@@ -30,6 +30,7 @@ from training import checkpoint as checkpoints
 
 pytestmark = pytest.mark.usefixtures("same_mode")
 QM9 = SHIPPED["qm9"]
+ETHANOL = REPOSITORY / "data_tools" / "samples" / "ethanol_schnet.safetensors"
 NAMES = [one.name for one in read_set(QM9).properties]
 PART = 10  # every tenth test molecule is predicted here
 SMILES = ["CCO", "c1ccccc1 benzene", "O water"]
@@ -61,7 +62,7 @@ def inside(shipped, molecules):
     """Predictions for them by each property."""
     loaded, networks = shipped
     packed, rows = molecules
-    return [predict_sets(one.ensemble, packed, (ENERGY,), [rows], (), networks)[0] for one in loaded]
+    return [found for (found,) in predict_loaded(loaded, packed, [rows], (), networks)]
 
 
 def columns_of(name):
@@ -91,7 +92,7 @@ def test_each_property_has_a_value_a_unit_and_a_spread(tmp_path, capsys):
 
 
 def test_what_cannot_be_predicted_is_named(tmp_path, capsys):
-    assert evaluate("--ckpt", "qm9/gap", "--smiles", "CCO", "CC(", "C[SiH3]") == 2
+    assert evaluate("--ckpt", "qm9/gap", "--smiles", "CCO", "CC(", "C[SiH3]", "--output", "-") == 2
     captured = capsys.readouterr()
     assert "cannot read it" in captured.err and "the model has not learned Si, only H, C, N, O, F" in captured.err
     assert captured.out.splitlines()[0] == "name,gap [eV],calibrated spread gap [eV],uncertain,outside,error"
@@ -100,8 +101,52 @@ def test_what_cannot_be_predicted_is_named(tmp_path, capsys):
     file.write_text("5\n\nSi 0 0 0\nH 0.85 0.85 0.85\nH -0.85 -0.85 0.85\nH -0.85 0.85 -0.85\nH 0.85 -0.85 -0.85\n")
     assert evaluate("--ckpt", "qm9", "--input", file) == 2
     assert "the model has not learned the element Si" in capsys.readouterr().err
-    assert evaluate("--ckpt", "qm9", "--smiles", "CCO", "--atoms") == 2
-    assert "expected one model, got a set of models; give --ckpt" in capsys.readouterr().err
+    for words, message in (
+        (["--smiles", "CCO", "--atoms"], f"choose one with --target {NAMES[0]}"),
+        (["--smiles", "CCO", "--target", "gapp"], "did you mean 'gap'?"),
+        (["--smiles", "CCO", "--target", "gap,gap"], "expected each target once"),
+        (["--split", "test", "--output", "-"], "expected a folder"),
+    ):
+        assert evaluate("--ckpt", "qm9", *words) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_few_molecules_are_tables_to_read(capsys):
+    """Value and spread of a property with its unit, to the second digit of the spread; a line for what is refused."""
+    assert evaluate("--ckpt", "qm9", "--target", "gap,U0", "--smiles", "CCO", "CC(") == 2
+    blocks = capsys.readouterr().out.split("\n\n")
+    lines = [line.split() for line in blocks[0].splitlines()]
+    assert lines[0] == ["CCO"] and lines[1] == ["property", "value", "spread", "unit"] and len(lines) == 5
+    values = {" ".join(line[:-3]): line[-3:] for line in lines[2:] if line[-1] == "eV"}
+    assert list(values) == ["gap", "U0 atomisation", "U0 total"] and 7.0 < float(values["gap"][0]) < 9.5
+    assert all(len(value.partition(".")[2]) == len(spread.partition(".")[2]) for value, spread, _ in values.values())
+    assert blocks[1].startswith("CC(\n  not predicted: ") and "--output FILE.csv" in blocks[2]
+    assert rounded("12.3456", "0.0213") == ("12.346", "0.021") and rounded("1189.6", "31.2") == ("1190", "31")
+    assert rounded("1.5", "") == ("1.5", "") and rounded("", "") == ("none", "")
+    row = {
+        "name": "x",
+        "gap [eV]": "1",
+        f"{SPREAD} gap [eV]": "2",
+        "uncertain": "gap",
+        COMMON: "1.2",
+        "outside": "size",
+    }
+    text = tables_of([row], COMMON)
+    assert "eV    uncertain" in text and "spread of all properties: 1.2 (above 1" in text and "learned: size" in text
+
+
+def test_the_atoms_of_a_property_are_those_of_the_mean(tmp_path):
+    made = tmp_path / "made"
+    assert evaluate("--ckpt", "qm9", "--target", "gap", "--smiles", "CO", "--output", tmp_path / "gap.csv") == 0
+    assert evaluate("--ckpt", "qm9", "--target", "gap", "--smiles", "CO", "--atoms", "--output", made) == 0
+    (value,) = column(read_rows(tmp_path / "gap.csv"), "gap [eV]")
+    rows, (structure,) = read_rows(made / "atoms.csv"), read_rows(made / "structures.csv")
+    assert column(rows, "contribution [eV]").sum() == pytest.approx(value, rel=1e-5)
+    found = column(rows, "integrated_gradients [eV]").sum() + float(structure["without elements [eV]"])
+    assert found == pytest.approx(value, rel=1e-2) and float(structure["gap [eV]"]) == pytest.approx(value, rel=1e-5)
+    members = [str(file) for file in find_set(["qm9/gap"]).properties[0].files]
+    assert json.loads((made / "report.json").read_text())["checkpoints"] == members
 
 
 @pytest.mark.parametrize(("path", "mode"), [("kernels", "GRAPH"), ("operators", "GRAPH"), ("operators", "PYNATIVE")])
@@ -190,7 +235,7 @@ def test_molecules_outside_of_the_range_have_large_spreads(shipped, molecules, i
     found = {}
     for name, table in groups(packed.table, rows).items():
         graphs, every = pack(table, 5.0), np.arange(len(table))
-        outside = [predict_sets(one.ensemble, graphs, (ENERGY,), [every], (), networks)[0] for one in loaded]
+        outside = [several for (several,) in predict_loaded(loaded, graphs, [every], (), networks)]
         both = np.concatenate([scores, common_spread(loaded, outside)])
         found[name] = area_under_roc(both, np.arange(len(both)) >= len(scores))
     assert {name: value for name, value in found.items() if value < BOUNDS.get(name, 0.0)} == {}
@@ -200,7 +245,7 @@ def test_molecules_outside_of_the_range_have_large_spreads(shipped, molecules, i
 def test_a_path_of_ones_own_comes_first(tmp_path, monkeypatch):
     assert find_set(["qm9"]) == find_set([str(QM9)]) == find_set(["qm9/"]) == read_set(QM9)
     assert [one.name for one in find_set([f"{QM9}/U0"]).properties] == ["U0"]
-    assert find_set([str(QM9 / "gap_0.safetensors")]) is None and find_set(["runs/qm9"]) is None
+    assert find_set([str(read_set(QM9).properties[0].files[0])]) is None and find_set(["runs/qm9"]) is None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "qm9").mkdir()
     with pytest.raises(ConfigError, match="the folder qm9 that is here holds no checkpoint"):
@@ -228,11 +273,12 @@ def test_a_set_that_cannot_be_used_is_one_line(tmp_path, capsys):
         captured = capsys.readouterr()
         assert message in captured.err and captured.err.count("\n") == 1 and not captured.out
 
-    shutil.copy(copy / f"{NAMES[1]}_0.safetensors", copy / f"{NAMES[0]}_0.safetensors")
-    refused("instead of")  # the members are of different targets
-    for number in range(len(first["members"])):
-        shutil.copy(copy / f"{NAMES[1]}_{number}.safetensors", copy / f"{NAMES[0]}_{number}.safetensors")
-    refused(f"expected a model of {NAMES[0]}, got {NAMES[1]}")
+    (copy / RECORD).write_text(json.dumps(content | {"properties": {"energy": first}}))
+    refused(f"expected a model of energy, got {NAMES[0]}")
+    (copy / RECORD).write_text(json.dumps(content))
+    (copy / first["members"][1]).chmod(0o600)
+    shutil.copy(ETHANOL, copy / first["members"][1])
+    refused("energy instead of")  # the members are of different targets
     (copy / first["members"][0]).unlink()
     refused("which it names, is not there")
     for change in ({"floor": -1.0}, {"factor": None}, {"threshold": "high"}):
@@ -249,7 +295,7 @@ def test_a_set_that_cannot_be_used_is_one_line(tmp_path, capsys):
 def test_the_files_are_small_and_say_nothing_of_a_machine():
     for one in read_set(QM9).properties:
         for file in one.files:
-            assert file.stat().st_size < 200_000
+            assert file.stat().st_size < 250_000
             found = checkpoints.load(file)
             assert not found.optimizer and not found.information.keys() & {"progress", "provenance"}
             assert "/" not in found.information["config"]["run"]["output"]

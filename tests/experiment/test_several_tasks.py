@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
-from tiny_runs import MINI, light, options, read_rows, write_molecules
+from tiny_runs import MINI, changed_copy, light, options, read_rows, write_molecules
 
 import eval as program
 import train
@@ -17,8 +20,14 @@ from data_tools.graph import DataError
 from data_tools.labels.splits import make_split
 from data_tools.labels.statistics import Normalizer
 from data_tools.labels.tasks import resolve_tasks, task_of
+from experiment import set_program
+from experiment.ensemble_folder import FINISHED, EnsembleRecord, write_record
+from experiment.model_set import RECORD, read_set
+from experiment.several_models import predict_sets
 from experiment.trained import load_trained
 from models.heads import Readout, ReadoutOfEach
+from scripts import ship_models
+from training import checkpoint as checkpoints
 from training.objective import Layout, Term, loss_of
 
 pytestmark = pytest.mark.usefixtures("same_mode")
@@ -54,6 +63,10 @@ def test_each_task_is_its_own(molecules):
     np.testing.assert_array_equal(np.isnan(provided["value 1"]), np.isnan(known))
     again = Normalizer.from_dict(json.loads(json.dumps(dataset.normalizer.to_dict())))
     assert [law.scale for law in again.every] == [part.normalizer.scale for part in dataset.parts]
+    without = {**packed.table.of_structures, "alpha": np.full(80, np.nan)}
+    with pytest.raises(DataError, match="expected numbers as alpha, all 80 structures have none"):
+        make_dataset(dataclasses.replace(packed, table=dataclasses.replace(packed.table, of_structures=without)), split,
+                     task)  # fmt: skip
     for names, words in ((["gap"], "two or more"), (["gap", "GAP"], "different"), (["gap", "energy"], "alone"),
                          (["gap", "x"], "unknown target 'x'")):  # fmt: skip
         with pytest.raises(DataError, match=words):
@@ -173,6 +186,96 @@ def test_it_is_measured_again_and_predicts(run, capsys, tmp_path):
     assert train.main(["--resume", str(run), "--epochs", "3", "--set", "run.plots=false"]) == 0
     assert train.main(["--resume", str(run), "--set", "target.names=gap,mu"]) == 2
     assert len(read_rows(run / "metrics.csv")) == 3
+
+
+def test_some_of_the_targets(run, tmp_path, capsys):
+    """Predicted, measured and looked at atom by atom as among all; contributions add up to the prediction."""
+    whole = predictions_of(capsys, run)
+    (row,) = predictions_of(capsys, run, "--target", "mu,alpha")
+    assert list(row) == ["name", COLUMNS[2], COLUMNS[1], "outside"] and all(row[k] == whole[0][k] for k in row)
+    assert program.main(["--ckpt", str(run), "--target", "alpha", "--output", str(tmp_path / "alpha")]) == 0
+    again, stored = (json.loads((one / "metrics.json").read_text()) for one in (tmp_path / "alpha", run))
+    assert again["metrics"]["model"] == stored["test of alpha"]["best model"]
+    capsys.readouterr()
+    atoms = predictions_of(capsys, run, "--target", "alpha", "--atoms")
+    found = sum(float(atom["contribution [a0^3]"]) for atom in atoms)
+    assert found == pytest.approx(float(whole[0]["alpha [a0^3]"]), rel=1e-5)
+    atoms = predictions_of(capsys, run, "--target", "mu", "--atoms")  # a norm is no sum
+    assert "integrated_gradients [D]" in atoms[0] and "contribution [D]" not in atoms[0]
+    assert program.main(["--ckpt", str(run), "--smiles", "CO", "--atoms"]) == 2
+    assert "choose one with --target gap" in capsys.readouterr().err
+
+
+def predictions_of(capsys, run, *words):
+    """What is printed for a molecule."""
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(run), "--smiles", "CO", *words]) == 0
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_an_ensemble_predicts_every_target_at_once(run, tmp_path, capsys):
+    """The spread of each target is that of its members, for which the networks are asked once."""
+    other = changed_copy(tmp_path / "other.safetensors", run)
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(run), "--smiles", "CCO", "C1CC1O"]) == 0
+    one = [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert program.main(["--ckpt", str(run), str(other), "--smiles", "CCO", "C1CC1O"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    spreads = [f"spread {name}" for name in COLUMNS]
+    assert list(rows[0]) == ["name", *COLUMNS, *spreads, "uncertain", "outside"]
+    mean, spread = ([[float(row[name]) for name in names] for row in rows] for names in (COLUMNS, spreads))
+    np.testing.assert_allclose(spread, np.sqrt(2) * np.abs(np.array(mean) - one), rtol=1e-3)  # of two members
+    assert np.min(spread) > 0
+    assert all(set(filter(None, row["uncertain"].split(", "))) <= set(NAMES) for row in rows)
+    assert program.main(["--ckpt", str(run), str(other), "--output", str(tmp_path / "test")]) == 0
+    table = {row["property"]: row for row in read_rows(tmp_path / "test" / "properties.csv")}
+    stored = json.loads((run / "metrics.json").read_text())
+    for name in NAMES:
+        one = json.loads((tmp_path / "test" / name / "metrics.json").read_text())
+        assert one["metrics"][run.name]["mae"] == pytest.approx(
+            stored[f"test of {name}"]["best model"]["mae"], rel=1e-5
+        )
+        assert int(table[name]["molecules"]) == stored[f"test of {name}"]["best model"]["count"]
+        assert one["uncertainty"]["validation_structures"] >= 5
+
+
+def test_a_set_of_networks_with_several_targets_has_one_file_a_member(run, molecules, tmp_path, capsys, monkeypatch):
+    folder, made = tmp_path / "ensemble", tmp_path / "made"
+    write_record(folder, EnsembleRecord(load_trained(run).config, 2))
+    for seed, change in ((0, 1.0), (1, 1.01)):
+        (folder / f"seed{seed}").mkdir()
+        changed_copy(folder / f"seed{seed}" / checkpoints.BEST, run, factor=change)
+        (folder / f"seed{seed}" / FINISHED).write_text("{}")
+    assert ship_models.main(["--runs", str(folder), "--output", str(made)]) == 0
+    files = [f"gap-alpha-mu_{seed}.safetensors" for seed in range(2)]
+    assert sorted(path.name for path in made.iterdir()) == [*files, RECORD]
+    found = read_set(made)
+    assert [one.name for one in found.properties] == ["mu", "alpha", "gap"] and found.together is None  # other labels
+    assert all([file.name for file in one.files] == files for one in found.properties)
+    stored = json.loads((run / "metrics.json").read_text())
+    for one in found.properties:
+        error, counted = (stored[f"test of {one.name}"]["best model"][key] for key in ("mae", "count"))
+        assert one.about["test"]["mae_of_members"][0] == pytest.approx(error, rel=1e-5)
+        assert one.about["test"]["structures"] == counted and one.calibration.threshold > 0
+    calls = []
+
+    def counted_call(*arguments):
+        calls.append(arguments)
+        return predict_sets(*arguments)
+
+    monkeypatch.setattr(set_program, "predict_sets", counted_call)
+    capsys.readouterr()
+    for place in ("", "/alpha"):
+        assert program.main(["--ckpt", f"{made}{place}", "--smiles", "CCO", "--output", str(tmp_path / "a.csv")]) == 0
+    assert len(calls) == 2
+    (row,) = read_rows(tmp_path / "a.csv")
+    assert list(row) == ["name", "alpha [a0^3]", "calibrated spread alpha [a0^3]", "uncertain", "outside"]
+    with np.load(molecules) as arrays:
+        np.savez(tmp_path / "part.npz", **{name: arrays[name] for name in arrays.files if name != "gap"})
+    capsys.readouterr()
+    assert program.main(["--ckpt", str(made), "--data", str(tmp_path / "part.npz")]) == 0
+    text = capsys.readouterr().out
+    assert "warning: gap is left out: " in text and "| alpha " in text and "| gap " not in text
 
 
 def test_mistakes(molecules, tmp_path, capsys):

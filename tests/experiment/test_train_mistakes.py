@@ -108,6 +108,8 @@ VALUES = {
     "training.pretrained={files}/run training.freeze=heads": ("training.freeze 'heads'", "embedding, block0, head"),
     "training.pretrained={files}/run training.freeze=embedding,blocks,head": ("left to train",),
     "training.pretrained={files}/run training.fresh=block7": ("training.fresh 'block7'",),
+    "training.pretrained={files}/run training.fresh=embedding,blocks,head": ("all is new",),
+    f"training.pretrained={REPOSITORY}/data_tools/samples/phonons_1.safetensors": ("weights of a model schnet",),
     "training.freeze=head": ("training.freeze head: expected training.pretrained",),
     "training.fresh=head": ("training.fresh head: expected training.pretrained",),
     "optimizer.layer_decay=1.5": ("at most 1",),

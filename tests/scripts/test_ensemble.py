@@ -12,7 +12,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from tiny_runs import MINI, REPOSITORY, SMALL, column, light, read_rows, write_molecules
+from tiny_runs import MINI, REPOSITORY, SMALL, changed_copy, column, light, read_rows, write_molecules
 
 import eval as program
 from experiment.ensemble_folder import RECORD, member_folder
@@ -54,20 +54,6 @@ def nothing_is_trained(monkeypatch):
 
 def evaluate(*arguments):
     return program.main([str(argument) for argument in arguments])
-
-
-def changed_copy(path, source, change=None, factor=1.01):
-    """A checkpoint with other weights, about which it may say other things."""
-    found = checkpoints.load(source)
-    weights = {
-        name: (array * factor).astype(array.dtype) if array.dtype.kind == "f" else array
-        for name, array in found.weights.items()
-    }
-    information = json.loads(json.dumps(found.information))
-    if change:
-        change(information)
-    checkpoints.save(path, checkpoints.Checkpoint(weights, information=information))
-    return path
 
 
 def files_of(folder):
