@@ -38,9 +38,10 @@ def places_of(words: str, names: Sequence[str]) -> list[int]:
     wanted = [word.strip() for word in words.split(",")]
     for name in wanted:
         if name not in names:
+            listed = ("one or more of " if len(names) > 1 else "") + ", ".join(names)
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"--target {words}: expected some of {', '.join(names)}, got {name!r}{hint}")
+            raise ConfigError(f"--target {words}: expected {listed}, got {name!r}{hint}")
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"--target {words}: expected each target once; leave one out")
     return [names.index(name) for name in wanted]

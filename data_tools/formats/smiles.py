@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,8 +199,8 @@ def _embed(record: Record) -> Made:
 def place(molecule: Any, seed: int = EMBEDDING_SEED, attempts: int = 0) -> np.ndarray:
     """Give a molecule of RDKit that has its hydrogens a geometry: ETKDG, then a minimum of a force field.
 
-    Cages of small rings have none by ETKDG, which knows the torsions of usual molecules and how far a configuration is
-    from flat.  They begin with distances alone, and keep what has the configuration that was asked for in the end.
+    Cages of small rings have none by ETKDG, which knows the torsions of usual molecules, or that of another
+    stereoisomer.  They begin with distances alone, and the first geometry is taken that has the right configuration.
 
     Args:
         molecule: is given the geometry, in the place of those that it has.
@@ -212,56 +213,58 @@ def place(molecule: Any, seed: int = EMBEDDING_SEED, attempts: int = 0) -> np.nd
     Raises:
         ValueError: no geometry found.
     """
-    from rdkit.Chem import rdDistGeom  # noqa: PLC0415  (heavy)
+    from rdkit import Chem  # noqa: PLC0415  (heavy)
 
-    # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
-    for random_start in (False, True):
-        if not rdDistGeom.EmbedMolecule(molecule, attempts, randomSeed=seed, useRandomCoords=random_start):
-            if molecule.GetNumAtoms() > 1:
-                _relax(molecule)
+    said, reason = Chem.Mol(molecule), "found no geometry"
+    for embed in _ways(seed, attempts):
+        if embed(molecule):
+            continue
+        if molecule.GetNumAtoms() > 1:
+            _relax(molecule)
+        positions = molecule.GetConformer().GetPositions()
+        if _has_configuration(said, positions):
             break
+        reason = "found geometries of other stereoisomers alone"
     else:
-        _place_by_distances(molecule, seed, attempts)
-    positions = molecule.GetConformer().GetPositions()
+        raise ValueError(f"expected a molecule that RDKit can place in space, it {reason}")
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1) + np.diag(np.full(len(positions), np.inf))
     if not distances.min(initial=np.inf) > NEAREST:  # NaN is not
         raise ValueError("expected a molecule that RDKit can place in space, it put atoms on top of each other")
     return positions
 
 
-def _place_by_distances(molecule: Any, seed: int, attempts: int) -> None:
-    """Place a molecule without what ETKDG knows, and relax it, until it has the configuration that it says.
-
-    Raises:
-        ValueError: it never has.
-    """
+def _ways(seed: int, attempts: int) -> Iterator[Callable[[Any], int]]:
+    """What places the atoms of a molecule, to be tried one after the other; each returns -1 where it finds nothing."""
     from rdkit.Chem import rdDistGeom  # noqa: PLC0415  (heavy)
 
-    ways: Any = rdDistGeom.EmbedParameters()
-    ways.useRandomCoords, ways.enforceChirality, ways.maxIterations = True, False, attempts
-    for one in range(seed, seed + SEEDS):
-        ways.randomSeed = one
-        if not rdDistGeom.EmbedMolecule(molecule, ways):
-            _relax(molecule)
-            if _has_its_configuration(molecule):
-                return
-    raise ValueError("expected a molecule that RDKit can place in space, it found no geometry")
+    embed = rdDistGeom.EmbedMolecule
+    # Random starting coordinates are slower but succeed for crowded rings where the first way gives up.
+    for random_start in (False, True):
+        yield partial(embed, maxAttempts=attempts, randomSeed=seed, useRandomCoords=random_start)
+    for k in range(SEEDS):
+        distances: Any = rdDistGeom.EmbedParameters()
+        distances.useRandomCoords, distances.enforceChirality = True, False
+        distances.maxIterations, distances.randomSeed = attempts, seed + k
+        yield partial(embed, params=distances)
 
 
-def _has_its_configuration(molecule: Any) -> bool:
-    """Whether the positions of a molecule are those of the stereocentres and double bonds that it says."""
+def _has_configuration(molecule: Any, positions: np.ndarray) -> bool:
+    """Whether (n, 3) positions are those of the stereocentres and double bonds that a molecule says."""
     from rdkit import Chem  # noqa: PLC0415  (heavy)
 
     found = Chem.Mol(molecule)
+    found.RemoveAllConformers()
+    conformer = Chem.Conformer(len(positions))
+    conformer.SetPositions(positions)
+    found.AddConformer(conformer)
     Chem.AssignStereochemistryFrom3D(found)
-    atoms = zip(molecule.GetAtoms(), found.GetAtoms(), strict=True)
-    bonds = zip(molecule.GetBonds(), found.GetBonds(), strict=True)
-    pairs = [
-        *((said.GetChiralTag(), other.GetChiralTag()) for said, other in atoms),
-        *((said.GetStereo(), other.GetStereo()) for said, other in bonds),
-    ]
-    free = {Chem.ChiralType.CHI_UNSPECIFIED, Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY}
-    return all(said in free or said == other for said, other in pairs)
+    tags = [(one.GetChiralTag(), other.GetChiralTag())
+            for one, other in zip(molecule.GetAtoms(), found.GetAtoms(), strict=True)]  # fmt: skip
+    kinds = [(one.GetStereo(), other.GetStereo())
+             for one, other in zip(molecule.GetBonds(), found.GetBonds(), strict=True)]  # fmt: skip
+    no_tag, no_kind = (Chem.ChiralType.CHI_UNSPECIFIED,), (Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY)
+    of_atoms = all(said in no_tag or said == other for said, other in tags)
+    return of_atoms and all(said in no_kind or said == other for said, other in kinds)
 
 
 def molecule_with_hydrogens(record: Record) -> Any:

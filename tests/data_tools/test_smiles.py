@@ -118,19 +118,26 @@ def test_each_bad_record_is_named_and_the_others_go_on(tmp_path):
 
 @pytest.mark.parametrize(
     "smiles",
-    ["O[C@@H]1C(=O)[C@H]2N[C@@H]12", "C[C@@H]1O[C@]23C[C@@]12[C@@H]1C[C@]31C", "C/C=C/[C@@]12N3C(=O)[C@@H]1C[C@H]32"],
+    ["O[C@@H]1C(=O)[C@H]2N[C@@H]12", "OC[C@@]12CN3C[C@]1(O)[C@H]32", "NC(=O)[C@H]1N2C(=O)C[C@@H]21"],
 )
-def test_cages_are_placed_with_their_configuration(smiles, monkeypatch):
-    """Where ETKDG finds no geometry (here: is not asked), what is kept has the configuration of the SMILES."""
+def test_cages_are_placed_with_their_configuration(smiles):
+    """Where ETKDG finds no geometry, or one of another stereoisomer, what is made is what the SMILES say."""
     (record,) = records_of_words([smiles])
     molecule = smiles_module.molecule_with_hydrogens(record)
-    smiles_module._place_by_distances(molecule, 42, 0)
-    found = Chem.Mol(molecule)
-    Chem.AssignStereochemistryFrom3D(found)
-    assert Chem.MolToSmiles(Chem.RemoveHs(found)) == Chem.CanonSmiles(smiles)
-    monkeypatch.setattr(smiles_module, "_has_its_configuration", lambda one: False)
-    with pytest.raises(ValueError, match="it found no geometry"):
-        smiles_module._place_by_distances(molecule, 42, 0)
+    positions = smiles_module.place(Chem.Mol(molecule))
+    molecule.AddConformer(Chem.Conformer(len(positions)))
+    molecule.GetConformer().SetPositions(positions)
+    said = Chem.MolToSmiles(molecule)
+    Chem.AssignStereochemistryFrom3D(molecule)
+    assert Chem.MolToSmiles(molecule) == said and "@" in said
+    assert smiles_module._has_configuration(molecule, positions)
+    mirrored = positions * [-1, 1, 1]
+    assert not smiles_module._has_configuration(molecule, mirrored)
+
+
+def test_another_stereoisomer_is_no_geometry():
+    made = make_molecules(Path("--smiles"), records_of_words(["O[C@@]12C[C@]1(O)[C@@H]1C[C@@]12O", "CO"]), "")
+    assert made.rows.tolist() == [1] and "geometries of other stereoisomers" in made.refusals[0].reason
 
 
 def test_charges_and_unpaired_electrons_are_counted():
