@@ -19,7 +19,8 @@ from data_tools.graph import DataError, Structure
 from data_tools.source_files import array_names, one_line, read_arrays
 
 ENDING = ".geometries.npz"
-LAYOUT = "geometries_of_smiles_1"  # the name of an array; another number where they are made otherwise
+LAYOUT = "geometries_of_smiles_2"  # the name of an array; another number where they are made otherwise
+EARLIER = ("geometries_of_smiles_1",)  # some had another configuration than their SMILES: all are made anew
 Known = dict[str, Made | str]
 
 
@@ -37,8 +38,9 @@ def load(path: Path) -> Known | None:
     if not path.exists():
         return {}
     try:
-        if LAYOUT not in array_names(path):
-            return None
+        names = array_names(path)
+        if LAYOUT not in names:
+            return {} if set(EARLIER) & set(names) else None
         arrays = read_arrays(path)
         return _unpacked(arrays)
     except (DataError, LookupError, TypeError, ValueError):

@@ -75,6 +75,11 @@ def test_geometries_are_made_once(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     written(tmp_path, TABLE + "ammonia;N;0;;\n")  # only what is new is made
     assert read_table(path, labels=["logP"]).names[-1] == "ammonia" and "N" in geometry_cache.load(cache)
+    layout = geometry_cache.LAYOUT
+    monkeypatch.setattr(geometry_cache, "LAYOUT", geometry_cache.EARLIER[0])
+    geometry_cache.save(cache, {"N": "of an earlier version"})
+    monkeypatch.setattr(geometry_cache, "LAYOUT", layout)
+    assert len(read_table(path, labels=["logP"])) == 4 and not isinstance(geometry_cache.load(cache)["N"], str)
     for foreign in (b"notes of a user", cache.read_bytes()[:200]):
         cache.write_bytes(foreign)
         assert len(read_table(path, labels=["logP"])) == 4 and cache.read_bytes() == foreign
