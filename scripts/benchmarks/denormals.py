@@ -1,6 +1,6 @@
 """What flushing denormals to zero gives a trained potential: steps with it and without it, in turns.
 
-    python scripts/benchmarks/denormals.py --page results/system/denormals.md
+    python scripts/benchmarks/denormals.py --page runs/denormals.md
 
 The kernels of models/cpu_kernels flush numbers below 1.2e-38 (float32) or 2.2e-308 (float64) to zero in every thread
 that runs one.  The other side is a copy of the project whose flush_denormals in threads.h does nothing, which has its

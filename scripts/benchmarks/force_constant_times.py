@@ -1,7 +1,7 @@
 """What force constants of a trained potential cost, exact and by finite displacements: time, memory, displacements.
 
     python scripts/benchmarks/force_constant_times.py --data runs/phonondb.npz \
-        --page results/system/force_constant_times.md
+        --page runs/force_constant_times.md
 
 Two crystals of the shipped ones, one with the highest symmetry and one with little, in supercells of 64, 216 and 512
 atoms: each size and method is a process of its own, whose largest memory is told beside the estimate of

@@ -1,10 +1,13 @@
-"""Time gradients and Hessians of the original Equiformer, by torch's autograd and by torch.func, on request.
+"""Time gradients and Hessians of the original Equiformer, by torch's autograd, on request.
 
 The other side of ``benchmark_transformer_hessian.py``; runs in an interpreter of its own (requirements-parity.txt).
 ORIGINAL is a checkout of https://github.com/atomicarchitects/equiformer, which is read where it lies; the edges, with
 their periodic images, are given to it.  Each line ``gradient K``, ``rows K`` (a loop of backward passes over the
-forces) or ``jacrev K`` on standard input is answered by one JSON list of K seconds, and leaves the last Hessian in the
-folder of the weights, rows.npy or jacrev.npy.
+forces) or ``batches K`` (passes of several rows at once) on standard input is answered by one JSON list of K seconds,
+and leaves the last Hessian in the folder of the weights, rows.npy or batches.npy.
+
+e3nn is told not to compile its products by TorchScript: measured with torch 2.13.0 and e3nn 0.6.0, every backward pass
+over the forces then takes 0.2 GB more for 448 edges, which stay as long as the forces, and twice the time.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from experiment.startup import BAD_INPUT, TORCH, begin
 
 if __name__ == "__main__":
     begin((*TORCH, "e3nn"), "requirements-parity.txt")
+    import e3nn
+
+    e3nn.set_optimization_defaults(jit_mode="eager")  # before its modules are imported, which ask for it
 
 import numpy as np
 import torch
@@ -98,12 +104,25 @@ def energy_of(model: nn.Module, arrays: dict[str, np.ndarray], dtype: torch.dtyp
     return energy, torch.from_numpy(arrays["positions"]).to(dtype)
 
 
-def by_rows(energy: object, positions: Tensor) -> Tensor:
-    """The Hessian (3N, 3N) by one backward pass for each row."""
+def by_rows(energy: object, positions: Tensor, at_once: int = 1) -> Tensor:
+    """The Hessian (3N, 3N) by backward passes over the forces.
+
+    Args:
+        energy: of positions.
+        positions: (N, 3).
+        at_once: rows of one pass, by vmap where they are more than one.
+    """
     where = positions.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(energy(where), where, create_graph=True)  # type: ignore[operator]
-    rows = [torch.autograd.grad(one, where, retain_graph=True)[0].flatten() for one in gradient.flatten()]
-    return torch.stack(rows)
+    gradient = gradient.flatten()
+    if at_once == 1:
+        rows = [torch.autograd.grad(one, where, retain_graph=True)[0].flatten() for one in gradient]
+        return torch.stack(rows)
+    found = [
+        torch.autograd.grad(gradient, where, basis, retain_graph=True, is_grads_batched=True)[0].flatten(1)
+        for basis in torch.eye(len(gradient), dtype=gradient.dtype).split(at_once)
+    ]
+    return torch.cat(found)
 
 
 def main() -> None:
@@ -113,7 +132,7 @@ def main() -> None:
     parser.add_argument("--structure", type=Path, required=True, help=".npz with the graph of a crystal")
     parser.add_argument("--size", required=True, help="JSON: arguments of the original's constructor")
     parser.add_argument("--output", type=Path, required=True, help="folder for the weights and the Hessians")
-    parser.add_argument("--edges_at_once", type=int, default=10752, help="of jacrev, whose rows are taken in chunks")
+    parser.add_argument("--edges_at_once", type=int, default=7168, help="of rows in one pass")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     options = parser.parse_args()
@@ -125,10 +144,10 @@ def main() -> None:
     with np.load(options.structure) as arrays:
         energy, positions = energy_of(model, dict(arrays), dtype)
         edges = len(arrays["senders"])
-    chunk = max(1, options.edges_at_once // edges)
+    at_once = max(1, options.edges_at_once // edges)
     calls = {
         "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy),
-        "jacrev": torch.func.jacrev(torch.func.grad(energy), chunk_size=chunk),
+        "batches": partial(by_rows, energy, at_once=at_once),
     }  # fmt: skip
     calls["gradient"](positions)
     state = {f"sd/{name}": value.numpy() for name, value in model.state_dict().items() if value.numel()}
