@@ -104,23 +104,24 @@ def energy_of(model: nn.Module, arrays: dict[str, np.ndarray], dtype: torch.dtyp
     return energy, torch.from_numpy(arrays["positions"]).to(dtype)
 
 
-def by_rows(energy: object, positions: Tensor, at_once: int = 1) -> Tensor:
-    """The Hessian (3N, 3N) by backward passes over the forces.
+def by_rows(energy: object, positions: Tensor, count: int, at_once: int = 1) -> Tensor:
+    """The first rows of the Hessian (count, 3N) by backward passes over the forces.
 
     Args:
         energy: of positions.
         positions: (N, 3).
+        count: how many rows, at most 3N.
         at_once: rows of one pass, by vmap where they are more than one.
     """
     where = positions.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(energy(where), where, create_graph=True)  # type: ignore[operator]
-    gradient = gradient.flatten()
+    gradient = gradient.flatten()[:count]
     if at_once == 1:
         rows = [torch.autograd.grad(one, where, retain_graph=True)[0].flatten() for one in gradient]
         return torch.stack(rows)
     found = [
         torch.autograd.grad(gradient, where, basis, retain_graph=True, is_grads_batched=True)[0].flatten(1)
-        for basis in torch.eye(len(gradient), dtype=gradient.dtype).split(at_once)
+        for basis in torch.eye(count, dtype=gradient.dtype).split(at_once)
     ]
     return torch.cat(found)
 
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--size", required=True, help="JSON: arguments of the original's constructor")
     parser.add_argument("--output", type=Path, required=True, help="folder for the weights and the Hessians")
     parser.add_argument("--edges_at_once", type=int, default=7168, help="of rows in one pass")
+    parser.add_argument("--rows", type=int, default=0, help="only so many rows, the first; 0: all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     options = parser.parse_args()
@@ -145,9 +147,10 @@ def main() -> None:
         energy, positions = energy_of(model, dict(arrays), dtype)
         edges = len(arrays["senders"])
     at_once = max(1, options.edges_at_once // edges)
+    count = options.rows or positions.numel()
     calls = {
-        "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy),
-        "batches": partial(by_rows, energy, at_once=at_once),
+        "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy, count=count),
+        "batches": partial(by_rows, energy, count=count, at_once=at_once),
     }  # fmt: skip
     calls["gradient"](positions)
     state = {f"sd/{name}": value.numpy() for name, value in model.state_dict().items() if value.numel()}
