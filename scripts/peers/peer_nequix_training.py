@@ -58,7 +58,7 @@ PUBLISHED_LOSS = {"energy_weight": 0.0, "force_weight": 20.0, "stress_weight": 5
 CLIP, DECAY, EMA = 100.0, 1e-3, 0.999
 WARMUP, START = 50, 0.2  # steps, and the first learning rate over the highest
 ROOM, EPOCHS = 1.1, 10  # of batches, over the average of so many crystals; the most that are prepared
-SHAPES, TIMED, AT_ONCE = 3, 10, 6  # static shapes of Hessians; steps that are timed; columns of a Hessian in one call
+SHAPES, WARM, TIMED, AT_ONCE = 3, 3, 13, 6  # shapes of Hessians; first and last trial step; columns at once
 REPORTED = 25  # steps
 WEIGHTS = "weights.npz"
 FAR = 2 * CUTOFF  # Angstrom: length of the edges of padding
@@ -214,20 +214,21 @@ def trained(options: argparse.Namespace, model: Nequix, data: Data) -> tuple[Neq
     batches, optimizer = Batches(data, options.batch_size, EPOCHS, options.seed), optimizer_of(options.optimizer, model)
     step, first = step_of(optimizer), (model, model, optimizer.init(equinox.filter(model, equinox.is_array)))
     started = time.process_time()
-    several = [batches(number) for number in range(TIMED + 1)]
-    jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), several[0]))  # compiles
-    compiling, before = time.process_time() - started, time.process_time()
-    for batch in several[1:]:
-        jax.block_until_ready(step(first, jnp.asarray(0), jnp.asarray(0.0), batch))
-    seconds = (time.process_time() - before) / TIMED
+    trial, nothing = first, jnp.asarray(np.float32(0))
+    for number in range(TIMED):
+        if number == WARM:  # it has compiled, for the first state and for later ones, whose types may differ
+            compiling, before = time.process_time() - started, time.process_time()
+        trial, error = step(trial, jnp.asarray(np.int32(number)), nothing, batches(number))
+        jax.block_until_ready(error)
+    seconds = (time.process_time() - before) / (TIMED - WARM)
     say(f"compiled in {compiling:.0f} CPU s: {batches.shape}, {seconds:.3f} CPU s a step")
     steps = min(round(60 * options.minutes / seconds), len(batches.rows))
     peak, warmup = options.learning_rate, min(WARMUP, steps // 4)
     rate = optax.warmup_cosine_decay_schedule(START * peak, peak, warmup, steps, 0.0)
-    rates, state, errors = np.asarray(rate(np.arange(steps))), first, []
+    rates, state, errors = np.asarray(rate(np.arange(steps)), np.float32), first, []
     cpu, wall = time.process_time(), time.monotonic()
     for number in range(steps):
-        state, error = step(state, jnp.asarray(number), jnp.asarray(rates[number]), batches(number))
+        state, error = step(state, jnp.asarray(np.int32(number)), jnp.asarray(rates[number]), batches(number))
         errors.append(float(error))
         if (number + 1) % REPORTED == 0:
             used = time.process_time() - cpu
