@@ -71,7 +71,6 @@ def converted(name):
         ("equiformer_small_e3", "GRAPH", "kernels"),
         ("equiformer_small_e3", "PYNATIVE", "operators"),
         ("equiformer_small_e3_nonorm", "PYNATIVE", "kernels"),
-        ("equiformer_small_e3_nonorm", "PYNATIVE", "operators"),
         ("equiformer_bessel", "PYNATIVE", "kernels"),
         ("equiformer_1e_lmax3", "PYNATIVE", "kernels"),
     ],

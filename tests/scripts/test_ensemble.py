@@ -180,8 +180,6 @@ def test_models_that_do_not_belong_together_are_refused(folder, tmp_path, capsys
     )
     assert evaluate("--ckpt", folder / "seed0", elsewhere) == 2
     assert "some of which others are tested on" in capsys.readouterr().err
-    assert evaluate("--ckpt", folder, "--atoms", "--smiles", "C") == 2
-    assert "one model, got several" in capsys.readouterr().err
 
 
 def test_an_unfinished_member_is_left_out(folder, tmp_path, capsys):
