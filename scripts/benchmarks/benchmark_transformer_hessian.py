@@ -53,7 +53,7 @@ CUTOFF, LATTICE, DISPLACEMENT = 5.0, 4.2, 0.02  # Angstrom
 SIZES = {8: 1, 64: 2}  # atoms: conventional cells along each direction
 ROWS = 24  # that torch computes; what all rows take is told in proportion
 EDGES_AT_ONCE = 7168  # of a backward pass in torch: 16 rows of 8 atoms, 2 of 64
-COUNTS = {"gradient": 20, "rows": 1, "batches": 1, "all rows": 3, "primitive cell": 5}  # calls in each round
+COUNTS = {"gradient": 20, "rows": 1, "batches": 1, "all rows": 1, "primitive cell": 5}  # calls in each round
 MODELS = {
     "small": {"irreps": "16x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_head": "8x0e+2x0o+2x1e+2x1o+1x2e+1x2o",
               "irreps_mlp": "24x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_features": "32x0e", "blocks": 2, "heads": 4,
