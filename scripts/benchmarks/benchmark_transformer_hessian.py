@@ -168,8 +168,8 @@ def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
         passes of as many rows at once as have {EDGES_AT_ONCE:,} edges, by vmap; e3nn without
         TorchScript, which is faster here and takes less memory. The primitive cell's six
         rows are all that force constants need. torch computes the first {ROWS} rows, all of 8 atoms; of 64 atoms its
-        time is that of them in proportion. The differences are those of these rows, over their largest entry. {min(SIZES)}
-        atoms: medians of {options.rounds} rounds; more: one round."""
+        time is that of them in proportion. The differences are those of these rows, over their largest entry.
+        {min(SIZES)} atoms: medians of {options.rounds} rounds; more: one round."""
     return "\n".join([*lines, "", paragraph(text), ""])
 
 
