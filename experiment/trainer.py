@@ -88,13 +88,11 @@ def terms_of(training: TrainingConfig, target: str = "energy", outputs: int = 0)
     label = "hessian_product" if target == FORCE_CONSTANTS else "energy"
     of_quantities = {label: training.energy_weight, "forces": training.force_weight, "stress": training.stress_weight}
     others = "norm" if training.loss in OF_PRODUCTS else training.loss
-    terms = (Term(name, weight, training.loss if name == label else others) for name, weight in of_quantities.items())
-    of_rotations = training.equivariance_weight
-    return tuple(
-        term._replace(equivariance=of_rotations if term.quantity == label else 0.0)
-        for term in terms
-        if term.weight or term.quantity == label
+    terms = (
+        Term(name, weight, training.loss, training.equivariance_weight) if name == label else Term(name, weight, others)
+        for name, weight in of_quantities.items()
     )
+    return tuple(term for term in terms if term.weight or term.quantity == label)
 
 
 def layer_rates(model: Any, layer_decay: float) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,6 @@ from configs.loading import load_config
 from data_tools.crystals import Crystal
 from data_tools.formats.crystal_file import read_crystal_file
 from data_tools.graph import DataError, StructureTable
-from data_tools.graphs.packed import pack
 from data_tools.graphs.rotations import random_rotations
 from data_tools.labels.splits import Split, load_split, save_split
 from data_tools.source_files import one_line
@@ -41,16 +40,14 @@ from data_tools.tables import select_rows
 from experiment.command_line import exit_code
 from experiment.evaluation.force_constant_table import ROWS
 from experiment.evaluation.force_constants import SHELL_MEANS, ZERO, judge
-from experiment.evaluation.probe_evaluator import ProbeEvaluator
 from experiment.evaluation.second_derivatives import crystals_of
 from experiment.evaluation.shell_means import ShellMeans
 from experiment.provenance import Command, command_of
-from experiment.trained import load_trained
-from models import NEEDS_TRIPLETS
+from experiment.trained import Trained, load_trained
 from physics.derivatives import has_energy
 from physics.force_constants import exchange_asymmetry, sum_rule
 from scripts.benchmarks.displaced_cells import write_displaced
-from scripts.benchmarks.judge_potentials import rows_of
+from scripts.benchmarks.judge_potentials import predicted, rows_of
 from scripts.benchmarks.trainings import train
 from scripts.help_defaults import Defaults
 from training.files import write_text
@@ -198,20 +195,11 @@ def profile_of(model: str) -> str:
 def judged(folder: Path, table: StructureTable, crystals: Sequence[Crystal]) -> dict[str, Any]:
     """Errors of a trained model, and what they took."""
     trained = load_trained(folder)
-    model = trained.config.model
-
-    def predicted(of: StructureTable) -> list[np.ndarray]:
-        packed = replace(pack(of, model.cutoff), triplets=model.name in NEEDS_TRIPLETS)
-        evaluator = ProbeEvaluator(trained.model, packed, [np.arange(len(of))], trained.normalizer, 4, "float32")
-        return list(evaluator(np.arange(len(of))).blocks)
-
-    started = time.process_time()
-    blocks = predicted(table)
-    seconds = (time.process_time() - started) / len(table)
-    change = None if has_energy(trained.model) else changed_by_rotation(table, blocks, predicted)
+    blocks, seconds = predicted(trained, table, "float32")
+    change = None if has_energy(trained.model) else changed_by_rotation(trained, table, blocks)
     parameters = sum(parameter.size for parameter in trained.model.trainable_params())
     return {
-        "parameters": parameters, "cpu_seconds_a_material": seconds, "changed_by_rotation": change,
+        "parameters": parameters, "cpu_seconds_a_material": seconds / len(table), "changed_by_rotation": change,
         **judged_blocks(blocks, crystals),
     }  # fmt: skip
 
@@ -229,15 +217,13 @@ def judged_blocks(blocks: Sequence[np.ndarray], crystals: Sequence[Crystal]) -> 
     }
 
 
-def changed_by_rotation(
-    table: StructureTable, blocks: list[np.ndarray], predicted: Callable[[StructureTable], list[np.ndarray]]
-) -> float:
+def changed_by_rotation(trained: Trained, table: StructureTable, blocks: list[np.ndarray]) -> float:
     """Mean over the crystals of |Phi(R x) - R Phi(x) R^T| / |Phi(x)|, 0 of what is equivariant, with a random R."""
     assert table.cells is not None
     rotation = random_rotations(0, np.zeros(1, int), np.zeros(1, int))[0]
     rotated = replace(table, positions=table.positions @ rotation.T, cells=table.cells @ rotation.T)
     found = []
-    for whole, other in zip(blocks, predicted(rotated), strict=True):
+    for whole, other in zip(blocks, predicted(trained, rotated, "float32")[0], strict=True):
         turned = np.einsum("ab,pqbc,dc->pqad", rotation, whole, rotation)
         found.append(np.linalg.norm(other - turned) / np.linalg.norm(whole))
     return float(np.mean(found))

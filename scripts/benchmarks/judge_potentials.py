@@ -37,6 +37,7 @@ from data_tools.graph import DataError, StructureTable
 from data_tools.graphs.packed import pack
 from data_tools.tables import select_rows
 from experiment.command_line import exit_code
+from experiment.data import for_model
 from experiment.evaluation.force_constant_table import markdown
 from experiment.evaluation.force_constants import SHELL_MEANS, ZERO, Judged, judge
 from experiment.evaluation.probe_evaluator import ProbeEvaluator
@@ -86,7 +87,7 @@ def rows_of(table: StructureTable, names: Sequence[str]) -> np.ndarray:
 
 def predicted(trained: Trained, table: StructureTable, dtype: str) -> tuple[list[np.ndarray], float]:
     """Force constants (p, n, 3, 3) of all structures of a table, and CPU seconds for them."""
-    packed = pack(table, trained.config.model.cutoff)
+    packed = for_model(pack(table, trained.config.model.cutoff), trained.config)
     rows = np.arange(len(table))
     evaluator = ProbeEvaluator(trained.model, packed, [rows], trained.normalizer, AT_ONCE, dtype)
     started = time.process_time()
