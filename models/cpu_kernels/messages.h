@@ -105,7 +105,9 @@ void messages(const Edges& edges, const WeightedBlocks<R>& shape, const R* x, co
   const Widths widths = shape.widths;
   for_edges_of_nodes(edges, edges.receivers, shape.operations(), widths.z, y, [&](int64_t e, R* row) {
     const R *from = x + edges.senders[e] * widths.x, *matrices = t + e * widths.t;
-    shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
+    const R* const row_of_w = w + edges.pair_of(e) * shape.weights;
+    if (is_zero(matrices, widths.t) || is_zero(row_of_w, shape.weights)) return;
+    shape.for_each(row_of_w, [&](const Segment& s, const R* weights, R factor) {
       by_shape(s, [&](auto rows, auto columns) {
         add_message<rows, columns>(s, from + s.x, matrices + s.matrix, weights, factor, row + s.out);
       });
@@ -119,7 +121,9 @@ void message_senders(const Edges& edges, const WeightedBlocks<R>& shape, const R
   const Widths widths = shape.widths;
   for_edges_of_nodes(edges, edges.senders, shape.operations(), widths.x, x, [&](int64_t e, R* row) {
     const R *from = g + edges.receivers[e] * widths.z, *matrices = t + e * widths.t;
-    shape.for_each(w + edges.pair_of(e) * shape.weights, [&](const Segment& s, const R* weights, R factor) {
+    const R* const row_of_w = w + edges.pair_of(e) * shape.weights;
+    if (is_zero(matrices, widths.t) || is_zero(row_of_w, shape.weights)) return;
+    shape.for_each(row_of_w, [&](const Segment& s, const R* weights, R factor) {
       by_shape(s, [&](auto rows, auto columns) {
         add_transposed<rows, columns>(s, from + s.out, matrices + s.matrix, weights, factor, row + s.x);
       });
@@ -166,15 +170,18 @@ inline void add_to_weights(const Segment& s, const R* g, const R* x, const R* t,
   });
 }
 
-// f(edge, row of its pair in w, segment, number of the segment) for both edges of each pair, of one pair after another.
-template <class R, class B, class F>
-void for_pairs(const Edges& edges, const WeightedBlocks<R>& shape, B begin, F f) {
+// f(edge, row of its pair in w, segment, number of the segment) for both edges of each pair, of one pair after another,
+// but for those whose given row of numbers (edge, pair) of a width is zero.
+template <class R, class B, class Z, class F>
+void for_pairs(const Edges& edges, const WeightedBlocks<R>& shape, B begin, Z row, int64_t width, F f) {
   shared(parts_of(edges.count * shape.operations(), 4), [&](int part, int parts) {
     const Range range = part_of(edges.pairs, part, parts);
     for (int64_t p = range.begin; p < range.end; ++p) {
       begin(p);
-      for (int64_t e = p; e < edges.count; e += edges.pairs)
+      for (int64_t e = p; e < edges.count; e += edges.pairs) {
+        if (is_zero(row(e, p), width)) continue;
         for (int64_t k = 0; k < shape.table.count; ++k) f(e, p, shape.table.segments[k], k);
+      }
     }
   });
 }
@@ -186,7 +193,8 @@ void message_matrices(const Edges& edges, const WeightedBlocks<R>& shape, const 
   const auto begin = [&](int64_t p) {
     for (int64_t e = p; e < edges.count; e += edges.pairs) std::fill_n(of_t + e * widths.t, widths.t, R(0));
   };
-  for_pairs(edges, shape, begin, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
+  const auto row = [&](int64_t, int64_t p) { return w + p * shape.weights; };
+  for_pairs(edges, shape, begin, row, shape.weights, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
     const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
     const R* const weights = w + p * shape.weights + shape.places[k];
     by_shape(s, [&](auto rows, auto columns) {
@@ -201,7 +209,8 @@ template <class R>
 void message_weights(const Edges& edges, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t, R* of_w) {
   const Widths widths = shape.widths;
   const auto begin = [&](int64_t p) { std::fill_n(of_w + p * shape.weights, shape.weights, R(0)); };
-  for_pairs(edges, shape, begin, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
+  const auto row = [&](int64_t e, int64_t) { return t + e * widths.t; };
+  for_pairs(edges, shape, begin, row, widths.t, [&](int64_t e, int64_t p, const Segment& s, int64_t k) {
     const R *upper = g + edges.receivers[e] * widths.z, *lower = x + edges.senders[e] * widths.x;
     R* const weights = of_w + p * shape.weights + shape.places[k];
     by_shape(s, [&](auto rows, auto columns) {

@@ -49,6 +49,21 @@ inline int64_t row_of(const Segment& s, int64_t row, const int32_t* first, const
   return s.end == own_row ? row : s.end == at_first ? first[row] : second[row];
 }
 
+// Whether a row of numbers holds nothing but zeros, which is soon known of one that does not.  Rows of what a displaced
+// atom changes are zero for all edges but its own, and what is linear in them needs no products there.
+template <class R>
+inline bool is_zero(const R* row, int64_t width) {
+  constexpr int64_t at_once = 16;
+  for (int64_t k = 0; k < width; k += at_once) {
+    const int64_t end = std::min(width, k + at_once);
+    R sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = k; i < end; ++i) sum += row[i] < 0 ? -row[i] : row[i];
+    if (!(sum == 0)) return false;
+  }
+  return true;
+}
+
 // f(V, c) for vectors V of channels from c on, as wide as they fit, and for the last channels one by one.
 template <class R, int bytes = vector_bytes, class F>
 inline void over_channels(int width, F f, int c = 0) {

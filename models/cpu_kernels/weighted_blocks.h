@@ -41,13 +41,18 @@ void weighted_blocks(int64_t rows, const WeightedBlocks<R>& shape, const R* x, c
   const Widths widths = shape.widths;
   shared(parts_of(rows * shape.operations(), 4), [&](int part, int parts) {
     const Range range = part_of(rows, part, parts);
-    for (int64_t e = range.begin; e < range.end; ++e)
+    for (int64_t e = range.begin; e < range.end; ++e) {
+      if (is_zero(t + e * widths.t, widths.t) || is_zero(w + shape.weights_of(e), shape.weights)) {
+        std::fill_n(y + e * widths.z, widths.z, R(0));
+        continue;
+      }
       shape.for_each(w + shape.weights_of(e), [&](const Segment& s, const R* weights, R factor) {
         const R* from = x + e * widths.x + s.x;
         const R* matrix = t + e * widths.t + s.matrix;
         R* to = y + e * widths.z + s.out;
         by_columns(s.columns, [&](auto known) { forward<known>(s, from, matrix, to, weights, factor); });
       });
+    }
   });
 }
 
@@ -63,7 +68,10 @@ void weighted_gradients(int64_t rows, const WeightedBlocks<R>& shape, const R* g
     std::vector<R> scaled(most);
     std::fill(of_x + range.begin * widths.x, of_x + range.end * widths.x, R(0));
     std::fill(of_t + range.begin * widths.t, of_t + range.end * widths.t, R(0));
-    for (int64_t e = range.begin; e < range.end; ++e)
+    for (int64_t e = range.begin; e < range.end; ++e) {
+      if (is_zero(w + shape.weights_of(e), shape.weights)) continue;
+      const bool fixed = is_zero(t + e * widths.t, widths.t), still = is_zero(x + e * widths.x, widths.x);
+      if (fixed && still) continue;
       shape.for_each(w + shape.weights_of(e), [&](const Segment& s, const R* __restrict weights, R factor) {
         for (int i = 0; i < s.rows; ++i) {
           const R* __restrict from = g + e * widths.z + s.out + i * s.out_stride;
@@ -74,10 +82,11 @@ void weighted_gradients(int64_t rows, const WeightedBlocks<R>& shape, const R* g
         own.out_stride = s.width;
         const int64_t matrix = e * widths.t + s.matrix, row = e * widths.x + s.x;
         by_columns(s.columns, [&](auto known) {
-          backward<known>(own, scaled.data(), t + matrix, of_x + row);
-          products<known>(own, scaled.data(), x + row, of_t + matrix);
+          if (!fixed) backward<known>(own, scaled.data(), t + matrix, of_x + row);
+          if (!still) products<known>(own, scaled.data(), x + row, of_t + matrix);
         });
       });
+    }
   });
 }
 
@@ -94,6 +103,7 @@ void weighted_weights(int64_t rows, const WeightedBlocks<R>& shape, const R* g, 
     for (int64_t e = range.begin; e < range.end; ++e) {
       R* const row = together ? sums[part].data() : out + e * shape.weights;
       if (!together) std::fill_n(row, shape.weights, R(0));
+      if (is_zero(t + e * widths.t, widths.t)) continue;
       shape.for_each(row, [&](const Segment& s, R* to, R factor) {
         const R* from = x + e * widths.x + s.x;
         const R* matrix = t + e * widths.t + s.matrix;
