@@ -52,8 +52,10 @@ CONFIG = Path(__file__).parents[2] / "configs" / "graph_attention_transformer" /
 CUTOFF, LATTICE, DISPLACEMENT = 5.0, 4.2, 0.02  # Angstrom
 SIZES = {8: 1, 64: 2}  # atoms: conventional cells along each direction
 ROWS = 24  # that torch computes; what all rows take is told in proportion
+COMPILED_ROWS = {8: 24, 64: 4}  # the same with products that e3nn compiles, whose memory grows with every row
 EDGES_AT_ONCE = 7168  # of a backward pass in torch: 16 rows of 8 atoms, 2 of 64
-COUNTS = {"gradient": 20, "rows": 1, "batches": 1, "all rows": 1, "primitive cell": 5}  # calls in each round
+#: calls in each round
+COUNTS = {"gradient": 20, "forces": 2, "rows": 1, "batches": 1, "all rows": 1, "primitive cell": 5}
 MODELS = {
     "small": {"irreps": "16x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_head": "8x0e+2x0o+2x1e+2x1o+1x2e+1x2o",
               "irreps_mlp": "24x0e+8x0o+8x1e+8x1o+4x2e+4x2o", "irreps_features": "32x0e", "blocks": 2, "heads": 4,
@@ -100,12 +102,28 @@ def our_calls(model: nn.Cell, graph: AtomGraph, dtype: str) -> dict[str, Callabl
     return {"gradient": gradient, "all rows": rows, "primitive cell": lambda: rows([[0, 1]])}
 
 
-def peer_of(options: argparse.Namespace, structure: Path, size: dict, output: Path) -> Side:
+def peer_of(options: argparse.Namespace, structure: Path, size: dict, output: Path, rows: int, *flags: str) -> Side:
     """The original in a process of its own, which has written its weights."""
     words = ["--original", str(options.original), "--structure", str(structure), "--size", json.dumps(size)]
-    words += ["--output", str(output), "--edges_at_once", str(EDGES_AT_ONCE), "--rows", str(ROWS)]
+    words += ["--output", str(output), "--edges_at_once", str(EDGES_AT_ONCE), "--rows", str(rows)]
     words += ["--dtype", options.dtype, "--threads", str(options.threads)]
-    return Side([options.peer_python, str(PEER), *words])
+    return Side([options.peer_python, str(PEER), *words, *flags])
+
+
+def of_all(rows: float, forces: float, computed: int, count: int) -> float:
+    """Seconds of all rows in torch, from those of the first ones, which begin with the forces."""
+    return forces + count / computed * (rows - forces)
+
+
+def compiled(atoms: int, options: argparse.Namespace, structure: Path, size: dict, output: Path) -> dict:
+    """The same of the original as e3nn compiles it by default: its loop over rows, told for all, and its memory."""
+    output.mkdir()
+    peer = peer_of(options, structure, size, output, COMPILED_ROWS[atoms], "--torchscript")
+    peer.run(1, "rows")  # compiles
+    forces, rows = (float(np.median(peer.run(2, call))) for call in ("forces", "rows"))
+    row = {"compiled ms": 1e3 * of_all(rows, forces, COMPILED_ROWS[atoms], 3 * atoms), "compiled MB": peer.memory()}
+    peer.close()
+    return row
 
 
 def compare(name: str, atoms: int, options: argparse.Namespace, folder: Path) -> dict:
@@ -115,7 +133,8 @@ def compare(name: str, atoms: int, options: argparse.Namespace, folder: Path) ->
     np.savez(structure, numbers=graph.numbers, positions=graph.positions, senders=graph.senders,
              receivers=graph.receivers, shifts=graph.shifts)  # fmt: skip
     output.mkdir()
-    peer = peer_of(options, structure, original_size(MODELS[name]), output)
+    size = original_size(MODELS[name])
+    peer = peer_of(options, structure, size, output, ROWS)
     ours = our_calls(our_model(MODELS[name], output / "weights.npz", options.dtype), graph, options.dtype)
     found = {call: function() for call, function in ours.items()}
     seconds: dict[str, list[float]] = {f"{side} {call}": [] for side, call in _calls()}
@@ -131,23 +150,26 @@ def compare(name: str, atoms: int, options: argparse.Namespace, folder: Path) ->
         expected = np.load(output / f"{call}.npy")
         rows = found["all rows"].reshape(3 * atoms, 3 * atoms)[:ROWS]
         row[f"{call} difference"] = float(np.abs(rows - expected).max() / np.abs(expected).max())
-        seconds[f"peer {call}"] = [3 * atoms / ROWS * value for value in seconds[f"peer {call}"]]
+        forces = float(np.median(seconds["peer forces"]))
+        seconds[f"peer {call}"] = [of_all(value, forces, ROWS, 3 * atoms) for value in seconds[f"peer {call}"]]
     row |= {f"{call} ms": 1e3 * float(np.median(values)) for call, values in seconds.items()}
+    row |= compiled(atoms, options, structure, size, folder / f"{name}_{atoms}_compiled")
     print(json.dumps(row), flush=True)
     return row
 
 
 def _calls() -> tuple[tuple[str, str], ...]:
     """Side and name of what is timed, in turns."""
-    peer = [("peer", call) for call in ("gradient", "rows", "batches")]
+    peer = [("peer", call) for call in ("gradient", "forces", "rows", "batches")]
     return (*(("ours", call) for call in ("gradient", "all rows", "primitive cell")), *peer)
 
 
 def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
     """The page's text."""
     head = ["model", "atoms", "edges", "gradient: ours, torch", "all rows: ours", "torch, row by row",
-            "torch, in batches", "ratio to rows", "ratio to batches", "primitive cell: ours",
-            "largest difference: rows, batches", "memory of torch, MB"]  # fmt: skip
+            "torch, in batches", "torch as it comes, row by row", "ratio to rows", "ratio to batches",
+            "ratio to torch as it comes", "primitive cell: ours", "largest difference: rows, batches",
+            "memory of torch; as it comes, MB"]  # fmt: skip
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines = ["# Hessians of the graph attention transformer, beside the original in torch", "",
              "```text", command, "```", "",
@@ -155,20 +177,22 @@ def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
              f"| {' | '.join(head)} |", "|" + "---|" * len(head)]  # fmt: skip
     for row in rows:
         time_of = {call: row[f"{side} {call} ms"] for side, call in _calls() if call != "gradient"}
+        time_of["compiled"] = row["compiled ms"]
         gradients = f"{row['ours gradient ms']:.1f}, {row['peer gradient ms']:.1f}"
         cells = [row["model"], row["atoms"], row["edges"], gradients,
-                 *(f"{time_of[call]:.0f}" for call in ("all rows", "rows", "batches")),
-                 *(f"{time_of[call] / time_of['all rows']:.1f}" for call in ("rows", "batches")),
+                 *(f"{time_of[call]:.0f}" for call in ("all rows", "rows", "batches", "compiled")),
+                 *(f"{time_of[call] / time_of['all rows']:.1f}" for call in ("rows", "batches", "compiled")),
                  f"{time_of['primitive cell']:.0f}", f"{row['rows difference']:.0e}, {row['batches difference']:.0e}",
-                 f"{row['peer MB']:.0f}"]  # fmt: skip
+                 f"{row['peer MB']:.0f}; {row['compiled MB']:.0f}"]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     sizes = "; ".join(f"`{name}`: {model['irreps']}, {model['blocks']} blocks" for name, model in MODELS.items())
     text = f"""Both sides have the same weights, random ones. The crystal is displaced rock salt with all periodic
         images within {CUTOFF:g} Angstrom. {sizes}. torch: a backward pass over the forces for each row, and
         passes of as many rows at once as have {EDGES_AT_ONCE:,} edges, by vmap; e3nn without
-        TorchScript, which is faster here and takes less memory. The primitive cell's six
-        rows are all that force constants need. torch computes the first {ROWS} rows, all of 8 atoms; of 64 atoms its
-        time is that of them in proportion. The differences are those of these rows, over their largest entry.
+        TorchScript, which is faster here and takes less memory; as it comes: with TorchScript, e3nn's default, a loop
+        over rows after one such loop. The primitive cell's six rows are all that force constants need. torch computes
+        the first {ROWS} rows, as it comes of 64 atoms the first {COMPILED_ROWS[64]}; all rows are told in proportion,
+        beside the forces, which it computes once. The differences are those of these rows, over their largest entry.
         {min(SIZES)} atoms: medians of {options.rounds} rounds; more: one round."""
     return "\n".join([*lines, "", paragraph(text), ""])
 

@@ -4,10 +4,12 @@ The other side of ``benchmark_transformer_hessian.py``; runs in an interpreter o
 ORIGINAL is a checkout of https://github.com/atomicarchitects/equiformer, which is read where it lies; the edges, with
 their periodic images, are given to it.  Each line ``gradient K``, ``rows K`` (a loop of backward passes over the
 forces) or ``batches K`` (passes of several rows at once) on standard input is answered by one JSON list of K seconds,
-and leaves the last Hessian in the folder of the weights, rows.npy or batches.npy.
+and leaves the last Hessian in the folder of the weights, rows.npy or batches.npy.  ``forces K`` makes the forces alone,
+with the graph that the passes need.
 
 e3nn is told not to compile its products by TorchScript: measured with torch 2.13.0 and e3nn 0.6.0, every backward pass
 over the forces then takes 0.2 GB more for 448 edges, which stay as long as the forces, and twice the time.
+--torchscript leaves it as it comes.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ if __name__ == "__main__":
     begin((*TORCH, "e3nn"), "requirements-parity.txt")
     import e3nn
 
-    e3nn.set_optimization_defaults(jit_mode="eager")  # before its modules are imported, which ask for it
+    if "--torchscript" not in sys.argv:  # before its modules are imported, which ask for it
+        e3nn.set_optimization_defaults(jit_mode="eager")
 
 import numpy as np
 import torch
@@ -104,6 +107,13 @@ def energy_of(model: nn.Module, arrays: dict[str, np.ndarray], dtype: torch.dtyp
     return energy, torch.from_numpy(arrays["positions"]).to(dtype)
 
 
+def forces(energy: object, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions and the energy's gradient in them, both (N, 3), with the graph that a backward pass over it needs."""
+    where = positions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(where), where, create_graph=True)  # type: ignore[operator]
+    return where, gradient
+
+
 def by_rows(energy: object, positions: Tensor, count: int, at_once: int = 1) -> Tensor:
     """The first rows of the Hessian (count, 3N) by backward passes over the forces.
 
@@ -113,8 +123,7 @@ def by_rows(energy: object, positions: Tensor, count: int, at_once: int = 1) -> 
         count: how many rows, at most 3N.
         at_once: rows of one pass, by vmap where they are more than one.
     """
-    where = positions.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(energy(where), where, create_graph=True)  # type: ignore[operator]
+    where, gradient = forces(energy, positions)
     gradient = gradient.flatten()[:count]
     if at_once == 1:
         rows = [torch.autograd.grad(one, where, retain_graph=True)[0].flatten() for one in gradient]
@@ -135,6 +144,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the weights and the Hessians")
     parser.add_argument("--edges_at_once", type=int, default=7168, help="of rows in one pass")
     parser.add_argument("--rows", type=int, default=0, help="only so many rows, the first; 0: all")
+    parser.add_argument("--torchscript", action="store_true", help="let e3nn compile its products, its default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     options = parser.parse_args()
@@ -149,7 +159,8 @@ def main() -> None:
     at_once = max(1, options.edges_at_once // edges)
     count = options.rows or positions.numel()
     calls = {
-        "gradient": torch.func.grad(energy), "rows": partial(by_rows, energy, count=count),
+        "gradient": torch.func.grad(energy), "forces": lambda places: forces(energy, places)[1].detach(),
+        "rows": partial(by_rows, energy, count=count),
         "batches": partial(by_rows, energy, count=count, at_once=at_once),
     }  # fmt: skip
     calls["gradient"](positions)
