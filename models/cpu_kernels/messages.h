@@ -35,25 +35,6 @@ struct Edges {
   int64_t pair_of(int64_t e) const { return e < pairs ? e : e - pairs; }
 };
 
-// f with the numbers of rows and of columns that degrees to 2 have as constants, or with 0 for any number of both.
-template <class F>
-inline void by_shape(const Segment& s, F f) {
-  const auto with_rows = [&](auto columns) {
-    switch (s.rows) {
-      case 1: return f(std::integral_constant<int, 1>(), columns);
-      case 3: return f(std::integral_constant<int, 3>(), columns);
-      case 5: return f(std::integral_constant<int, 5>(), columns);
-      default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
-    }
-  };
-  switch (s.columns) {
-    case 1: return with_rows(std::integral_constant<int, 1>());
-    case 3: return with_rows(std::integral_constant<int, 3>());
-    case 5: return with_rows(std::integral_constant<int, 5>());
-    default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
-  }
-}
-
 // y += factor w (T x) of one segment; rows and columns that are constants, or any number of both.
 template <int rows, int columns, class R>
 inline void add_message(const Segment& s, const R* x, const R* t, const R* w, R factor, R* y) {

@@ -113,13 +113,13 @@ struct Columns {
 
 // z = T x of one segment; ``known`` columns, or any number of them.  With weights each channel is multiplied by its own
 // and by the factor.
-template <int known, class R>
+template <int known, int rows = 0, class R>
 inline void forward(const Segment& s, const R* x, const R* t, R* z, const R* weights = nullptr, R factor = R(1)) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
     const Columns<known, V, R> columns(s, x, c);
     const V scale = weights ? factor * value_at<V>(weights + c) : V();
-    for (int i = 0; i < s.rows; ++i) {
+    for (int i = 0; i < (rows ? rows : s.rows); ++i) {
       const V sum = columns.times(t + i * s.matrix_stride);
       at<V>(z + i * s.out_stride + c) = weights ? scale * sum : sum;
     }
@@ -127,20 +127,20 @@ inline void forward(const Segment& s, const R* x, const R* t, R* z, const R* wei
 }
 
 // weights += factor (T x) z of one segment, summed over its rows.
-template <int known, class R>
+template <int known, int rows = 0, class R>
 inline void totals(const Segment& s, const R* z, const R* x, const R* t, R* weights, R factor) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
     const Columns<known, V, R> columns(s, x, c);
     V all = {};
-    for (int i = 0; i < s.rows; ++i)
+    for (int i = 0; i < (rows ? rows : s.rows); ++i)
       all += columns.times(t + i * s.matrix_stride) * value_at<V>(z + i * s.out_stride + c);
     at<V>(weights + c) += factor * all;
   });
 }
 
 // x += T^T z of one segment.
-template <int known, class R>
+template <int known, int rows = 0, class R>
 inline void backward(const Segment& s, const R* z, const R* t, R* x) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
@@ -148,7 +148,7 @@ inline void backward(const Segment& s, const R* z, const R* t, R* x) {
     for (int first = 0; first < s.columns; first += kept) {
       V sums[kept];
       for (int j = 0; j < kept; ++j) sums[j] = value_at<V>(x + (first + j) * s.width + c);
-      for (int i = 0; i < s.rows; ++i) {
+      for (int i = 0; i < (rows ? rows : s.rows); ++i) {
         const V from = value_at<V>(z + i * s.out_stride + c);
         for (int j = 0; j < kept; ++j) sums[j] += t[i * s.matrix_stride + first + j] * from;
       }
@@ -174,12 +174,12 @@ inline R total(V vector) {
 }
 
 // T += z x^T of one segment.
-template <int known, class R>
+template <int known, int rows = 0, class R>
 inline void products(const Segment& s, const R* z, const R* x, R* t) {
   using V = typename Wide<R>::type;
   constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
   const int whole = s.width / lanes * lanes;
-  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride)
+  for (int i = 0; i < (rows ? rows : s.rows); ++i, t += s.matrix_stride, z += s.out_stride)
     for (int j = 0; j < s.columns; j += most) {
       V sums[most] = {};
       for (int c = 0; c < whole; c += lanes) {
@@ -204,6 +204,25 @@ inline void by_columns(int columns, F f) {
     case 5: return f(std::integral_constant<int, 5>());
     case 7: return f(std::integral_constant<int, 7>());
     default: return f(std::integral_constant<int, 0>());
+  }
+}
+
+// f with the numbers of rows and of columns that degrees to 2 have as constants, or with 0 for any number of both.
+template <class F>
+inline void by_shape(const Segment& s, F f) {
+  const auto with_rows = [&](auto columns) {
+    switch (s.rows) {
+      case 1: return f(std::integral_constant<int, 1>(), columns);
+      case 3: return f(std::integral_constant<int, 3>(), columns);
+      case 5: return f(std::integral_constant<int, 5>(), columns);
+      default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
+    }
+  };
+  switch (s.columns) {
+    case 1: return with_rows(std::integral_constant<int, 1>());
+    case 3: return with_rows(std::integral_constant<int, 3>());
+    case 5: return with_rows(std::integral_constant<int, 5>());
+    default: return f(std::integral_constant<int, 0>(), std::integral_constant<int, 0>());
   }
 }
 

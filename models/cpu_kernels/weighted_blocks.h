@@ -50,7 +50,7 @@ void weighted_blocks(int64_t rows, const WeightedBlocks<R>& shape, const R* x, c
         const R* from = x + e * widths.x + s.x;
         const R* matrix = t + e * widths.t + s.matrix;
         R* to = y + e * widths.z + s.out;
-        by_columns(s.columns, [&](auto known) { forward<known>(s, from, matrix, to, weights, factor); });
+        by_shape(s, [&](auto rows, auto columns) { forward<columns, rows>(s, from, matrix, to, weights, factor); });
       });
     }
   });
@@ -81,9 +81,9 @@ void weighted_gradients(int64_t rows, const WeightedBlocks<R>& shape, const R* g
         Segment own = s;
         own.out_stride = s.width;
         const int64_t matrix = e * widths.t + s.matrix, row = e * widths.x + s.x;
-        by_columns(s.columns, [&](auto known) {
-          if (!fixed) backward<known>(own, scaled.data(), t + matrix, of_x + row);
-          if (!still) products<known>(own, scaled.data(), x + row, of_t + matrix);
+        by_shape(s, [&](auto rows, auto columns) {
+          if (!fixed) backward<columns, rows>(own, scaled.data(), t + matrix, of_x + row);
+          if (!still) products<columns, rows>(own, scaled.data(), x + row, of_t + matrix);
         });
       });
     }
@@ -108,7 +108,7 @@ void weighted_weights(int64_t rows, const WeightedBlocks<R>& shape, const R* g, 
         const R* from = x + e * widths.x + s.x;
         const R* matrix = t + e * widths.t + s.matrix;
         const R* upper = g + e * widths.z + s.out;
-        by_columns(s.columns, [&](auto known) { totals<known>(s, upper, from, matrix, to, factor); });
+        by_shape(s, [&](auto rows, auto columns) { totals<columns, rows>(s, upper, from, matrix, to, factor); });
       });
     }
   });
