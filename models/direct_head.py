@@ -35,7 +35,7 @@ from models.e3.tensor_product import Coupling
 from models.e3.wigner import wigner_3j
 from models.element_descriptions import DescribedElements
 from models.equivariant_layers import Layer, PairBasis, hidden_irreps_of, scalars
-from models.graph_ops import both_ways, edge_vectors, gather, pair_total, safe_norm, to_type
+from models.graph_ops import edge_vectors, gather, pair_total, safe_norm, to_type
 from models.precision import Precision
 
 KEPT = Irreps("1x0e+1x1e+1x2e")
@@ -83,7 +83,7 @@ class EdgeIrreps(nn.Cell):
         """
         x = self.norm(h)
         ends = gather(self.ends[0](x), receivers) + gather(self.ends[1](x), senders)  # (E, dim)
-        weights = both_ways(self.product(basis, self.radial, None))  # (E, numel)
+        weights = self.product(basis, self.radial, None)  # (P, numel)
         return self.multiply(ends, self.coupling(harmonics), weights)
 
 

@@ -9,7 +9,7 @@ Paper: Liao and Smidt, ICLR 2023 (arXiv 2206.11990); ``models.graph_attention_tr
     (5)  y_i = L(sum_j a_ij v_ij)
     (6)  y_i = L gate(L x_i)
 
-What layers read of the edges is one tuple ``edges``: e of each pair (P, K), f of each edge (E, 1), the matrices that
+What layers read of the edges is one tuple ``edges``: e and f of each pair (P, K) and (P, 1), the matrices that
 ``Coupling`` makes of Y, and receivers and senders (E,).
 
 L are linear layers of irreps, one for each place where the letter stands, with a bias on scalars (L x_i in (2) has
@@ -85,7 +85,7 @@ def depthwise(irreps_in: Irreps, coupling: Coupling, keep: Irreps, dtype: mstype
 
 
 class RadialWeights(nn.Cell):
-    """Equation (1), for all edges."""
+    """Equation (1), for all pairs."""
 
     def __init__(self, shapes: Shapes, outputs: int, dtype: mstype.Type):
         super().__init__()
@@ -101,11 +101,11 @@ class RadialWeights(nn.Cell):
         self.ones, self.multiply = Tensor(np.ones((1, outputs)), dtype), ops.MatMul()
 
     def construct(self, basis: Tensor, envelope: Tensor) -> Tensor:
-        """E (P, K) and f (E, 1) to weights (E, outputs)."""
+        """E (P, K) and f (P, 1) to weights (P, outputs)."""
         x = basis
         for k in range(len(self.hidden)):
             x = self.swish(self.norms[k](self.hidden[k](x)))
-        return both_ways(self.last(x)) * self.multiply(envelope, self.ones)
+        return self.last(x) * self.multiply(envelope, self.ones)
 
 
 class GraphAttention(nn.Cell):
@@ -145,7 +145,7 @@ class GraphAttention(nn.Cell):
         message = self.product(ends, matrices, self.radial(basis, envelope))  # (E, ...)  (2)
         directions = self.alpha_dot.reshape(-1, 1) * self.of_head  # (H A, H)
         logits = self.multiply(self.leaky(self.logits(message)), directions)  # (E, H)
-        return message, self.softmax(logits, envelope, receivers, nodes)  # (E, H)  (3)
+        return message, self.softmax(logits, both_ways(envelope), receivers, nodes)  # (E, H)  (3)
 
     def construct(self, nodes: Tensor, edges: tuple) -> Tensor:
         """Features (N, dim) to (N, dim)."""

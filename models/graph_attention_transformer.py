@@ -151,10 +151,11 @@ class EdgeDegree(nn.Cell):
     def construct(self, edges: tuple, like: Tensor) -> Tensor:
         """What layers read of the edges to (N, dim); ``like`` has N rows."""
         basis, envelope, matrices, receivers, _ = edges
+        of_edges = both_ways(envelope)  # (E, 1)
         constant = self.multiply((self.weight + self.bias).reshape(1, -1), self.place)  # (1, dim)
-        rows = self.multiply(ops.ones_like(envelope), constant)  # (E, dim)
+        rows = self.multiply(ops.ones_like(of_edges), constant)  # (E, dim)
         found = self.project(self.product(rows, matrices, self.radial(basis, envelope)))
-        scales = self.multiply(envelope, self.scale)  # (E, dim)
+        scales = self.multiply(of_edges, self.scale)  # (E, dim)
         return segment_sum(found * scales, receivers, like)
 
 
@@ -308,7 +309,7 @@ class GraphAttentionTransformer(nn.Cell):
             return self.head(nodes), nodes  # (7)
         pairs = edges[0].shape[0]
         ends = gather(nodes, receivers[:pairs]) + gather(nodes, senders[:pairs])  # (P, F)
-        values = self.head(ends) * edges[1][:pairs] * self.edge_scale  # (P, 1)
+        values = self.head(ends) * edges[1] * self.edge_scale  # (P, 1)
         return segment_sum(both_ways(values), receivers, nodes), nodes  # (8)
 
     def begin(
@@ -319,8 +320,7 @@ class GraphAttentionTransformer(nn.Cell):
         positions, shifts = to_type(positions, kind), to_type(shifts, kind)
         distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)
         harmonics = self.harmonics(edge_vectors(positions, senders, receivers, shifts))  # (E, (lmax + 1)^2)
-        envelope = both_ways(self.envelope(distances))  # (E, 1)
-        edges = self.basis(distances), envelope, self.coupling(harmonics), receivers, senders
+        edges = self.basis(distances), self.envelope(distances), self.coupling(harmonics), receivers, senders
         nodes = self.embedding(numbers)
         return nodes + self.edge_degree(edges, nodes), edges  # (N, dim)  (1)
 

@@ -343,7 +343,7 @@ KERNEL(coupled_weights) {  // g (M, W), x (N, F), T (M, K), any (numel,), tables
   WeightedBlocks<R>{                                                                                             \
       {F, K, W}, shapes[w][1], shapes[w][0], {TABLE(Segment, tables)}, INDEX(tables + 1), REAL(tables + 2)}
 
-KERNEL(weighted_blocks) {  // x (M, F), T (M, K), w (M, C) or (1, C), tables, any (., W) -> (M, W)
+KERNEL(weighted_blocks) {  // x (M, F), T (M, K), w (M, M / 2 or 1, C), tables, any (., W) -> (M, W)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
     weighted_blocks<R>(shapes[0][0], WEIGHTED(shapes[0][1], shapes[1][1], shapes[6][1], 2, 3), REAL(0), REAL(1),
@@ -351,7 +351,7 @@ KERNEL(weighted_blocks) {  // x (M, F), T (M, K), w (M, C) or (1, C), tables, an
   });
 }
 
-KERNEL(weighted_gradients) {  // g (M, W), T (M, K), w (M, C) or (1, C), x (M, F), tables -> (M, F), (M, K)
+KERNEL(weighted_gradients) {  // g (M, W), T (M, K), w (M, M / 2 or 1, C), x (M, F), tables -> (M, F), (M, K)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
     weighted_gradients<R>(shapes[0][0], WEIGHTED(shapes[3][1], shapes[1][1], shapes[0][1], 2, 4), REAL(0), REAL(1),
@@ -359,7 +359,7 @@ KERNEL(weighted_gradients) {  // g (M, W), T (M, K), w (M, C) or (1, C), x (M, F
   });
 }
 
-KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, C) or (1, C), tables -> as this one
+KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, M / 2 or 1, C), tables -> as this one
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
     weighted_weights<R>(shapes[0][0], WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 4), REAL(0), REAL(1),

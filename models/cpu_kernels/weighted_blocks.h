@@ -15,7 +15,7 @@ namespace {
 constexpr int64_t rows_of_few_sums = 128;  // as rows_of_a_sum, for sums of one row
 
 // The segments of a table with the place of their first weight and the factor of all their weights.  x, T, w and y
-// belong to one row; of w there may be one row for all.
+// belong to one row; w may have fewer, which then begin again: one row for all, or one for both edges of a pair.
 template <class R>
 struct WeightedBlocks {
   Widths widths;
@@ -32,10 +32,10 @@ struct WeightedBlocks {
     for (int64_t k = 0; k < table.count; ++k) f(table.segments[k], row_of_weights + places[k], factors[k]);
   }
 
-  int64_t weights_of(int64_t row) const { return rows_of_w == 1 ? 0 : row * weights; }
+  int64_t weights_of(int64_t row) const { return row % rows_of_w * weights; }
 };
 
-// y (M, width) from x (M, width), T (M, width) and w (M, C) or (1, C).
+// y (M, width) from x (M, width), T (M, width) and w (M, C), (M / 2, C) or (1, C).
 template <class R>
 void weighted_blocks(int64_t rows, const WeightedBlocks<R>& shape, const R* x, const R* t, const R* w, R* y) {
   const Widths widths = shape.widths;
@@ -90,26 +90,34 @@ void weighted_gradients(int64_t rows, const WeightedBlocks<R>& shape, const R* g
   });
 }
 
-// The gradient in w, (M, C) or the sum of all rows, from g (M, width of y), x and T.
+// The gradient in w, as w is, from g (M, width of y), x and T.
 template <class R>
 void weighted_weights(int64_t rows, const WeightedBlocks<R>& shape, const R* g, const R* x, const R* t, R* out) {
   const Widths widths = shape.widths;
   const bool together = shape.rows_of_w == 1;
-  const int64_t most = together ? std::max<int64_t>(1, rows / rows_of_few_sums) : rows;
+  const int64_t most = together ? std::max<int64_t>(1, rows / rows_of_few_sums) : shape.rows_of_w;
   std::vector<std::vector<R>> sums(parts_of(rows * shape.operations(), together ? 2 : 4, most));
   shared(sums.size(), [&](int part, int parts) {
-    const Range range = part_of(rows, part, parts);
-    if (together) sums[part].assign(shape.weights, R(0));
-    for (int64_t e = range.begin; e < range.end; ++e) {
-      R* const row = together ? sums[part].data() : out + e * shape.weights;
-      if (!together) std::fill_n(row, shape.weights, R(0));
-      if (is_zero(t + e * widths.t, widths.t)) continue;
+    const auto add = [&](int64_t e, R* row) {
+      if (is_zero(t + e * widths.t, widths.t)) return;
       shape.for_each(row, [&](const Segment& s, R* to, R factor) {
         const R* from = x + e * widths.x + s.x;
         const R* matrix = t + e * widths.t + s.matrix;
         const R* upper = g + e * widths.z + s.out;
         by_shape(s, [&](auto rows, auto columns) { totals<columns, rows>(s, upper, from, matrix, to, factor); });
       });
+    };
+    if (together) {
+      const Range range = part_of(rows, part, parts);
+      sums[part].assign(shape.weights, R(0));
+      for (int64_t e = range.begin; e < range.end; ++e) add(e, sums[part].data());
+      return;
+    }
+    const Range range = part_of(shape.rows_of_w, part, parts);
+    for (int64_t p = range.begin; p < range.end; ++p) {
+      R* const row = out + p * shape.weights;
+      std::fill_n(row, shape.weights, R(0));
+      for (int64_t e = p; e < rows; e += shape.rows_of_w) add(e, row);
     }
   });
   if (together)

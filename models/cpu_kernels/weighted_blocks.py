@@ -2,8 +2,9 @@
 
 (11)  y_s[e] = f_s w_s[e] T_s[e] x_s[e]     for the segments s of a table of ``row_blocks``, all of own rows
 
-w_s has a number for each channel, from a place of w on; w has a row for each row e, or one for all.  It is linear in x,
-T and w, so contracted with g it is one number, and each gradient is linear in the others.
+w_s has a number for each channel, from a place of w on; w has a row for each row e, one for the rows e and e + M / 2,
+or one for all.  It is linear in x, T and w, so contracted with g it is one number, and each gradient is linear in the
+others.
 
 The last inputs of every cell are the tables: segments, places and factors.
 """
@@ -16,7 +17,7 @@ from models.cpu_kernels.kernel import Kernel
 
 
 class _WeightedBlocks(Kernel):
-    """(11) (M, W) from x (M, F), T (M, K) and w (M, C) or (1, C); ``like`` has W columns."""
+    """(11) (M, W) from x (M, F), T (M, K) and w (M, C), (M / 2, C) or (1, C); ``like`` has W columns."""
 
     def construct(
         self, x: Tensor, t: Tensor, w: Tensor, table: Tensor, places: Tensor, factors: Tensor, like: Tensor

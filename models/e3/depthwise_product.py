@@ -2,8 +2,8 @@
 
     (1)  y_pu = c_p W_p[u] sum_ij C_(l1 l2 l3) x_ui a_j
 
-for the paths p, with weights of each row or of all; e3nn's ``uvu`` with one copy of each attribute.  c_p are those of
-``tensor_product``.
+for the paths p, with weights of each row, of both edges of a pair or of all; e3nn's ``uvu`` with one copy of each
+attribute.  c_p are those of ``tensor_product``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.e3.channels import Spread, runs_of
 from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.tensor_product import Coupling, Path, path_factors
 from models.e3.weight_map import WeightMap
-from models.graph_ops import to_type
+from models.graph_ops import both_ways, to_type
 
 
 class DepthwiseTensorProduct(nn.Cell):
@@ -89,13 +89,18 @@ class DepthwiseTensorProduct(nn.Cell):
             self.spread = Spread(runs_of(self.irreps_out), 1.0, contraction)
 
     def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
-        """Features (M, dim), what ``coupling`` returns and weights (M, numel) or (1, numel) to the result (M, dim)."""
+        """Features (M, dim), what ``coupling`` returns and weights to the result (M, dim).
+
+        Weights are (M, numel), (M / 2, numel) of pairs, whose edges are the rows e and e + M / 2, or (1, numel).
+        """
         if self.kernel is not None:
             features, scales = to_type(x, self.contraction), to_type(weights, self.contraction)
             tables = self.couple.table, self.places, self.factors
             return to_type(self.kernel(features, matrices, scales, *tables, self.couple.like), x.dtype)
         coupled = self.couple(x, matrices)
         scales = self.weights(weights)[0].reshape(-1, self.channels)
+        if 2 * weights.shape[0] == x.shape[0]:
+            scales = both_ways(scales)
         return to_type(coupled * self.spread(to_type(scales, self.contraction)), x.dtype)
 
 

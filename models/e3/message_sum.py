@@ -17,7 +17,7 @@ from models.cpu_kernels import load
 from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.irreps import Irreps
 from models.e3.tensor_product import Coupling
-from models.graph_ops import both_ways, gather, segment_sum
+from models.graph_ops import gather, segment_sum
 
 
 class MessageSum(nn.Cell):
@@ -54,5 +54,5 @@ class MessageSum(nn.Cell):
         if self.kernel is not None:
             tables = product.couple.table, product.places, product.factors, product.couple.like
             return self.kernel(x, matrices, weights, receivers, senders, *tables)
-        messages = product(gather(x, senders), matrices, both_ways(weights))  # (E, dim of irreps_out)
+        messages = product(gather(x, senders), matrices, weights)  # (E, dim of irreps_out)
         return segment_sum(messages, receivers, x)

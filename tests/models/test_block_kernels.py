@@ -131,8 +131,12 @@ ENDS = [ends.asnumpy()[: EDGES // 2] for ends in (FIRST, SECOND)]
 RECEIVERS, SENDERS = (Tensor(np.concatenate(ends)) for ends in (ENDS, ENDS[::-1]))
 
 
+def weighted_blocks_of_pairs(x, t, w):
+    return weighted_blocks(x, t, both_ways(w))
+
+
 def messages(x, t, w):
-    return segment_sum(weighted_blocks(gather(x, SENDERS), t, both_ways(w)), RECEIVERS, x)
+    return segment_sum(weighted_blocks_of_pairs(gather(x, SENDERS), t, w), RECEIVERS, x)
 
 
 def gate(y):
@@ -155,6 +159,10 @@ FUNCTIONS = {
     "weighted_blocks of own rows, one of weights": (
         weighted_blocks,
         ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (1, BLOCK_WEIGHTS)),
+    ),
+    "weighted_blocks of own rows, in pairs": (
+        weighted_blocks_of_pairs,
+        ((EDGES, X_WIDTH), (EDGES, T_WIDTH), (EDGES // 2, BLOCK_WEIGHTS)),
     ),
     "messages of own rows": (messages, ((NODES, X_WIDTH), (EDGES, T_WIDTH), (EDGES // 2, BLOCK_WEIGHTS))),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
@@ -290,6 +298,7 @@ def large_calls() -> dict[str, tuple]:
         "weighted_gradients": ([halves, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
         "weighted_weights": ([halves, mine, t, array(edges, 36), *weighted], (edges, 36)),
         "weighted_weights of all rows": ([halves, mine, t, array(1, 36), *weighted], (1, 36)),
+        "weighted_weights of pairs": ([halves[1:], mine[1:], t[1:], array(2500, 36), *weighted], (2500, 36)),
         **message_calls(array, ends, x, t, weighted),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
