@@ -100,7 +100,9 @@ def check_varies(target: Target, labels: np.ndarray) -> None:
         )
 
 
-def size_suspicions(target: Target, readout: str, labels: np.ndarray, n_atoms: np.ndarray) -> list[str]:
+def size_suspicions(
+    target: Target, readout: str, labels: np.ndarray, n_atoms: np.ndarray, key: str = "target.readout="
+) -> list[str]:
     """A warning where the labels of a user's own property do not fit its readout.
 
     A sum over atoms grows with the structure and a mean does not, so the correlation of labels and numbers of atoms
@@ -111,6 +113,7 @@ def size_suspicions(target: Target, readout: str, labels: np.ndarray, n_atoms: n
         readout: how values of atoms are combined.
         labels: (K,) of the training structures.
         n_atoms: (K,) of these.
+        key: that a readout is given by, with an equals sign.
 
     Returns:
         One line, or none.
@@ -120,7 +123,7 @@ def size_suspicions(target: Target, readout: str, labels: np.ndarray, n_atoms: n
     correlation = float(np.corrcoef(labels, n_atoms)[0, 1])
     words = f"correlation of {target.name} with the number of atoms {correlation:.2f}"
     if readout in ("mean", "attention") and abs(correlation) >= EXTENSIVE:
-        return [f"{words}: it looks extensive, which a mean over atoms is not; try --set target.readout=sum"]
+        return [f"{words}: it looks extensive, which a mean over atoms is not; try --set {key}sum"]
     if readout == "sum" and abs(correlation) <= INTENSIVE:
-        return [f"{words}: it looks intensive, which a sum over atoms is not; try --set target.readout=mean"]
+        return [f"{words}: it looks intensive, which a sum over atoms is not; try --set {key}mean"]
     return []

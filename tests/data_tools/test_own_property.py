@@ -209,6 +209,8 @@ def test_a_readout_that_does_not_fit_is_suspected():
     ):  # fmt: skip
         (line,) = size_suspicions(own, readout, labels, n_atoms)
         assert words in line and "correlation" in line
+        (line,) = size_suspicions(own, readout, labels, n_atoms, "target.readouts=x=")
+        assert line.endswith(f"try --set target.readouts=x={'mean' if readout == 'sum' else 'sum'}")
         assert not size_suspicions(own, {"mean": "sum", "attention": "sum", "sum": "mean"}[readout], labels, n_atoms)
         assert not size_suspicions(TARGETS["gap"], readout, labels, n_atoms)
         assert not size_suspicions(own, readout, labels, np.full(20, 9))
