@@ -295,7 +295,7 @@ def readout_suspicions(dataset: Dataset, task: Task, several: bool = False) -> l
     """Warnings where the labels of a user's own property, alone or one of several, do not fit its readout."""
     rows, target = dataset.split.train, task.target
     key = f"target.readouts={target.name}=" if several else "target.readout="
-    return size_suspicions(target, task.readout, dataset.labels[rows], dataset.packed.table.n_atoms[rows], key)
+    return size_suspicions(target, task.readout, dataset.labels[rows], dataset.counts[rows], key)
 
 
 def range_of(dataset: Dataset, task: Task) -> LearnedRange:
