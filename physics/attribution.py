@@ -26,7 +26,7 @@ from physics.derivatives import GRAPH_MASK, Compiled
 
 POWER = 3
 POINTS, POINTS_OF_PIECE = 32, 4
-MOST_PIECES = 200  # each but the first takes nine evaluations
+MOST_PIECES = 120  # each but the first takes nine evaluations
 COMPLETE = 1e-3  # largest error of (3) relative to sum_i |IG_i|, above which pieces are halved
 
 
