@@ -103,9 +103,10 @@ def _check_several(config: Config) -> None:
     usual = TrainingConfig()
     given = [key for key in ("task_weights", "task_weighting") if getattr(training, key) != getattr(usual, key)]
     if not names:
-        if given or config.target.units:
-            key = f"training.{given[0]}" if given else "target.units"
-            raise ConfigError(f"{key}: it belongs to several targets; give target.names")
+        given = [f"training.{key}" for key in given]
+        given += [f"target.{key}" for key in ("units", "readouts") if getattr(config.target, key)]
+        if given:
+            raise ConfigError(f"{given[0]}: it belongs to several targets; give target.names")
         return
     if config.target.name not in (TargetConfig.name, names[0]):
         raise ConfigError(f"target.name {config.target.name} beside target.names: give one of the two")

@@ -131,6 +131,9 @@ class TargetConfig:
     each with its own readout and standardisation; structures may lack some of the labels."""
     units: dict[str, str] = field(default_factory=dict)
     """Units of properties of your own among ``names``: name -> unit."""
+    readouts: dict[str, str] = field(default_factory=dict)
+    """Readouts of some of ``names``, name -> readout, instead of that of ``readout``; not ``attention``, which all
+    outputs of a network have or none."""
     unit: str = ""
     """Unit of a property of your own, ``log(mol/L)``, which logs, tables, pictures and the checkpoint carry; empty:
     ``no unit``.  Built-in targets have theirs."""
@@ -247,7 +250,7 @@ class TrainingConfig:
     fresh: str = ""
     """What of the network begins anew instead of with ``pretrained``: ``embedding``, ``blocks``, ``block0`` and so on,
     ``head``, or beginnings of parameters' names, with commas between them, or ``none``.  Empty: the head, where the
-    checkpoint predicts another target or has another readout."""
+    checkpoint predicts another target, in another unit, or has another readout."""
     freeze: str = ""
     """What of the network stays as ``pretrained`` has it, in the same words."""
 

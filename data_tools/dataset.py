@@ -291,10 +291,11 @@ def reference_suspicions(dataset: Dataset, task: Task) -> list[str]:
     ]
 
 
-def readout_suspicions(dataset: Dataset, task: Task) -> list[str]:
-    """Warnings where the labels of a user's own property do not fit its readout."""
-    rows = dataset.split.train
-    return size_suspicions(task.target, task.readout, dataset.labels[rows], dataset.packed.table.n_atoms[rows])
+def readout_suspicions(dataset: Dataset, task: Task, several: bool = False) -> list[str]:
+    """Warnings where the labels of a user's own property, alone or one of several, do not fit its readout."""
+    rows, target = dataset.split.train, task.target
+    key = f"target.readouts={target.name}=" if several else "target.readout="
+    return size_suspicions(target, task.readout, dataset.labels[rows], dataset.counts[rows], key)
 
 
 def range_of(dataset: Dataset, task: Task) -> LearnedRange:

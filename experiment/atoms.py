@@ -107,9 +107,13 @@ def attribute_atoms(trained: Trained, packed: PackedGraphs, rows: np.ndarray, un
 
 
 def mean_of_members(members: Sequence[AtomTable]) -> AtomTable:
-    """What the mean of several models depends on: all of it is linear in the prediction, but for the attention."""
-    first = members[0]
-    columns = {name: np.mean([one.columns[name] for one in members], axis=0) for name in first.columns}
+    """What the mean of several models depends on: all of it is linear in the prediction, but for the attention.
+
+    Members may be of different kinds: what some of them do not have is left out.
+    """
+    first, *others = members
+    names = [name for name in first.columns if all(name in one.columns for one in others)]
+    columns = {name: np.mean([one.columns[name] for one in members], axis=0) for name in names}
     predictions, without = (
         np.mean([getattr(one, key) for one in members], axis=0) for key in ("predictions", "without")
     )

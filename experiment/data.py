@@ -23,7 +23,7 @@ def resolve_task(config: Config) -> data.Task:
     own = not all(map(data.is_shipped, files))
     if target.names:
         four = target.names, target.readout, target.reference, target.standardisation
-        return resolve_tasks(*four, units=target.units, own=own)
+        return resolve_tasks(*four, units=target.units, own=own, readouts=target.readouts)
     return data.resolve_task(target.name, target.readout, target.reference, target.standardisation, target.unit, own)
 
 

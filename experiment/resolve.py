@@ -112,7 +112,10 @@ def with_names(config: Config, task: Task) -> Config:
     given, model = config.target, typing.cast(Any, config.model)
     target = TargetConfig(task.target.name, task.readout, task.reference, task.standardisation, unit=given.unit)
     if task.others:  # each has its own readout and standardisation, which the checkpoint says
-        target = dataclasses.replace(given, name=task.target.name, names=[one.target.name for one in task.every])
+        names = [one.target.name for one in task.every]
+        pairs = zip(given.names, names, strict=False)
+        readouts = {name: given.readouts[typed] for typed, name in pairs if typed in given.readouts}
+        target = dataclasses.replace(given, name=names[0], names=names, readouts=readouts)
         model = dataclasses.replace(model, outputs=len(task.every))
     if getattr(model, "output_init", None) == AUTO:
         model = dataclasses.replace(model, output_init="zeros" if task.target.name in ZERO_OUTPUT else "orthogonal")

@@ -48,7 +48,8 @@ def describe(
         log.info("rank %d of %d, process id %d", ranks.rank, ranks.size, os.getpid())
     log.info("data: %s: %d structures, %d atoms", table.source, len(table), len(table.numbers))
     tasks = list(zip(dataset.every, task.every, strict=True))
-    suspicions = [find(*one) for one in tasks for find in (data.reference_suspicions, data.readout_suspicions)]
+    suspicions = [data.reference_suspicions(*one) for one in tasks]
+    suspicions += [data.readout_suspicions(*one, several=bool(task.others)) for one in tasks]
     for words in itertools.chain(table.remarks, unit_suspicions(table), *suspicions):
         log.warning("warning: %s", words)
     if adapted:

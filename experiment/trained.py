@@ -22,11 +22,13 @@ from data_tools.labels.statistics import Normalizer
 from data_tools.labels.targets import FORCE_CONSTANTS
 from data_tools.labels.tasks import task_of
 from data_tools.source_files import one_line
+from experiment.ensemble_folder import members_of
 from experiment.model import build_single
 from experiment.resolve import with_names
 from models import DIRECT, NEEDS_TRIPLETS
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from physics.derivatives import HessianProduct
+from physics.several_potentials import mean_of
 from physics.skin_list import SkinList
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint, CheckpointError
@@ -239,20 +241,22 @@ class DirectProducts:
 
 def load_calculator(
     path: str | Path, dtype: str = "", skin: float = SKIN, overrides: Iterable[tuple[str, str]] = ()
-) -> Calculator:
-    """An ASE calculator of a checkpoint, or of the best one of a run folder.
+) -> Any:
+    """A ``Calculator`` of ASE of a checkpoint, or of the best one of a run folder; of an ensemble a ``MeanCalculator``.
 
     Args:
-        path: file or folder.
+        path: file or folder, or the folder of scripts/ensemble.py: ``results`` then hold ``energy_std`` (eV) and
+            ``forces_std`` (N, 3) (eV/Angstrom), too.
         dtype: float32 or float64 arithmetic with the same weights; empty: that of the run.  Never float16.
         skin: of the neighbour lists, Angstrom.
         overrides: as of ``load_trained``.
 
     Raises:
         DataError: the model predicts something else than the energy of a geometry.
-        CheckpointError, ConfigError, DeviceError: as ``load_trained``.
+        CheckpointError, ConfigError, DeviceError: as ``load_trained``; or fewer than two members have finished.
     """
-    return _recipe(path, dtype, skin, overrides)()
+    members, _ = members_of([str(path)])
+    return mean_of([_recipe(one, dtype, skin, overrides)() for one in members or [str(path)]])  # one as it is
 
 
 def load_products(

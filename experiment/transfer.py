@@ -13,7 +13,7 @@ from configs.rules import words_of
 from configs.schema import Config, TrainingConfig
 from data_tools import dataset as data
 from data_tools.source_files import sha256_of
-from models.parts import HEAD, chosen, parts_of
+from models.parts import EMBEDDING, HEAD, chosen, part_of, parts_of
 from training import checkpoint as checkpoints
 from training.weights import assign, kept_parameters
 
@@ -38,16 +38,37 @@ def begin_from(
 
     Raises:
         CheckpointError: it cannot be used, or belongs to another architecture.
-        ConfigError: ``training.fresh`` or ``training.freeze`` names no part of the network, or all of it; or the
-            checkpoint is of another kind of model.
+        ConfigError: ``training.fresh`` or ``training.freeze`` names no part of the network, or all of it, or both
+            name the same; or the checkpoint is of another kind of model.
     """
-    origin = None if resumed or not config.training.pretrained else _take(model, config, task, elements)
-    _freeze(model, config.training)
+    if resumed or not config.training.pretrained:
+        _freeze(model, config.training)
+        return None
+    origin, fresh, unknown = _take(model, config, task, elements)
+    frozen = _freeze(model, config.training)
+    if both := fresh & frozen:
+        part = part_of(min(both))
+        raise ConfigError(
+            f"training.freeze {config.training.freeze}: expected what training.pretrained gives, but {part} begins "
+            f"anew and would stay as random as it begins; leave it out, or take it with training.fresh={NONE}"
+        )
+    if unknown and any(part_of(name) == EMBEDDING for name in frozen):
+        log.warning(
+            "warning: training.freeze %s: what the network knows of %s stays as random as it began; leave %s out of "
+            "training.freeze",
+            config.training.freeze, data.symbols(unknown), EMBEDDING,
+        )  # fmt: skip
     return origin
 
 
-def _take(model: nn.Cell, config: Config, task: data.Task, elements: Sequence[int]) -> dict[str, str]:
-    """Read the weights of ``training.pretrained``; returns the file and its checksum."""
+def _take(
+    model: nn.Cell, config: Config, task: data.Task, elements: Sequence[int]
+) -> tuple[dict[str, str], set[str], list[int]]:
+    """Read the weights of ``training.pretrained``.
+
+    Returns:
+        The file and its checksum, the parameters that begin anew, and the elements that those weights have not learned.
+    """
     training, name = config.training, config.model.name
     file = checkpoints.find(training.pretrained)
     found = checkpoints.load_weights(file)
@@ -75,20 +96,21 @@ def _take(model: nn.Cell, config: Config, task: data.Task, elements: Sequence[in
     unknown = sorted(set(elements) - set(found.information.get("elements", elements)))
     if unknown:
         log.info("elements that those weights have not learned: %s", data.symbols(unknown))
-    return {"file": str(file), "sha256": sha256_of(file)}
+    return {"file": str(file), "sha256": sha256_of(file)}, parameters.keys() & fresh, unknown
 
 
-def _freeze(model: nn.Cell, training: TrainingConfig) -> None:
-    """Let the parameters of ``training.freeze`` stay as they are."""
+def _freeze(model: nn.Cell, training: TrainingConfig) -> set[str]:
+    """Let the parameters of ``training.freeze`` stay as they are; returns their names."""
     trained = {parameter.name: parameter for parameter in model.trainable_params()}
     frozen = _chosen("training.freeze", trained, words_of(training.freeze))
     if not frozen:
-        return
+        return set()
     if len(frozen) == len(trained):
         raise ConfigError(f"training.freeze {training.freeze}: expected a part that is left to train, all is frozen")
     for name in frozen:
         trained[name].requires_grad = False
     log.info("frozen: %s", _in_words({name: one.size for name, one in trained.items()}, frozen))
+    return frozen
 
 
 def _fresh_words(text: str, information: Mapping[str, Any], task: data.Task) -> list[str]:
@@ -100,9 +122,12 @@ def _fresh_words(text: str, information: Mapping[str, Any], task: data.Task) -> 
     return [] if same else [HEAD]
 
 
-def _predicted(task: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """Target and readout of each output, of what a checkpoint says of its task."""
-    return [(one.get("name"), one.get("readout")) for one in (task, *task.get("others", ()))]
+def _predicted(task: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Target, readout and, of a user's own property, unit of each output, of what a checkpoint says of its task."""
+    return [
+        (one.get("name"), one.get("readout"), one.get("property") and one.get("unit"))
+        for one in (task, *task.get("others", ()))
+    ]
 
 
 def _chosen(key: str, names: Iterable[str], words: list[str]) -> set[str]:

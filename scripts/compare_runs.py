@@ -97,7 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
             check_folder(options.output, PROGRAM, options.overwrite)
         runs, code = read_runs(options.runs)
         if options.output and len(runs) > MOST_RUNS:
-            raise ConfigError(f"--output: expected at most {MOST_RUNS} runs in one picture, got {len(runs)}")
+            raise ConfigError(
+                f"--output: expected at most {MOST_RUNS} runs in one picture, got {len(runs)}; name fewer, or leave "
+                "--output out: the table alone takes all"
+            )
         rows, said = comparison(runs), notes(runs)
         for line in said:
             print(f"note: {line}", file=sys.stderr)

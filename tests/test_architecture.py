@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import functools
 import inspect
+import json
 import sys
 from pathlib import Path
 from typing import get_type_hints
@@ -241,3 +242,13 @@ def test_choices_of_the_configuration_are_those_of_the_model():
     assert choices["output_init"] == ("auto", *dimenetpp.OUTPUT_INITS)
     target = {item.name: item.metadata.get("choices") for item in dataclasses.fields(TargetConfig)}
     assert target["readout"] == ("auto", *heads.READOUTS)
+
+
+def test_figures_beside_pages_are_json_that_every_program_reads():
+    """Python writes NaN by itself, which JSON does not have."""
+
+    def refuse(word):
+        raise ValueError(word)
+
+    for file in sorted((ROOT / "results").rglob("*.json")):
+        json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)

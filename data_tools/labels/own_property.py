@@ -23,6 +23,7 @@ OF_ENERGIES = ("forces", "stress", "virial")
 RESERVED = (*OF_ENERGIES, "charge", "radical_electrons")  # labels that mean something else here
 #: correlation of labels with numbers of atoms, from which and up to which a property looks extensive and intensive
 EXTENSIVE, INTENSIVE, FEWEST = 0.9, 0.3, 10
+ADDITIVE = 0.6  # part of the variance that sums over elements explain, from which it looks extensive
 
 
 def target_of(name: str, unit: str = "", own: bool = False) -> Target:
@@ -100,27 +101,47 @@ def check_varies(target: Target, labels: np.ndarray) -> None:
         )
 
 
-def size_suspicions(target: Target, readout: str, labels: np.ndarray, n_atoms: np.ndarray) -> list[str]:
+def size_suspicions(
+    target: Target, readout: str, labels: np.ndarray, counts: np.ndarray, key: str = "target.readout="
+) -> list[str]:
     """A warning where the labels of a user's own property do not fit its readout.
 
-    A sum over atoms grows with the structure and a mean does not, so the correlation of labels and numbers of atoms
-    tells which of them is likely.
+    A sum over atoms grows with the structure and a mean does not.  Which of them is likely is told by the correlation
+    of labels and numbers of atoms, and by the part of the variance of the labels that sums over the atoms of each
+    element explain, without a constant: of properties of QM9 that grow 0.70 (Cv), 0.86 (alpha) and more, of others at
+    most 0.45 (lumo).  Energies need the second: total ones hardly depend on how many atoms there are, only on which.
 
     Args:
         target: the property; built-in ones have a readout that fits.
         readout: how values of atoms are combined.
         labels: (K,) of the training structures.
-        n_atoms: (K,) of these.
+        counts: (K, 119) atoms of each element in these.
+        key: that a readout is given by, with an equals sign.
 
     Returns:
         One line, or none.
     """
+    n_atoms = counts.sum(axis=1)
     if not target.is_own or len(labels) < FEWEST or np.ptp(n_atoms) == 0 or np.ptp(labels) == 0:
         return []
     correlation = float(np.corrcoef(labels, n_atoms)[0, 1])
+    explained = _explained(labels, counts[:, counts.any(axis=0)].astype(np.float64))
     words = f"correlation of {target.name} with the number of atoms {correlation:.2f}"
-    if readout in ("mean", "attention") and abs(correlation) >= EXTENSIVE:
-        return [f"{words}: it looks extensive, which a mean over atoms is not; try --set target.readout=sum"]
-    if readout == "sum" and abs(correlation) <= INTENSIVE:
-        return [f"{words}: it looks intensive, which a sum over atoms is not; try --set target.readout=mean"]
+    if np.isfinite(explained):
+        words += f", part of its variance that sums over elements explain {max(explained, 0.0):.2f}"
+    if readout in ("mean", "attention") and (abs(correlation) >= EXTENSIVE or explained >= ADDITIVE):
+        return [f"{words}: it looks extensive, which a mean over atoms is not; try --set {key}sum"]
+    if readout == "sum" and abs(correlation) <= INTENSIVE and explained < ADDITIVE:
+        return [f"{words}: it looks intensive, which a sum over atoms is not; try --set {key}mean"]
     return []
+
+
+def _explained(labels: np.ndarray, counts: np.ndarray) -> float:
+    """1 less the part of the variance of labels (K,) that is left of them without sums over elements (K, E).
+
+    NaN where there are too few structures to tell.
+    """
+    if len(labels) < FEWEST * counts.shape[1]:
+        return np.nan
+    left = labels - counts @ np.linalg.lstsq(counts, labels, rcond=None)[0]
+    return 1 - float(np.mean(left**2) / np.var(labels))

@@ -11,7 +11,7 @@ from data_tools.graph import DataError
 from data_tools.labels.own_property import target_of
 from data_tools.labels.targets import Target, allowed_standardisations, check_combination
 
-AUTO = "auto"
+AUTO, ATTENTION = "auto", "attention"  # readouts
 OWN = "own"  # what a checkpoint says of a target that is a property of a user's own data
 STORED = ("name", "readout", "reference", "standardisation")  # of what a checkpoint says
 
@@ -82,6 +82,7 @@ def resolve_tasks(
     standardisation: str = AUTO,
     units: Mapping[str, str] | None = None,
     own: bool = False,
+    readouts: Mapping[str, str] | None = None,
 ) -> Task:
     """Several tasks that share a network, each with the readout and the standardisation that ``auto`` means for it.
 
@@ -92,25 +93,33 @@ def resolve_tasks(
         readout, reference, standardisation: as of ``resolve_task``.
         units: of properties of a user's own, by their names.
         own: as of ``target_of``.
+        readouts: of some of the targets, by their names, instead of ``readout``.
 
     Raises:
         DataError: one task or one twice, an unknown target, one whose gradient is learned, or what does not fit.
     """
-    units = units or {}
+    units, readouts = units or {}, readouts or {}
+    for key, given in (("target.units", units), ("target.readouts", readouts)):
+        if unknown := set(given) - set(names):
+            raise DataError(f"{key}: {', '.join(sorted(unknown))}: expected names of target.names; correct them")
+    if readouts and ATTENTION in (readout, *readouts.values()):
+        raise DataError(
+            f"target.readouts: expected no {ATTENTION}, which all outputs of a network have or none; give "
+            f"target.readout={ATTENTION} alone, or other readouts"
+        )
     tasks = []
     for name in names:
         target = target_of(name, units.get(name, ""), own)
         if target.is_of_potential:
             raise DataError(f"target.names: expected properties of structures, found {target.name}; learn it alone")
         definition = reference if reference in (AUTO, *target.references) else target.references[0]
-        tasks.append(resolve_task(name, readout, definition, standardisation, units.get(name, ""), own))
+        one = readouts.get(name, readout)
+        tasks.append(resolve_task(name, one, definition, standardisation, units.get(name, ""), own))
     found = [task.target.name for task in tasks]
     if len(found) < 2 or len(set(found)) < len(found):
         raise DataError(
             f"target.names {', '.join(found)}: expected two or more different targets; for one, target.name"
         )
-    if unknown := set(units) - set(names):
-        raise DataError(f"target.units: {', '.join(sorted(unknown))}: expected names of target.names; correct them")
     return dataclasses.replace(tasks[0], others=tuple(tasks[1:]))
 
 

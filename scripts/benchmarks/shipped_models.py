@@ -9,7 +9,6 @@ tells molecules outside of what was learned from the test molecules.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from experiment.comparison import Rows, markdown
 from experiment.ensemble_report import MEAN_LABEL, UNCERTAINTY, EnsembleMeasurement
 from experiment.model_set import find_set
 from experiment.provenance import Command, command_of
+from experiment.report import write_metrics
 from experiment.selection import select
 from experiment.set_program import COMMON, Loaded, groups_of, load_set, measure_group, predict_loaded
 from experiment.shared_networks import SharedNetworks
@@ -255,7 +255,7 @@ def run(options: argparse.Namespace, command: Command) -> None:
     print(text)
     if options.page:
         write_text(options.page, text)
-        write_text(options.page.with_suffix(".json"), json.dumps(content, indent=1) + "\n")
+        write_metrics(options.page.with_suffix(".json"), content)
 
 
 def machine() -> str:

@@ -202,16 +202,32 @@ def test_the_target_of_a_property():
 
 def test_a_readout_that_does_not_fit_is_suspected():
     own, n_atoms = target_of("x", own=True), np.arange(5, 25)
+    counts = np.eye(119, dtype=int)[[6]] * n_atoms[:, None]
     rough = np.random.default_rng(0).normal(size=20)
     for readout, labels, words in (
         ("mean", 3.0 * n_atoms + rough, "extensive"), ("attention", 3.0 * n_atoms + rough, "extensive"),
         ("sum", rough, "intensive"),
     ):  # fmt: skip
-        (line,) = size_suspicions(own, readout, labels, n_atoms)
+        (line,) = size_suspicions(own, readout, labels, counts)
         assert words in line and "correlation" in line
-        assert not size_suspicions(own, {"mean": "sum", "attention": "sum", "sum": "mean"}[readout], labels, n_atoms)
-        assert not size_suspicions(TARGETS["gap"], readout, labels, n_atoms)
-        assert not size_suspicions(own, readout, labels, np.full(20, 9))
+        (line,) = size_suspicions(own, readout, labels, counts, "target.readouts=x=")
+        assert line.endswith(f"try --set target.readouts=x={'mean' if readout == 'sum' else 'sum'}")
+        assert not size_suspicions(own, {"mean": "sum", "attention": "sum", "sum": "mean"}[readout], labels, counts)
+        assert not size_suspicions(TARGETS["gap"], readout, labels, counts)
+        assert not size_suspicions(own, readout, labels, counts[[4] * 20])
+
+
+def test_energies_are_extensive_though_they_do_not_follow_the_number_of_atoms():
+    """Total energies depend on which atoms there are; of few structures with a sum nothing is said."""
+    own, random = target_of("x", own=True), np.random.default_rng(0)
+    atoms, counts = random.integers((2, 3, 0), (20, 9, 5), (60, 3)), np.zeros((60, 119), int)
+    counts[:, [1, 6, 8]] = atoms
+    energies = atoms @ [-16.0, -1036.0, -2044.0] + random.normal(size=60)
+    assert abs(np.corrcoef(energies, counts.sum(1))[0, 1]) < 0.6
+    (line,) = size_suspicions(own, "mean", energies, counts)
+    assert "extensive" in line and not size_suspicions(own, "sum", energies, counts)
+    assert not size_suspicions(own, "mean", random.normal(size=60), counts)
+    assert not size_suspicions(own, "sum", random.normal(size=20), counts[:20])
 
 
 def test_a_constant_property_is_refused(tmp_path):

@@ -22,7 +22,16 @@ from data_tools.labels.statistics import Normalizer
 from examples.molecule import SHIPPED
 from experiment.atom_figures import plot_atoms
 from experiment.atom_program import warn_of_incomplete
-from experiment.atoms import ATTENTION, CONTRIBUTION, INTEGRATED, WEIGHT, AtomTable, attribute_atoms
+from experiment.atoms import (
+    ATTENTION,
+    CONTRIBUTION,
+    GRADIENT,
+    INTEGRATED,
+    WEIGHT,
+    AtomTable,
+    attribute_atoms,
+    mean_of_members,
+)
 from experiment.selection import select
 from experiment.trained import load_trained
 
@@ -119,6 +128,15 @@ def test_incomplete_sums_are_said(capsys, monkeypatch):
     assert "1 of 3 structures" in err and "steep (2.0e-01)" in err
     warn_of_incomplete(AtomTable(None, np.zeros(1), np.zeros(1), np.zeros(1), {}))
     assert not capsys.readouterr().err
+
+
+def test_members_of_different_kinds_have_what_all_of_them_have():
+    """SEGNN with a pooled head, for one, has no contributions of atoms."""
+    members = [
+        AtomTable(None, np.ones(1), np.zeros(1), np.zeros(1), {name: np.full(2, value) for name in names})
+        for value, names in ((1.0, (CONTRIBUTION, GRADIENT)), (3.0, (GRADIENT, ATTENTION)))
+    ]
+    assert {name: list(values) for name, values in mean_of_members(members).columns.items()} == {GRADIENT: [2.0, 2.0]}
 
 
 def test_shares_add_up_to_the_offset():

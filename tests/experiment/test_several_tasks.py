@@ -53,6 +53,8 @@ def test_each_task_is_its_own(molecules):
     assert [one.readout for one in task.every] == ["mean", "sum", "dipole", "mean"]
     assert [one.standardisation for one in task.every][:3] == ["per_molecule", "per_element", "scale"]
     assert task_of(json.loads(json.dumps(task.to_dict()))) == task and task.every[3].target.unit == "K"
+    chosen = resolve_tasks([*NAMES, "my x"], own=True, readouts={"my x": "sum", "gap": "sum"})
+    assert [one.readout for one in chosen.every] == ["sum", "sum", "dipole", "sum"]
     packed = open_graphs(molecules, 3.0, labels=NAMES)
     task, split = resolve_tasks(NAMES), make_split("random", packed.table)
     dataset = make_dataset(packed, split, task)
@@ -289,6 +291,9 @@ def test_mistakes(molecules, tmp_path, capsys):
         ({"target__names": "gap,hobo"}, "did you mean 'homo'?"),
         ({"training__task_weighting": "uncertainty"}, "give target.names"),
         ({"target__names": "gap,homo", "target__units": "x=eV"}, "names of target.names"),
+        ({"target__names": "gap,homo", "target__readouts": "x=sum"}, "names of target.names"),
+        ({"target__names": "gap,homo", "target__readouts": "gap=attention"}, "which all outputs of a network have"),
+        ({"target__readouts": "gap=sum"}, "give target.names"),
     ):  # fmt: skip
         assert train.main(options(molecules, tmp_path / "run", "--config", str(MINI), **light(**changed))) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from tiny_runs import small_run
+from mindspore import Parameter, nn
+from tiny_runs import MINI, light, options, small_run
 
 import train
+from configs.schema import Config, TrainingConfig
+from data_tools.labels.tasks import resolve_task
+from experiment import transfer
 from models.parts import part_of
 from training import checkpoint as checkpoints
 
 
-def test_another_target_takes_the_trunk_freezes_it_and_learns_a_new_head(molecules, tmp_path):
+def test_another_target_takes_the_trunk_freezes_it_and_learns_a_new_head(molecules, tmp_path, capsys):
+    """What begins at random is not frozen."""
     first = small_run(molecules, tmp_path / "first")
+    wrong = {"training__pretrained": first, "training__freeze": "head", "target__name": "alpha"}
+    assert train.main(options(molecules, tmp_path / "no", "--config", str(MINI), **light(**wrong))) == 2
+    assert "head begins anew and would stay as random as it begins" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
     frozen = {"training__pretrained": first, "training__freeze": "embedding, blocks", "target__name": "alpha"}
     second = small_run(molecules, tmp_path / "second", run__seed=5, training__epochs=2, **frozen)
     start, end = (checkpoints.load(folder).weights for folder in (first, second))
@@ -27,6 +36,26 @@ def test_another_target_takes_the_trunk_freezes_it_and_learns_a_new_head(molecul
     again = checkpoints.load(checkpoints.find(resumed)).weights
     assert all(np.array_equal(start[name], again[name]) for name in start if part_of(name) != "head")
     assert not all(np.array_equal(end[name], again[name]) for name in start if part_of(name) == "head")
+
+
+def test_another_unit_needs_a_new_head():
+    stored, same, other = (resolve_task("x", unit=unit, own=True) for unit in ("eV", "eV", "K"))
+    assert not transfer._fresh_words("", {"task": stored.to_dict()}, same)
+    assert transfer._fresh_words("", {"task": stored.to_dict()}, other) == ["head"]
+
+
+def test_frozen_embeddings_of_new_elements_are_told(monkeypatch, caplog):
+    model = nn.Cell()
+    model.network, model.head = nn.Cell(), nn.Cell()
+    for part, name in ((model.network, "network.embedding"), (model.head, "head.bias")):
+        part.weight = Parameter(np.zeros(2, np.float32), name=name)
+    config = Config(training=TrainingConfig(pretrained="run", freeze="embedding"))
+    for new, told in (([9], True), ([], False)):
+        monkeypatch.setattr(transfer, "_take", lambda *_, new=new: ({}, set(), new))
+        caplog.clear()
+        transfer.begin_from(model, config, resolve_task("gap"), [], False)
+        assert ("what the network knows of F stays as random as it began" in caplog.text) == told
+        model.network.weight.requires_grad = True
 
 
 def test_layers_learn_at_rates_of_their_own(molecules, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -109,8 +111,6 @@ def test_laws(atoms):
     assert_close(atoms.at(INTERMEDIATE, [first]), together[: len(order)][order], "symmetry")
     if hasattr(atoms.model.network, "attention"):
         check_attention(atoms)
-    if atoms.case.name == "schnet-dipole":
-        return  # a length, which turns sharply where it vanishes: some structures are incomplete
     inputs = atoms.case.batch(structures).inputs
     found = attribute(atoms.derivative, inputs, to_tensors(inputs))
     sums = np.bincount(inputs.node_graph, weights=found.integrated)[: len(structures)]
@@ -158,3 +158,17 @@ def test_a_network_without_elements_is_refused():
         scale_elements(ms.nn.Dense(2, 2), 3)
     table = ElementEmbedding(2, ms.common.initializer.Normal(1.0), ms.float32)
     assert scale_elements(table, 3) is table.scale
+
+
+def test_pieces_find_a_sharp_turn():
+    """A step of width 1e-5 at alpha = 0.3, which points that lie as close everywhere do not see."""
+
+    class Sharp:
+        def at(self, factor, tensors):
+            turn = np.tanh((factor - 0.3) / 1e-5)
+            slope = np.array([[1.0 + (1 - turn**2) / 1e-5], [2.0], [0.0]])
+            return np.array([3.0 * factor + turn, 0.0]), np.zeros((3, 1)), slope
+
+    inputs = SimpleNamespace(node_graph=np.array([0, 0, 1]), graph_mask=np.array([1.0, 0.0]))
+    found = attribute(Sharp(), inputs, ())
+    assert found.incomplete.max() <= COMPLETE and found.integrated[:2] == pytest.approx([3.0, 2.0], rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import ase.build
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
+from configs.schema import Config
+from experiment import trained
+from experiment.ensemble_folder import FINISHED, EnsembleRecord, member_folder, write_record
 from physics.several_potentials import mean_of
 
 
@@ -46,3 +50,18 @@ def test_two_equal_ones_have_no_spread_and_one_stays_itself():
     assert math.isclose(atoms.calc.results["energy_std"], 0.0, abs_tol=1e-12)
     single = EMT()
     assert mean_of([single]) is single
+
+
+def test_the_folder_of_an_ensemble_is_one_calculator(tmp_path, monkeypatch):
+    write_record(tmp_path, EnsembleRecord(Config(), 2))
+    for seed in range(2):
+        member_folder(tmp_path, seed).mkdir()
+        (member_folder(tmp_path, seed) / FINISHED).touch()
+    makers = {"seed0": EMT, "seed1": LennardJones}
+    monkeypatch.setattr(trained, "_recipe", lambda path, *_: makers[Path(path).name])
+    ours, theirs = copper(), copper()
+    ours.calc, theirs.calc = trained.load_calculator(tmp_path), mean_of([EMT(), LennardJones()])
+    assert ours.get_potential_energy() == theirs.get_potential_energy()
+    assert ours.calc.results["energy_std"] == theirs.calc.results["energy_std"] > 0
+    one = trained.load_calculator(tmp_path / "seed0")
+    assert isinstance(one, EMT)
