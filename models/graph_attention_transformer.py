@@ -235,7 +235,12 @@ class GraphAttentionTransformer(nn.Cell):
 
     Raises:
         ValueError: a name or irreps that cannot be, or numbers that do not fit each other.
+
+    Attributes:
+        of_operators: most layers have no kernel; products of the Hessian keep more for it (``physics.memory``).
     """
+
+    of_operators = True
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ from mindspore import Tensor, nn, ops
 
 from data_tools.graph import GraphInputs
 from models.graph_ops import segment_sum
+from physics.flushed_denormals import Flushed
 
 QUANTITIES = ("energy", "forces", "virial", "hessian_product")
 PRODUCT = "hessian_product"
@@ -69,10 +70,11 @@ class Outermost(nn.Cell):
 
     def __call__(self, *arguments: Tensor) -> Any:
         """The graph's outputs; once something is compiled, no more is checked than shapes and types."""
-        if self.known:
-            return self.compile_and_run(*arguments)
-        self.set_train(self.trains)
-        return super().__call__(*arguments)
+        with Flushed():
+            if self.known:
+                return self.compile_and_run(*arguments)
+            self.set_train(self.trains)
+            return super().__call__(*arguments)
 
     def compile(self, *arguments: Tensor) -> None:
         """Compile for the shapes and types of the arguments, or find what was compiled for them."""
@@ -110,7 +112,8 @@ class Compiled(Outermost):
         if self.known or ms.get_context("mode") == ms.GRAPH_MODE:
             return super().__call__(*arguments)
         self.set_train(self.trains)
-        return self.alone(*arguments)
+        with Flushed():
+            return self.alone(*arguments)
 
     def construct(self, *arguments):
         """The function, as part of a graph."""

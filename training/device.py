@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import mindspore as ms
 import numpy as np
 
+from physics.flushed_denormals import Flushed
 from training.cpu_runtime import planned_launches
 from training.distributed import Ranks, join
 from training.launch import check_launch, is_launched, local_device
@@ -77,7 +78,7 @@ def set_up(mode: str, device_target: str, device_id: int, seed: int | None) -> R
         if (device_target, device_id) != (ms.get_context("device_target"), ms.get_context("device_id")):
             ms.set_device(device_target, device_id)  # refused once anything has run, even for the same device
         alone_on_cpu = device_target == "CPU" and not is_launched()  # else several processes share the cores
-        with planned_launches() if alone_on_cpu else contextlib.nullcontext():
+        with Flushed(), planned_launches() if alone_on_cpu else contextlib.nullcontext():
             ms.ops.ones(1).asnumpy()  # the device is only opened when it is first used
     except (RuntimeError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")

@@ -1,10 +1,11 @@
-"""Approximations of the Hessian of a trained potential: error against the exact one, and cost.
+"""Approximations of the Hessian of trained potentials: error against the exact one, and cost.
 
-    python scripts/benchmarks/hessian_approximations.py --ckpt data_tools/samples/phonons_1.safetensors \
-        --data runs/phonondb.npz --materials mp-2490 mp-8393 --page results/force_constants/approximations.md
+    python scripts/benchmarks/hessian_approximations.py --data runs/phonondb.npz --materials mp-2490 mp-8393 \
+        --page results/force_constants/approximations.md
 
 The primitive cell of each material stands for a small crystal.  Costs are counted in products with the Hessian, in
-forces or in energies, and in seconds of this machine.
+forces or in energies, and in seconds of this machine.  All of it is measured of the first potential; of the others what
+one table compares.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from data_tools.graphs.probes import sizes_of
 from data_tools.tables import select_rows
 from experiment.command_line import exit_code
 from experiment.evaluation.second_derivatives import crystals_of
+from experiment.phonon_source import shipped
 from experiment.provenance import Command, command_of
 from experiment.trained import Trained, load_trained
 from physics.approximations import (
@@ -51,12 +53,17 @@ from physics.derivatives import EnergyAndForces, HessianProduct
 from scripts.benchmarks.judge_potentials import rows_of
 from scripts.benchmarks.relaxed_cells import primitive
 from scripts.help_defaults import Defaults
+from training.device import versions
 from training.files import write_text
 
 PROGRAM = "scripts/benchmarks/hessian_approximations.py"
 PROBES, STEPS = (8, 64, 512), (1e-2, 1e-3, 1e-6)  # Angstrom
+FEW_PROBES, FEW_STEPS = (64,), (1e-3,)  # of potentials after the first
 RATTLED = 0.05  # Angstrom: where the control J J^T is not zero
 MARGIN = 1.3  # edges of displaced structures over those of the structure
+
+
+EXACT = "exact, float64"
 
 
 class Row(NamedTuple):
@@ -68,10 +75,14 @@ class Row(NamedTuple):
     seconds: float
 
 
+#: by potential: each structure with its lines
+Found = dict[str, list[tuple[Structure, list[Row]]]]
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(formatter_class=Defaults, description=__doc__.split("\n")[0])
-    parser.add_argument("--ckpt", required=True, help="run folder or checkpoint of a potential")
+    parser.add_argument("--ckpt", nargs="+", default=shipped(), help="run folders or checkpoints of potentials")
     parser.add_argument("--data", type=Path, required=True, help="packed file with the materials")
     parser.add_argument("--materials", nargs="+", required=True, help="their names")
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file goes beside it")
@@ -116,15 +127,15 @@ def central_differences(forces: Callable[[np.ndarray], np.ndarray], positions: n
     return -(ends[:size] - ends[size:]).reshape(size, size) / (2 * step)
 
 
-def of_products(products: Products, exact: np.ndarray) -> list[Row]:
+def of_products(products: Products, exact: np.ndarray, few: bool) -> list[Row]:
     """What is made of products with the Hessian."""
-    rows, size = [], len(exact)
+    rows, size, counts = [], len(exact), FEW_PROBES if few else PROBES
     ranks = sorted({rank for rank in (size // 8, size // 2) if rank})
     cases: list[tuple[str, Callable]] = [
-        *((f"diagonal from {count} random signs", lambda n=count: diagonal(products, n, 0)) for count in PROBES),
+        *((f"diagonal from {count} random signs", lambda n=count: diagonal(products, n, 0)) for count in counts),
         *(
             (f"blocks of atoms from {count} random signs", lambda n=count: block_diagonal(products, n, 0))
-            for count in PROBES
+            for count in counts
         ),
         *(
             (f"largest {rank} of {size} eigenvalues, Lanczos", lambda n=rank: low_rank(products, n, 0))
@@ -140,16 +151,17 @@ def of_products(products: Products, exact: np.ndarray) -> list[Row]:
     return rows
 
 
-def of_surface(surface: Surface, exact: np.ndarray, dtype: str) -> list[Row]:
+def of_surface(surface: Surface, exact: np.ndarray, dtype: str, few: bool) -> list[Row]:
     """What is made of forces and of energies."""
     positions, rows = np.asarray(surface.structure.positions, np.float64), []
-    for step in STEPS:
+    steps = FEW_STEPS if few else STEPS
+    for step in steps:
         started = time.perf_counter()
         found = central_differences(lambda at: surface(at)[1], positions, step)
         cost = f"{2 * positions.size} forces"
         words = f"central differences of forces, {step:g} A, {dtype}"
         rows.append(Row(words, Approximation(found, 0).error(exact), cost, time.perf_counter() - started))
-    for step in STEPS:
+    for step in steps:
         started = time.perf_counter()
         four = energy_differences(lambda at: surface(at)[0], positions, step)
         words = f"control: four energies for each element, {step:g} A, {dtype}"
@@ -193,18 +205,18 @@ class Scaled(Products):
         return self.scale * super().__call__(fields)
 
 
-def measure(ckpt: str, structure: Structure) -> list[Row]:
-    """All lines of one structure; float64, and float32 where it is what is measured."""
+def measure(ckpt: str, structure: Structure, few: bool = False) -> list[Row]:
+    """All lines of one structure, or few; float64, and float32 where it is what is measured."""
     trained = load_trained(ckpt, [("run.dtype", "float64")])
     graph = build_graph(structure, trained.config.model.cutoff)
     products, _ = hessian_of(trained, graph, np.float64)
     started = time.perf_counter()
     exact = products.exact()
-    rows = [Row("exact, float64", 0.0, f"{len(exact)} products", time.perf_counter() - started)]
-    rows += of_products(products, exact)
+    rows = [Row(EXACT, 0.0, f"{len(exact)} products", time.perf_counter() - started)]
+    rows += of_products(products, exact, few)
     surface = Surface(trained, structure, "float64")
     surface(np.asarray(structure.positions, np.float64)[None])  # compiles
-    rows += of_surface(surface, exact, "float64") + of_gradient(trained, surface, exact)
+    rows += of_surface(surface, exact, "float64", few) + of_gradient(trained, surface, exact)
     single = load_trained(ckpt, [("run.dtype", "float32")])
     products, _ = hessian_of(single, graph, np.float32)
     started = time.perf_counter()
@@ -219,30 +231,42 @@ def measure(ckpt: str, structure: Structure) -> list[Row]:
     )
     surface = Surface(single, structure, "float32")
     surface(np.asarray(structure.positions, np.float64)[None])
-    return rows + of_surface(surface, exact, "float32")
+    return rows + of_surface(surface, exact, "float32", few)
 
 
-def page(found: Sequence[tuple[Structure, list[Row]]], command: Command) -> str:
+def page(found: Found, command: Command) -> str:
     """The Markdown page."""
+    first, used = next(iter(found)), ", ".join(f"{name} {version}" for name, version in versions().items())
     lines = [
-        "# Approximations of a Hessian: errors and costs",
-        "",
-        "A trained potential, on primitive cells of materials that it has not seen. Error: |H' - H| / |H| in the "
-        "Frobenius norm against the exact Hessian in float64; seconds on one CPU, beside other programs, without "
-        "compilation. J is the gradient of the energy.",
-        "",
-        "```text",
-        command.text,
-        "```",
-        "",
-    ]
-    for structure, rows in found:
+        "# Approximations of a Hessian: errors and costs", "",
+        "Trained potentials, on primitive cells of materials that they have not seen. Error: |H' - H| / |H| in the "
+        "Frobenius norm against the exact Hessian of the same potential in float64; seconds on one CPU, beside other",
+        f"programs, without compilation. J is the gradient of the energy. Commit {command.record()['commit']}; {used}.",
+        "", "```text", command.text, "```", "",
+    ]  # fmt: skip
+    if len(found) > 1:
+        lines += beside_each_other(found)
+    for structure, rows in found[first]:
         lines += [
-            f"## {structure.name}, {len(structure.numbers)} atoms", "",
+            f"## {structure.name}, {len(structure.numbers)} atoms, {first}", "",
             "| method | error | cost | seconds |", "|---|---|---|---|",
             *(f"| {row.words} | {row.error:.2g} | {row.cost} | {row.seconds:.2g} |" for row in rows), "",
         ]  # fmt: skip
     return "\n".join(lines)
+
+
+def beside_each_other(found: Found) -> list[str]:
+    """The errors of what was measured of every potential: a line for each material and method."""
+    lines = [
+        "## All potentials: errors", "",
+        f"| material | method | {' | '.join(found)} |", "|---" * (len(found) + 2) + "|",
+    ]  # fmt: skip
+    for ofs in zip(*found.values(), strict=True):
+        errors = [{row.words: row.error for row in rows} for _, rows in ofs]
+        for words in (words for words in errors[-1] if all(words in one for one in errors) and words != EXACT):
+            shown = " | ".join(f"{one[words]:.2g}" for one in errors)
+            lines.append(f"| {ofs[0][0].name} | {words} | {shown} |")
+    return [*lines, ""]
 
 
 def run(options: argparse.Namespace, command: Command) -> None:
@@ -253,15 +277,25 @@ def run(options: argparse.Namespace, command: Command) -> None:
     """
     table = read_crystal_file(options.data).table
     rows = rows_of(table, options.materials)
-    found = []
-    for crystal in crystals_of(select_rows(table, rows), np.arange(len(rows))):
-        found.append((primitive(crystal), measure(options.ckpt, primitive(crystal))))
-        for row in found[-1][1]:
-            print(f"{crystal.name} {row.words}: {row.error:.3g}, {row.cost}, {row.seconds:.3g} s", flush=True)
+    names = [Path(ckpt).name for ckpt in options.ckpt]
+    if len(set(names)) < len(names):  # of several run folders
+        names = options.ckpt
+    found: Found = {name: [] for name in names}
+    for ckpt, (name, measured) in zip(options.ckpt, found.items(), strict=True):
+        for crystal in crystals_of(select_rows(table, rows), np.arange(len(rows))):
+            structure = primitive(crystal)
+            measured.append((structure, measure(ckpt, structure, few=name != names[0])))
+            for row in measured[-1][1]:
+                cost = f"{row.cost}, {row.seconds:.3g} s"
+                print(f"{name} {crystal.name} {row.words}: {row.error:.3g}, {cost}", flush=True)
     if options.page:
         write_text(options.page, page(found, command))
-        cases = {structure.name: [row._asdict() for row in rows] for structure, rows in found}
-        write_text(options.page.with_suffix(".json"), json.dumps({**command.record(), "cases": cases}, indent=1) + "\n")
+        cases = {
+            name: {structure.name: [row._asdict() for row in rows] for structure, rows in measured}
+            for name, measured in found.items()
+        }
+        record = {**command.record(), "versions": versions(), "cases": cases}
+        write_text(options.page.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

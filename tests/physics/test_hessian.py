@@ -21,6 +21,7 @@ from models import NEEDS_TRIPLETS
 from physics import memory
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import difference_rows, exact_rows
+from scripts.benchmarks import hessian_memory
 from scripts.weights.weight_files import read_weights
 from scripts.weights.weight_maps import convert
 from training.device import MODES
@@ -260,6 +261,19 @@ def test_memory_grows_with_the_batch_and_the_model():
     assert of_small[0] == 0 < of_small[1] < of_small[3] and of_small[2] == pytest.approx(2 * of_small[1])
     assert of_large[1] > 2 * of_small[1]
     assert memory.of_product(HessianProduct(large), shapes[1], np.float64) > memory.COMPILED + 1.9 * of_large[1]
+
+
+def test_the_estimate_is_above_what_graph_attention_transformers_take():
+    """Measured for copies of C60 (results/system/hessian_memory.md), in MB."""
+    measured = {
+        hessian_memory.TRANSFORMER: {(4, 1740): 765, (4, 15660): 2168, (8, 15660): 7510},
+        hessian_memory.SMALL: {(4, 1740): 821, (4, 15660): 2499, (8, 15660): 8345},
+    }
+    for profile, cases in measured.items():
+        product = HessianProduct(hessian_memory.network_of(profile, "float32", 1740, 60))
+        for (size, edges), taken in cases.items():
+            found = memory.of_product(product, Budget(541, edges, 0, 10), {4: np.float32, 8: np.float64}[size]) / 2**20
+            assert taken < found < 2 * taken, (profile, size, edges)
 
 
 def test_available_memory(monkeypatch, tmp_path):

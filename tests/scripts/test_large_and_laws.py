@@ -1,4 +1,4 @@
-"""robustness.py and law_residuals.py: what is drawn, what is kept between two starts, and what their pages say."""
+"""robustness.py, law_residuals.py, larger_supercells.py and pages of approximations: what is compared, and how."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from spring_crystals import joined, skewed
 
 from configs.loading import ConfigError
 from data_tools.graph import DataError
-from scripts.benchmarks import law_residuals, robustness
+from scripts.benchmarks import hessian_approximations, larger_supercells, law_residuals, robustness
 
 ROW = {key: 1 if kind == "d" else 0.5 for key, (_, kind) in robustness.COLUMNS.items()}
 DONE = {**ROW, "unseen": True, "result": robustness.OK}
@@ -84,3 +85,21 @@ def test_residuals_are_those_of_what_breaks_a_law(monkeypatch):
     assert found.largest == np.abs(one.blocks).max() and found.sums < 1e-6 * found.largest
     assert found.moved == pytest.approx(0.01 * found.largest) and found.images > found.moved
     assert found.exchange < 1e-3 * found.largest
+
+
+def test_two_supercells_of_one_crystal_agree():
+    small, large = joined(skewed(), 2), joined(skewed(), 4)
+    assert np.abs(larger_supercells.folded(small, large) - small.blocks).max() < 1e-12
+    points = larger_supercells.commensurate(small)
+    assert sorted(map(tuple, points)) == [(x, y, z) for x in (0, 0.5) for y in (0, 0.5) for z in (0, 0.5)]
+    found = [larger_supercells.frequencies(crystal, points) for crystal in (small, large)]
+    assert found[0].max() > 10 and np.abs(found[0] - found[1]).max() < 1e-4  # of zero modes at rest
+
+
+def test_errors_of_several_potentials_stand_beside_each_other():
+    row, structure = hessian_approximations.Row, SimpleNamespace(name="AlNi")
+    exact = row(hessian_approximations.EXACT, 0.0, "", 1.0)
+    first = [exact, row("diagonal", 0.5, "", 1.0), row("more", 0.1, "", 1.0)]
+    found = {"1": [(structure, first)], "2": [(structure, [exact, row("diagonal", 0.25, "", 1.0)])]}
+    lines = hessian_approximations.beside_each_other(found)
+    assert [line for line in lines if "AlNi" in line] == ["| AlNi | diagonal | 0.5 | 0.25 |"]

@@ -147,7 +147,8 @@ def test_relaxed_cells_are_compared_with_the_published_ones(judged):
 def test_approximations_are_measured(judged):
     words_of = ["--data", str(judged / "one.npz"), "--materials", TEST[0], "--page", str(judged / "a.md")]
     assert hessian_approximations.main(["--ckpt", str(judged / "run"), *words_of]) == 0
-    rows = {row["words"]: row["error"] for row in json.loads((judged / "a.json").read_text())["cases"][TEST[0]]}
+    cases = json.loads((judged / "a.json").read_text())["cases"]
+    rows = {row["words"]: row["error"] for row in cases["run"][TEST[0]]}
     assert rows["exact, float64"] == 0 and rows["exact, float32"] < 1e-4
     assert rows["central differences of forces, 0.001 A, float64"] < 1e-3
     assert rows["control: four energies for each element, 1e-06 A, float32"] > 1
