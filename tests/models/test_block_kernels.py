@@ -274,8 +274,7 @@ def large_calls() -> dict[str, tuple]:
     behind = [*ends, both, both, *mixture, array(1, 74)]
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
-    halves, weighted = array(edges, 72), (own, ints([0]), array(1))
-    few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
+    weighted, few, many, result = (own, ints([0]), array(1)), array(edges, 16), array(edges, 72), array(edges, 18)
     return {
         "block_product": ([x, t, *ends, segments, z], z.shape),
         "block_transpose": ([z, t, *ends, segments, x, x], x.shape),
@@ -295,10 +294,10 @@ def large_calls() -> dict[str, tuple]:
         "column_totals": ([columns, columns, runs, array(2), gates], gates.shape),
         "column_totals of all rows": ([columns, columns, runs, array(2), gates[:1]], (1, 40)),
         "weighted_blocks": ([mine, t, array(edges, 36), *weighted, array(1, 72)], (edges, 72)),
-        "weighted_gradients": ([halves, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
-        "weighted_weights": ([halves, mine, t, array(edges, 36), *weighted], (edges, 36)),
-        "weighted_weights of all rows": ([halves, mine, t, array(1, 36), *weighted], (1, 36)),
-        "weighted_weights of pairs": ([halves[1:], mine[1:], t[1:], array(2500, 36), *weighted], (2500, 36)),
+        "weighted_gradients": ([many, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
+        "weighted_weights": ([many, mine, t, array(edges, 36), *weighted], (edges, 36)),
+        "weighted_weights of all rows": ([many, mine, t, array(1, 36), *weighted], (1, 36)),
+        "weighted_weights of pairs": ([many[1:], mine[1:], t[1:], array(2500, 36), *weighted], (2500, 36)),
         **message_calls(array, ends, x, t, weighted),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
