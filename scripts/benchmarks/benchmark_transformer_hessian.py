@@ -52,7 +52,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "graph_attention_transformer" /
 CUTOFF, LATTICE, DISPLACEMENT = 5.0, 4.2, 0.02  # Angstrom
 SIZES = {8: 1, 64: 2}  # atoms: conventional cells along each direction
 ROWS = 24  # that torch computes; what all rows take is told in proportion
-COMPILED_ROWS = {8: 24, 64: 4}  # the same with products that e3nn compiles, whose memory grows with every row
+COMPILED_ROWS = {8: 24, 64: 4}  # the same with products that e3nn compiles
 EDGES_AT_ONCE = 7168  # of a backward pass in torch: 16 rows of 8 atoms, 2 of 64
 #: calls in each round
 COUNTS = {"gradient": 20, "forces": 2, "rows": 1, "batches": 1, "all rows": 1, "primitive cell": 5}
@@ -116,7 +116,7 @@ def of_all(rows: float, forces: float, computed: int, count: int) -> float:
 
 
 def compiled(atoms: int, options: argparse.Namespace, structure: Path, size: dict, output: Path) -> dict:
-    """The same of the original as e3nn compiles it by default: its loop over rows, told for all, and its memory."""
+    """The same with products that e3nn compiles by TorchScript: the loop over rows, told for all, and its memory."""
     output.mkdir()
     peer = peer_of(options, structure, size, output, COMPILED_ROWS[atoms], "--torchscript")
     peer.run(1, "rows")  # compiles
@@ -167,9 +167,9 @@ def _calls() -> tuple[tuple[str, str], ...]:
 def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
     """The page's text."""
     head = ["model", "atoms", "edges", "gradient: ours, torch", "all rows: ours", "torch, row by row",
-            "torch, in batches", "torch as it comes, row by row", "ratio to rows", "ratio to batches",
-            "ratio to torch as it comes", "primitive cell: ours", "largest difference: rows, batches",
-            "memory of torch; as it comes, MB"]  # fmt: skip
+            "torch, in batches", "TorchScript, row by row", "ratio to rows", "ratio to batches",
+            "ratio to TorchScript", "primitive cell: ours", "largest difference: rows, batches",
+            "memory of torch; TorchScript, MB"]  # fmt: skip
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines = ["# Hessians of the graph attention transformer, beside the original in torch", "",
              "```text", command, "```", "",
@@ -188,11 +188,11 @@ def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
     sizes = "; ".join(f"`{name}`: {model['irreps']}, {model['blocks']} blocks" for name, model in MODELS.items())
     text = f"""Both sides have the same weights, random ones. The crystal is displaced rock salt with all periodic
         images within {CUTOFF:g} Angstrom. {sizes}. torch: a backward pass over the forces for each row, and
-        passes of as many rows at once as have {EDGES_AT_ONCE:,} edges, by vmap; e3nn without
-        TorchScript, which is faster here and takes less memory; as it comes: with TorchScript, e3nn's default, a loop
-        over rows after one such loop. The primitive cell's six rows are all that force constants need. torch computes
-        the first {ROWS} rows, as it comes of 64 atoms the first {COMPILED_ROWS[64]}; all rows are told in proportion,
-        beside the forces, which it computes once. The differences are those of these rows, over their largest entry.
+        passes of as many rows at once as have {EDGES_AT_ONCE:,} edges, by vmap; its products as
+        they are written, e3nn's default with torch 2.10 and later; TorchScript: compiled, its default before, the loop
+        over rows after a first one. The primitive cell's six rows are all that force constants need. torch computes
+        the first {ROWS} rows, with TorchScript of 64 atoms the first {COMPILED_ROWS[64]}; all rows are told in
+        proportion, beside the forces, which it computes once. The differences are those of these rows, over their largest entry.
         {min(SIZES)} atoms: medians of {options.rounds} rounds; more: one round."""
     return "\n".join([*lines, "", paragraph(text), ""])
 
