@@ -192,8 +192,8 @@ def page_of(rows: list[dict], options: argparse.Namespace, command: str) -> str:
         they are written, e3nn's default with torch 2.10 and later; TorchScript: compiled, its default before, the loop
         over rows after a first one. The primitive cell's six rows are all that force constants need. torch computes
         the first {ROWS} rows, with TorchScript of 64 atoms the first {COMPILED_ROWS[64]}; all rows are told in
-        proportion, beside the forces, which it computes once. The differences are those of these rows, over their largest entry.
-        {min(SIZES)} atoms: medians of {options.rounds} rounds; more: one round."""
+        proportion, beside the forces, which it computes once. The differences are those of these rows, over their
+        largest entry. {min(SIZES)} atoms: medians of {options.rounds} rounds; more: one round."""
     return "\n".join([*lines, "", paragraph(text), ""])
 
 
