@@ -4,8 +4,9 @@
     (2)  H_(i a) = (F(r - h e_(i a)) - F(r + h e_(i a))) / 2h     with an error that grows with h^2
 
 A row of a structure of N atoms is an (N, 3) array.  Rows of molecules and crystals of every size fill batches together,
-and all batches share a few static shapes, so give all structures at once.  The atoms of a crystal are those of its
-cell, as it was given: their images move along, and the contributions of images to a row add up.
+and all batches share a few static shapes, so give all structures at once.  Where a full batch takes more memory than
+there is, batches are smaller.  The atoms of a crystal are those of its cell, as it was given: their images move along,
+and the contributions of images to a row add up.
 
     stream = exact_rows(HessianProduct(model), graphs, cutoff, np.float64)
     print(stream)                                            what it will take
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from data_tools.graph import AtomGraph, Budget, DataError, Structure
 from data_tools.graphs.batching import RaggedBatch, join, pad
@@ -37,6 +38,7 @@ from physics.skin_list import SkinList
 EDGES_AT_ONCE = 16384  # or triplets; more in one batch than fill the machine only cost memory
 COMPILATION = 25 * EDGES_AT_ONCE  # of one more shape takes as long as that many edges in products
 STEP = 0.01  # Angstrom, of finite differences
+SHARE = 0.75  # of the memory that is available which batches may be made for; some is taken before they start
 
 
 class Row(NamedTuple):
@@ -151,7 +153,7 @@ def exact_rows(
     """
     own = sizes_of(graphs)
     probes = _probes(own[:, 0], atoms)
-    batches = batches_of_probes(own if sizes is None else sizes, probes[:, 0], EDGES_AT_ONCE, COMPILATION)
+    batches, memory = _fitting(product, own if sizes is None else sizes, probes[:, 0], dtype, limit)
 
     def compute() -> Iterator[np.ndarray]:
         shape, standing = None, np.zeros(0, np.int64)
@@ -167,7 +169,6 @@ def exact_rows(
             values = product(*inputs, Tensor.from_numpy(field)).asnumpy()  # (1)
             yield from _of_graphs(values, ragged.n_atoms[: len(owners)])
 
-    memory = max((of_product(product, budget, dtype) for budget in batches.budgets), default=0.0)
     return HessianRows(probes, own[:, 0], batches, compute, dtype, memory, limit, progress)
 
 
@@ -204,7 +205,7 @@ def difference_rows(
     moved = _Displaced(structures, cutoff, triplets, step)
     sizes = np.array([moved.size(structure) for structure in range(len(structures))], np.int64).reshape(-1, 3)
     probes = _probes(sizes[:, 0], atoms)
-    batches = batches_of_probes(sizes, np.repeat(probes[:, 0], 2), EDGES_AT_ONCE, COMPILATION)  # forwards, backwards
+    batches, memory = _fitting(derive, sizes, np.repeat(probes[:, 0], 2), dtype, limit)  # forwards, backwards
 
     def forces() -> Iterator[np.ndarray]:
         for part, budget in batches:
@@ -218,7 +219,6 @@ def difference_rows(
         for forwards, backwards in zip(both, both, strict=True):
             yield (backwards - forwards) / (2 * step)  # (2)
 
-    memory = max((of_product(derive, budget, dtype) for budget in batches.budgets), default=0.0)
     return HessianRows(probes, sizes[:, 0], batches, compute, np.float64, memory, limit, progress)
 
 
@@ -261,6 +261,23 @@ class _Displaced:
             return count, 2 * half, 0
         ends = candidates.receivers[:half], candidates.senders[:half]
         return count, 2 * half, int(count_triplets(np.array([count]), np.array([half]), *ends)[0])
+
+
+def _fitting(
+    derive: nn.Cell, sizes: np.ndarray, owners: np.ndarray, dtype: type, limit: float | None
+) -> tuple[ProbeBatches, float]:
+    """Batches of probes of some structures, and bytes of the largest: full ones, or smaller ones that fit.
+
+    Where not even one row fits, the batches are as small as they can be, and refused when they start.
+    """
+    most = SHARE * available() if limit is None else limit
+    at_once, largest = EDGES_AT_ONCE, int(sizes.max(initial=1))
+    while True:
+        batches = batches_of_probes(sizes, owners, at_once, COMPILATION)
+        memory = max((of_product(derive, budget, dtype) for budget in batches.budgets), default=0.0)
+        if memory <= most or at_once <= largest:
+            return batches, memory
+        at_once = max(at_once // 2, largest)
 
 
 def _probes(n_atoms: np.ndarray, atoms: Sequence[Sequence[int] | None] | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from data_tools.graphs.batching import build_graph, join, pad
 from data_tools.graphs.packed import pack
 from data_tools.graphs.probes import SHAPES
 from models import NEEDS_TRIPLETS
-from physics import memory
+from physics import hessian, memory
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import difference_rows, exact_rows
 from scripts.benchmarks import hessian_memory
@@ -238,7 +238,7 @@ def test_a_step_that_is_none(step):
 
 def test_too_much_memory_is_refused_in_one_line():
     graphs, product = [build_graph(molecule("C60"), 5.0)], Springs()
-    with pytest.raises(DataError, match=r"^180 Hessian rows of 1 structures in 20 batches .* use smaller") as raised:
+    with pytest.raises(DataError, match=r"^180 Hessian rows of 1 structures in 180 batches .* use smaller") as raised:
         exact_rows(product, graphs, 5.0, np.float64, limit=1e6).arrays()
     assert "\n" not in str(raised.value) and not product.shapes
     results = 180 * 180 * 8
@@ -247,6 +247,22 @@ def test_too_much_memory_is_refused_in_one_line():
     with pytest.raises(DataError, match="one row at a time"):
         stream.arrays()
     assert sum(1 for _ in stream) == 180, "rows that nobody keeps take no memory"
+
+
+def test_batches_are_smaller_where_memory_is_short(monkeypatch):
+    graphs = [build_graph(molecule("C60"), 5.0)]
+    product = HessianProduct(model_of("schnet", cutoff=5.0, features=32, filters=32, blocks=2, gaussians=9))
+    whole = exact_rows(product, graphs, 5.0, np.float32, limit=np.inf)
+    one = memory.of_product(product, whole.batches.budgets[0]._replace(edges=1744), np.float32)
+    limit = (whole.memory + one) / 2
+    given = exact_rows(product, graphs, 5.0, np.float32, limit=limit)
+    monkeypatch.setattr(hessian, "available", lambda: limit / hessian.SHARE)
+    found = exact_rows(product, graphs, 5.0, np.float32)
+    for stream in (given, found):
+        assert one < stream.memory <= limit < whole.memory and len(stream.batches) > len(whole.batches)
+    monkeypatch.setattr(hessian, "available", lambda: one / 2)
+    with pytest.raises(DataError, match=r"in 180 batches .* expected at most"):
+        next(iter(exact_rows(product, graphs, 5.0, np.float32)))
 
 
 def test_memory_grows_with_the_batch_and_the_model():
