@@ -4,6 +4,7 @@
     python scripts/compare_runs.py PyG=peer/gap GeoSpore=runs/gap --output comparison
 
 Each RUN is a run folder of train.py, or one of the trainings in scripts/peers/; NAME=RUN gives it a name of its own.
+The folder of an ensemble stands for its members.
 The table has a row for each: how far it is, validation error of its best epoch and test error with their units,
 seconds a step, time, versions and commit, and those keys of the configuration in which the runs differ.  It is Markdown
 that reads as plain text.  --output FOLDER writes it as table.md and table.csv, and curves.png.  Folders without a run
@@ -22,6 +23,7 @@ if __name__ == "__main__":
     begin()
 
 import argparse
+import itertools
 import json
 import logging
 
@@ -31,6 +33,7 @@ from experiment.closed_pipes import until_closed
 from experiment.command_line import BAD_INPUT, CommandLine, exit_code
 from experiment.comparison import comparison, markdown, notes
 from experiment.comparison_figures import MOST_RUNS, plot_comparison
+from experiment.ensemble_folder import is_ensemble, member_folder
 from experiment.page_folder import REPORT, check_folder, new_folder
 from experiment.provenance import command_of
 from experiment.run_files import NoRunError, RunError, RunFiles, read_run
@@ -62,7 +65,7 @@ def read_runs(words: list[str]) -> tuple[list[RunFiles], int]:
     """
     runs: dict[Path, RunFiles] = {}
     code = 0
-    for word in words:
+    for word in itertools.chain.from_iterable(map(members, words)):
         name, equals, folder = word.partition("=")
         named = bool(equals and name and not Path(word).exists())
         path = Path(folder if named else word)
@@ -79,6 +82,14 @@ def read_runs(words: list[str]) -> tuple[list[RunFiles], int]:
     if not runs:
         raise ConfigError("expected folders of trainings such as runs/*, found none that can be compared")
     return unlike_names(list(runs.values())), code
+
+
+def members(word: str) -> list[str]:
+    """The runs of an ensemble's folder, in the order of their seeds; of anything else the word itself."""
+    if not is_ensemble(word):
+        return [word]
+    folders = itertools.takewhile(Path.is_dir, (member_folder(Path(word), seed) for seed in itertools.count()))
+    return list(map(str, folders)) or [word]
 
 
 def unlike_names(runs: list[RunFiles]) -> list[RunFiles]:

@@ -14,6 +14,7 @@ from tiny_runs import REPOSITORY
 from configs.schema import Config, TargetConfig, TrainingConfig
 from configs.writing import config_to_yaml
 from experiment.closed_pipes import CLOSED
+from experiment.ensemble_folder import RECORD
 from experiment.run_files import read_run
 from scripts.compare_runs import main
 from training.checkpoint import LAST, Checkpoint, save
@@ -77,6 +78,15 @@ def test_a_finished_and_a_running_one(tmp_path, capsys):
     assert (made / "table.md").read_text() == before
     assert main([str(second), "--output", str(made), "--overwrite"]) == 0
     assert (made / "table.md").read_text() != before
+
+
+def test_the_folder_of_an_ensemble_stands_for_its_members(tmp_path, capsys):
+    for seed in range(2):
+        make_run(tmp_path / "ensemble" / f"seed{seed}")
+    make_run(tmp_path / "other")
+    (tmp_path / "ensemble" / RECORD).write_text("damaged: nothing of it is read")
+    assert main([str(tmp_path / "ensemble"), str(tmp_path / "other")]) == 0
+    assert [row["run"] for row in table_of(capsys.readouterr().out)] == ["seed0", "seed1", "other"]
 
 
 def test_the_best_epoch_is_that_of_the_weighted_error(tmp_path):
