@@ -327,6 +327,8 @@ def predict(options: argparse.Namespace, table: Any, indices: dict[int, int]) ->
     names = json.loads(options.peers.read_text(encoding="utf-8"))["materials"]
     place = {name: row for row, name in enumerate(table.names)}
     missing = [name for name in names if not (options.output / f"{name}.npz").exists()]
+    if not missing:
+        return
     data, started = Data.of(table, [place[name] for name in missing], indices), time.process_time()
     for number, (name, blocks) in enumerate(zip(missing, predicted(model, data), strict=True), 1):
         save(options.output / f"{name}.npz", blocks=blocks, cpu_seconds=np.array(time.process_time() - started))
