@@ -326,8 +326,7 @@ def predict(options: argparse.Namespace, table: Any, indices: dict[int, int]) ->
     model = equinox.combine(jax.tree.unflatten(jax.tree.structure(trainable), leaves), rest)
     names = json.loads(options.peers.read_text(encoding="utf-8"))["materials"]
     place = {name: row for row, name in enumerate(table.names)}
-    missing = [name for name in names if not (options.output / f"{name}.npz").exists()]
-    if not missing:
+    if not (missing := [name for name in names if not (options.output / f"{name}.npz").exists()]):
         return
     data, started = Data.of(table, [place[name] for name in missing], indices), time.process_time()
     for number, (name, blocks) in enumerate(zip(missing, predicted(model, data), strict=True), 1):
