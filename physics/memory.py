@@ -6,8 +6,7 @@ Kept for the backward passes are outputs of layers, and a model has about W of t
 25th.  Weights of equivariant layers are stored flat, the matrix of one degree after the other: k numbers are some
 sqrt(k) rows, each of a channel with its components, two or so.  A network whose layers are operators of MindSpore for
 the most part, kernels or not, keeps several times as much and says so (``of_operators``).  The constants estimate from
-above;
-``scripts/benchmarks/hessian_memory.py`` and ``scripts/benchmarks/force_constant_times.py`` measure beside them.
+above; ``scripts/benchmarks/hessian_memory.py`` and ``scripts/benchmarks/force_constant_times.py`` measure beside them.
 """
 
 from __future__ import annotations

@@ -146,11 +146,11 @@ def compare(name: str, atoms: int, options: argparse.Namespace, folder: Path) ->
             print(f"{name}, {atoms} atoms, {side}, {call}: {np.median(taken):.3g} s", file=sys.stderr, flush=True)
     row: dict = {"model": name, "atoms": atoms, "edges": len(graph.senders), "peer MB": peer.memory()}
     peer.close()
+    forces = float(np.median(seconds["peer forces"]))
     for call in ("rows", "batches"):
         expected = np.load(output / f"{call}.npy")
         rows = found["all rows"].reshape(3 * atoms, 3 * atoms)[:ROWS]
         row[f"{call} difference"] = float(np.abs(rows - expected).max() / np.abs(expected).max())
-        forces = float(np.median(seconds["peer forces"]))
         seconds[f"peer {call}"] = [of_all(value, forces, ROWS, 3 * atoms) for value in seconds[f"peer {call}"]]
     row |= {f"{call} ms": 1e3 * float(np.median(values)) for call, values in seconds.items()}
     row |= compiled(atoms, options, structure, size, folder / f"{name}_{atoms}_compiled")
