@@ -26,7 +26,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Product
-from models.e3.depthwise_product import DepthwiseTensorProduct
+from models.e3.depthwise_product import DepthwiseTensorProduct, prepared
 from models.e3.irreps import Irreps
 from models.e3.linear import Linear
 from models.e3.norm import EquivariantLayerNorm
@@ -65,6 +65,7 @@ class EdgeIrreps(nn.Cell):
         results = [ir for _, ir in KEPT]
         inputs = [part.ir for part in irreps]
         self.coupling = Coupling(Irreps.spherical_harmonics(lmax), inputs, results, dtype, dtype)
+        self.prepare = prepared(self.coupling)
         self.norm = EquivariantLayerNorm(irreps, dtype)
         self.ends = nn.CellList([Linear(irreps, irreps, False, True, dtype) for _ in range(2)])
         self.multiply = DepthwiseTensorProduct(irreps, self.coupling, KEPT, "component", "element", False, dtype, dtype)
@@ -84,7 +85,7 @@ class EdgeIrreps(nn.Cell):
         x = self.norm(h)
         ends = gather(self.ends[0](x), receivers) + gather(self.ends[1](x), senders)  # (E, dim)
         weights = self.product(basis, self.radial, None)  # (P, numel)
-        return self.multiply(ends, self.coupling(harmonics), weights)
+        return self.multiply(ends, self.prepare(harmonics), weights)
 
 
 class EdgeBlocks(nn.Cell):
@@ -161,6 +162,7 @@ class DirectHead(nn.Cell):
         self.harmonics = SphericalHarmonics(lmax, True, "component", dtype)
         degrees = [part.ir for part in hidden]
         self.coupling = Coupling(Irreps.spherical_harmonics(lmax), degrees, degrees, dtype, dtype)
+        self.prepare = prepared(self.coupling)
         self.basis = PairBasis(bessel, gaussians, features, cutoff, dtype)
         size, before = self.basis.size, [scalars(features), *[hidden] * (blocks - 1)]
         self.layers = nn.CellList(
@@ -186,11 +188,11 @@ class DirectHead(nn.Cell):
         kind, pairs = self.dtype, senders.shape[0] // 2
         vectors = edge_vectors(to_type(positions, kind), senders, receivers, to_type(shifts, kind))  # (E, 3)
         harmonics, distances = self.harmonics(vectors), safe_norm(vectors[:pairs])
-        matrices = self.coupling(harmonics)
+        attributes = self.prepare(harmonics)
         u = self.elements(numbers)  # (N, F)
         basis, springs = self.basis(distances, numbers, u, receivers[:pairs], senders[:pairs])
         h = u
         for k in range(len(self.layers)):
-            h = self.layers[k](h, u, basis, matrices, receivers, senders)  # (N, dim)  (1)
+            h = self.layers[k](h, u, basis, attributes, receivers, senders)  # (N, dim)  (1)
         z = self.edges(h, harmonics, basis, receivers, senders)  # (E, dim of z)  (2)
         return self.blocks(z, vectors[:pairs] / distances, springs)  # (3), (4)

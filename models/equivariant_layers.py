@@ -227,7 +227,7 @@ class Layer(nn.Cell):
         self.invariants: Any = Invariants(inner, dtype) if others else None
 
     def construct(
-        self, h: Tensor, u: Tensor, basis: Tensor, matrices: Any, receivers: Tensor, senders: Tensor
+        self, h: Tensor, u: Tensor, basis: Tensor, attributes: Any, receivers: Tensor, senders: Tensor
     ) -> Tensor:
         """The new h (N, dim of irreps_out).
 
@@ -235,11 +235,11 @@ class Layer(nn.Cell):
             h: (N, dim of irreps_in).
             u: (N, F).
             basis: (P, B).
-            matrices: what ``coupling`` returns for the harmonics of the E edges.
+            attributes: what ``depthwise_product.prepared`` makes of the harmonics of the E edges.
             receivers, senders: (E,).
         """
         weights = self.product(basis, self.radial, None)  # (P, numel)  (3)
-        m = self.sum(h, matrices, weights, receivers, senders) * self.scale  # (N, dim of the sums)  (4)
+        m = self.sum(h, attributes, weights, receivers, senders) * self.scale  # (N, dim of the sums)  (4)
         y = self.mix(m) + self.widen_stay(self.stay(h)) + self.widen_element(self.element(u))  # (N, dim)  (5)
         if self.invariants is not None:
             y = y + self.invariants(y)

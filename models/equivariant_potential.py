@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn
 
+from models.e3.depthwise_product import prepared
 from models.e3.irreps import Irreps
 from models.e3.layout import split_and_join
 from models.e3.spherical_harmonics import SphericalHarmonics
@@ -71,6 +72,7 @@ class EquivariantPotential(nn.Cell):
         self.harmonics = SphericalHarmonics(lmax, True, "component", dtype)
         degrees = [part.ir for part in hidden]
         self.coupling = Coupling(Irreps.spherical_harmonics(lmax), degrees, degrees, dtype, dtype)
+        self.prepare = prepared(self.coupling)
         self.basis = PairBasis(bessel, gaussians, features, cutoff, dtype)
         ends = [scalars(features), *[hidden] * (blocks - 1), scalars(features)]
         self.layers = nn.CellList(
@@ -98,13 +100,13 @@ class EquivariantPotential(nn.Cell):
         """Graph inputs to energies of the atoms (N, 1) and their scalars (N, F)."""
         kind, pairs = self.dtype, senders.shape[0] // 2
         vectors = edge_vectors(to_type(positions, kind), senders, receivers, to_type(shifts, kind))  # (E, 3)  (1)
-        matrices = self.coupling(self.harmonics(vectors))
+        attributes = self.prepare(self.harmonics(vectors))
         u = self.elements(numbers)  # (N, F)
         basis, of_pairs = self.basis(safe_norm(vectors[:pairs]), numbers, u, receivers[:pairs], senders[:pairs])
         values = segment_sum(both_ways(of_pairs), receivers, u)  # (N, 1)  (7)
         h, last, of_layer = u, len(self.layers) - 1, u
         for k in range(len(self.layers)):
-            h = self.layers[k](h, u, basis, matrices, receivers, senders)  # (2)-(6)
+            h = self.layers[k](h, u, basis, attributes, receivers, senders)  # (2)-(6)
             of_layer = h if k == last else self.split(h)[0]  # (N, F)
             values = values + self.heads[k](of_layer)
         return values, of_layer

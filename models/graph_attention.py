@@ -9,8 +9,8 @@ Paper: Liao and Smidt, ICLR 2023 (arXiv 2206.11990); ``models.graph_attention_tr
     (5)  y_i = L(sum_j a_ij v_ij)
     (6)  y_i = L gate(L x_i)
 
-What layers read of the edges is one tuple ``edges``: e and f of each pair (P, K) and (P, 1), the matrices that
-``Coupling`` makes of Y, and receivers and senders (E,).
+What layers read of the edges is one tuple ``edges``: e and f of each pair (P, K) and (P, 1), what ``prepared`` makes of
+Y, and receivers and senders (E,).
 
 L are linear layers of irreps, one for each place where the letter stands, with a bias on scalars (L x_i in (2) has
 none).  Each head has channels of its own in s and in v.
@@ -33,6 +33,7 @@ from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.dropout import EquivariantDropout
 from models.e3.irreps import Irrep, Irreps
 from models.e3.linear import Linear
+from models.e3.mixed_product import MixedProduct
 from models.e3.nonlinear import Activation, Gate
 from models.e3.norm import EquivariantLayerNorm
 from models.e3.tensor_product import Coupling
@@ -131,6 +132,8 @@ class GraphAttention(nn.Cell):
         self.second = depthwise(node, coupling, values, dtype)
         self.weight = Parameter(initializer(Normal(1.0), (self.second.numel,), dtype), name="weight")
         self.value = linear(self.second.irreps_out, values, dtype)
+        self.first = MixedProduct(self.product, (self.hidden, self.logits))
+        self.last = MixedProduct(self.second, (self.value,))
         # the copies of an irrep in v are those of the first head, of the second and so on
         head_of = np.concatenate([np.repeat(np.arange(heads), mul) for mul, _ in shapes.head])[channel_numbers(values)]
         self.spread = Tensor((head_of == np.arange(heads)[:, None]).astype(float), dtype)  # (H, dim)
@@ -138,22 +141,21 @@ class GraphAttention(nn.Cell):
         self.multiply = ops.MatMul()
 
     def attend(self, nodes: Tensor, edges: tuple) -> tuple[Tensor, Tensor]:
-        """Features (N, dim) to messages (E, ...) and the attention a (E, H) of each receiver to its senders."""
-        basis, envelope, matrices, receivers, senders = edges
+        """Features (N, dim) to L m (E, ...) of (4) and the attention a (E, H) of each receiver to its senders."""
+        basis, envelope, attributes, receivers, senders = edges
         sources, targets = self.sources(nodes), self.targets(nodes)
         ends = gather(sources, senders) + gather(targets, receivers)  # (E, dim)
-        message = self.product(ends, matrices, self.radial(basis, envelope))  # (E, ...)  (2)
+        hidden, logits = self.first(ends, attributes, self.radial(basis, envelope))  # of (2)
         directions = self.alpha_dot.reshape(-1, 1) * self.of_head  # (H A, H)
-        logits = self.multiply(self.leaky(self.logits(message)), directions)  # (E, H)
-        return message, self.softmax(logits, both_ways(envelope), receivers, nodes)  # (E, H)  (3)
+        logits = self.multiply(self.leaky(logits), directions)  # (E, H)
+        return hidden, self.softmax(logits, both_ways(envelope), receivers, nodes)  # (E, H)  (3)
 
     def construct(self, nodes: Tensor, edges: tuple) -> Tensor:
         """Features (N, dim) to (N, dim)."""
-        _, _, matrices, receivers, _ = edges
-        message, attention = self.attend(nodes, edges)
+        _, _, attributes, receivers, _ = edges
+        hidden, attention = self.attend(nodes, edges)
         weights = self.drop_alpha(attention)
-        values = self.second(self.gate(self.hidden(message)), matrices, self.weight.reshape(1, -1))
-        values = self.value(values)  # (E, H dim of a head)  (4)
+        (values,) = self.last(self.gate(hidden), attributes, self.weight.reshape(1, -1))  # (E, H dim of a head)  (4)
         summed = segment_sum(values * self.multiply(weights, self.spread), receivers, nodes)
         return self.drop(self.project(summed))  # (5)
 

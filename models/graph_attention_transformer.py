@@ -38,8 +38,10 @@ from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import AddBias
 from models.e3.channels import with_copies
+from models.e3.depthwise_product import prepared
 from models.e3.dropout import DropPath, EquivariantDropout
 from models.e3.irreps import Irreps
+from models.e3.mixed_product import MixedProduct
 from models.e3.nonlinear import Activation
 from models.e3.norm import EquivariantLayerNorm
 from models.e3.spherical_harmonics import SphericalHarmonics
@@ -146,15 +148,16 @@ class EdgeDegree(nn.Cell):
         self.product = depthwise(node, coupling, node, dtype)
         self.radial = RadialWeights(shapes, self.product.numel, dtype)
         self.project = linear(self.product.irreps_out, node, dtype)
+        self.mixed = MixedProduct(self.product, (self.project,))
         self.scale = Tensor(average_degree**-0.5 * np.ones((1, node.dim)), dtype)
 
     def construct(self, edges: tuple, like: Tensor) -> Tensor:
         """What layers read of the edges to (N, dim); ``like`` has N rows."""
-        basis, envelope, matrices, receivers, _ = edges
+        basis, envelope, attributes, receivers, _ = edges
         of_edges = both_ways(envelope)  # (E, 1)
         constant = self.multiply((self.weight + self.bias).reshape(1, -1), self.place)  # (1, dim)
         rows = self.multiply(ops.ones_like(of_edges), constant)  # (E, dim)
-        found = self.project(self.product(rows, matrices, self.radial(basis, envelope)))
+        (found,) = self.mixed(rows, attributes, self.radial(basis, envelope))
         scales = self.multiply(of_edges, self.scale)  # (E, dim)
         return segment_sum(found * scales, receivers, like)
 
@@ -279,6 +282,7 @@ class GraphAttentionTransformer(nn.Cell):
         self.irreps, self.dtype = node, dtype
         self.distances, self.harmonics = PairDistances(dtype), SphericalHarmonics(lmax, True, "component", dtype)
         self.coupling = coupling_of(shapes, lmax, dtype)
+        self.prepare = prepared(self.coupling)
         bases: dict[str, Callable[..., nn.Cell]] = {"gaussian": TrainedGaussians, "bessel": ScaledBesselBasis}
         self.basis = bases[basis](radial, cutoff, dtype)
         self.envelope: nn.Cell = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype) if smooth else NoCutoff()
@@ -325,7 +329,7 @@ class GraphAttentionTransformer(nn.Cell):
         positions, shifts = to_type(positions, kind), to_type(shifts, kind)
         distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)
         harmonics = self.harmonics(edge_vectors(positions, senders, receivers, shifts))  # (E, (lmax + 1)^2)
-        edges = self.basis(distances), self.envelope(distances), self.coupling(harmonics), receivers, senders
+        edges = self.basis(distances), self.envelope(distances), self.prepare(harmonics), receivers, senders
         nodes = self.embedding(numbers)
         return nodes + self.edge_degree(edges, nodes), edges  # (N, dim)  (1)
 

@@ -1,8 +1,8 @@
 """The kernels as differentiable cells: every gradient is made of kernels again, so that all orders stay fused.
 
 The modules have the names of the headers that they call: (1) activations, (2) pairs, (3) triplets, (4) products,
-(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) weighted_blocks, (12) messages.
-(2) to (4), (6) to (8) and (10) to (12) are linear in each factor.
+(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) mixed_products.
+(2) to (4), (6) to (8), (10) and (11) are linear in each factor.
 Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its gradient in any factor is linear in
 all the others, so three kernels each (and the sum for b) serve every order: the cells are each other's gradients.
 
@@ -15,13 +15,12 @@ from models.cpu_kernels.activations import shifted_softplus, swish
 from models.cpu_kernels.couplings import coupled
 from models.cpu_kernels.distances import cosine_cutoff, gaussians, lengths, pair_vectors
 from models.cpu_kernels.gates import Gate, column_totals, scaled_columns
-from models.cpu_kernels.messages import messages
+from models.cpu_kernels.mixed_products import mixed_products
 from models.cpu_kernels.mixtures import mixed, mixed_without_bias
 from models.cpu_kernels.pairs import pair_sum
 from models.cpu_kernels.products import linear, linear_inputs, linear_without_bias
 from models.cpu_kernels.row_blocks import block_product, block_transpose
 from models.cpu_kernels.triplets import triplet_sum
-from models.cpu_kernels.weighted_blocks import weighted_blocks
 
 __all__ = [
     "Gate",
@@ -35,8 +34,8 @@ __all__ = [
     "linear",
     "linear_inputs",
     "linear_without_bias",
-    "messages",
     "mixed",
+    "mixed_products",
     "mixed_without_bias",
     "pair_sum",
     "pair_vectors",
@@ -44,5 +43,4 @@ __all__ = [
     "shifted_softplus",
     "swish",
     "triplet_sum",
-    "weighted_blocks",
 ]

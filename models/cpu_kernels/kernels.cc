@@ -11,14 +11,13 @@
 #include "couplings.h"
 #include "distances.h"
 #include "gates.h"
-#include "messages.h"
+#include "mixed_products.h"
 #include "mixtures.h"
 #include "pairs.h"
 #include "products.h"
 #include "row_blocks.h"
 #include "threads.h"
 #include "triplets.h"
-#include "weighted_blocks.h"
 
 namespace {
 
@@ -338,67 +337,62 @@ KERNEL(coupled_weights) {  // g (M, W), x (N, F), T (M, K), any (numel,), tables
   });
 }
 
-// Widths of x, T and y, the weights, and the three tables from one input on: segments (S, 9), places (S,), factors (S,).
-#define WEIGHTED(F, K, W, w, tables)                                                                             \
-  WeightedBlocks<R>{                                                                                             \
-      {F, K, W}, shapes[w][1], shapes[w][0], {TABLE(Segment, tables)}, INDEX(tables + 1), REAL(tables + 2)}
+// Shapes of (11) from the inputs x, a, w and the width of y; its last tables, from one input on, are receivers and senders
+// (M,), or (1,) where rows are their own, layout and numbers.
+#define ENDS(index) (shapes[index][0] > 1 ? INDEX(index) : nullptr)
+#define MIXED_PRODUCTS(x, W, tables)                                                                             \
+  MixedProducts<R> {                                                                                             \
+    shapes[x][1], shapes[x + 1][1], W, shapes[x + 2][1], shapes[x + 2][0], shapes[x + 1][0], shapes[x][0],       \
+        ENDS(tables), ENDS(tables + 1), INDEX(tables + 2), REAL(tables + 3)                                      \
+  }
+#define ROW_FACTORS(x) RowFactors<R>{REAL(x), REAL(x + 1), REAL(x + 2)}
 
-KERNEL(weighted_blocks) {  // x (M, F), T (M, K), w (M, M / 2 or 1, C), tables, any (., W) -> (M, W)
+KERNEL(mixed_products) {  // x (M or N, F), a (M, A), w (M, M / 2 or 1, C), B (numel,), b (W,), tables -> (M or N, W)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    weighted_blocks<R>(shapes[0][0], WEIGHTED(shapes[0][1], shapes[1][1], shapes[6][1], 2, 3), REAL(0), REAL(1),
-                       REAL(2), REAL(7));
+    mixed_products<R>(MIXED_PRODUCTS(0, shapes[4][0], 5), ROW_FACTORS(0), nullptr, REAL(3), REAL(4), REAL(9));
   });
 }
 
-KERNEL(weighted_gradients) {  // g (M, W), T (M, K), w (M, M / 2 or 1, C), x (M, F), tables -> (M, F), (M, K)
+KERNEL(mixed_tangents) {  // x, a, w, B, the tangents of x, a and w, tables, any (., W) -> (M or N, W)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    weighted_gradients<R>(shapes[0][0], WEIGHTED(shapes[3][1], shapes[1][1], shapes[0][1], 2, 4), REAL(0), REAL(1),
-                          REAL(2), REAL(3), REAL(7), REAL(8));
+    const RowFactors<R> tangent = ROW_FACTORS(4);
+    mixed_products<R>(MIXED_PRODUCTS(0, shapes[11][1], 7), ROW_FACTORS(0), &tangent, REAL(3), nullptr, REAL(12));
   });
 }
 
-KERNEL(weighted_weights) {  // g (M, W), x (M, F), T (M, K), any (M, M / 2 or 1, C), tables -> as this one
+KERNEL(mixed_gradients) {  // g (M or N, W), x, a, w, B, tables -> as x, a and w
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    weighted_weights<R>(shapes[0][0], WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 3, 4), REAL(0), REAL(1),
-                        REAL(2), REAL(7));
+    mixed_product_gradients<R>(MIXED_PRODUCTS(1, shapes[0][1], 5), ROW_FACTORS(1), nullptr, REAL(4), REAL(0), REAL(9),
+                               REAL(10), REAL(11));
   });
 }
 
-// The inputs of the next four kernels from 3 on: receivers and senders (E,), the tables of WEIGHTED, any (., W).
-#define EDGES(nodes, w, index) Edges{nodes, shapes[index][0], shapes[w][0], INDEX(index), INDEX(index + 1)}
-
-KERNEL(messages) {  // x (N, F), T (E, K), w (P, C), receivers, senders, tables, any (., W) -> (N, W)
+KERNEL(mixed_gradient_tangents) {  // g, x, a, w, B, the tangents of x, a and w, tables -> as x, a and w
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    messages<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[0][1], shapes[1][1], shapes[8][1], 2, 5), REAL(0), REAL(1),
-                REAL(2), REAL(9));
+    const RowFactors<R> tangent = ROW_FACTORS(5);
+    mixed_product_gradients<R>(MIXED_PRODUCTS(1, shapes[0][1], 8), ROW_FACTORS(1), &tangent, REAL(4), REAL(0),
+                               REAL(12), REAL(13), REAL(14));
   });
 }
 
-KERNEL(message_senders) {  // g (N, W), T (E, K), w (P, C), receivers, senders, tables, any (., F) -> (N, F)
+KERNEL(mixed_mixtures) {  // g, x, a, w, tables, any (numel,) -> (numel,)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    message_senders<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[8][1], shapes[1][1], shapes[0][1], 2, 5), REAL(0),
-                       REAL(1), REAL(2), REAL(9));
+    mixed_product_mixtures<R>(shapes[8][0], MIXED_PRODUCTS(1, shapes[0][1], 4), ROW_FACTORS(1), nullptr, REAL(0),
+                              REAL(9));
   });
 }
 
-KERNEL(message_matrices) {  // g (N, W), x (N, F), w (P, C), receivers, senders, tables, any (E, K) -> as this one
+KERNEL(mixed_mixture_tangents) {  // g, x, a, w, the tangents of x, a and w, tables, any (numel,) -> (numel,)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    message_matrices<R>(EDGES(shapes[0][0], 2, 3), WEIGHTED(shapes[1][1], shapes[8][1], shapes[0][1], 2, 5), REAL(0),
-                        REAL(1), REAL(2), REAL(9));
-  });
-}
-
-KERNEL(message_weights) {  // g (N, W), x (N, F), T (E, K), receivers, senders, tables, any (P, C) -> as this one
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    message_weights<R>(EDGES(shapes[0][0], 8, 3), WEIGHTED(shapes[1][1], shapes[2][1], shapes[0][1], 8, 5), REAL(0),
-                       REAL(1), REAL(2), REAL(9));
+    const RowFactors<R> tangent = ROW_FACTORS(4);
+    mixed_product_mixtures<R>(shapes[11][0], MIXED_PRODUCTS(1, shapes[0][1], 7), ROW_FACTORS(1), &tangent, REAL(0),
+                              REAL(12));
   });
 }
 

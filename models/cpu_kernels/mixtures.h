@@ -194,6 +194,18 @@ void add_outer(int64_t inner, const std::vector<Panel>& panels, int64_t rows, co
     }
 }
 
+// The same summed over the components of a part; z (rows, z_width), g (rows, g_width).
+template <class R>
+void add_component_outers(const Part& part, const std::vector<Panel>& panels, int64_t rows, const R* z, int64_t z_width,
+                          const R* g, int64_t g_width, std::vector<R>& few, std::vector<R>& end, R* sum) {
+  few.resize(rows * part.inner);  // rows of z far apart would be fetched one by one
+  for (int64_t r = 0; r < part.rows; ++r) {
+    for (int64_t i = 0; i < rows; ++i)
+      std::copy_n(z + i * z_width + part.in + r * part.inner, part.inner, &few[i * part.inner]);
+    add_outer(part.inner, panels, rows, few.data(), g + part.out + r * part.outer, g_width, end, sum);
+  }
+}
+
 // Sums z^T g for all parts, as many as there are threads with a sum of their own.
 template <class R>
 struct OuterSums {
@@ -238,16 +250,9 @@ void mixed_weights(int64_t m, int64_t in_width, int64_t out_width, int64_t numel
     const Range range = part_of(m, number, all);
     for (int64_t first = range.begin; first < range.end; first += block) {
       const int64_t rows = std::min(block, range.end - first);
-      for (int64_t p = 0; p < mixture.part_count; ++p) {
-        const Part& part = mixture.parts[p];
-        few.resize(rows * part.inner);  // rows of z far apart would be fetched one by one
-        for (int64_t r = 0; r < part.rows; ++r) {
-          for (int64_t i = 0; i < rows; ++i)
-            std::copy_n(z + (first + i) * in_width + part.in + r * part.inner, part.inner, &few[i * part.inner]);
-          add_outer(part.inner, outer.panels[p], rows, few.data(), g + first * out_width + part.out + r * part.outer,
-                    out_width, end, &mine[outer.starts[p]]);
-        }
-      }
+      for (int64_t p = 0; p < mixture.part_count; ++p)
+        add_component_outers(mixture.parts[p], outer.panels[p], rows, z + first * in_width, in_width,
+                             g + first * out_width, out_width, few, end, &mine[outer.starts[p]]);
     }
     outer.sums[number].swap(mine);
   });

@@ -111,36 +111,18 @@ struct Columns {
   }
 };
 
-// z = T x of one segment; ``known`` columns, or any number of them.  With weights each channel is multiplied by its own
-// and by the factor.
-template <int known, int rows = 0, class R>
-inline void forward(const Segment& s, const R* x, const R* t, R* z, const R* weights = nullptr, R factor = R(1)) {
+// z = T x of one segment; ``known`` columns, or any number of them.
+template <int known, class R>
+inline void forward(const Segment& s, const R* x, const R* t, R* z) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
     const Columns<known, V, R> columns(s, x, c);
-    const V scale = weights ? factor * value_at<V>(weights + c) : V();
-    for (int i = 0; i < (rows ? rows : s.rows); ++i) {
-      const V sum = columns.times(t + i * s.matrix_stride);
-      at<V>(z + i * s.out_stride + c) = weights ? scale * sum : sum;
-    }
-  });
-}
-
-// weights += factor (T x) z of one segment, summed over its rows.
-template <int known, int rows = 0, class R>
-inline void totals(const Segment& s, const R* z, const R* x, const R* t, R* weights, R factor) {
-  over_channels<R>(s.width, [&](auto zero, int c) {
-    using V = decltype(zero);
-    const Columns<known, V, R> columns(s, x, c);
-    V all = {};
-    for (int i = 0; i < (rows ? rows : s.rows); ++i)
-      all += columns.times(t + i * s.matrix_stride) * value_at<V>(z + i * s.out_stride + c);
-    at<V>(weights + c) += factor * all;
+    for (int i = 0; i < s.rows; ++i) at<V>(z + i * s.out_stride + c) = columns.times(t + i * s.matrix_stride);
   });
 }
 
 // x += T^T z of one segment.
-template <int known, int rows = 0, class R>
+template <int known, class R>
 inline void backward(const Segment& s, const R* z, const R* t, R* x) {
   over_channels<R>(s.width, [&](auto zero, int c) {
     using V = decltype(zero);
@@ -148,7 +130,7 @@ inline void backward(const Segment& s, const R* z, const R* t, R* x) {
     for (int first = 0; first < s.columns; first += kept) {
       V sums[kept];
       for (int j = 0; j < kept; ++j) sums[j] = value_at<V>(x + (first + j) * s.width + c);
-      for (int i = 0; i < (rows ? rows : s.rows); ++i) {
+      for (int i = 0; i < s.rows; ++i) {
         const V from = value_at<V>(z + i * s.out_stride + c);
         for (int j = 0; j < kept; ++j) sums[j] += t[i * s.matrix_stride + first + j] * from;
       }
@@ -174,12 +156,12 @@ inline R total(V vector) {
 }
 
 // T += z x^T of one segment.
-template <int known, int rows = 0, class R>
+template <int known, class R>
 inline void products(const Segment& s, const R* z, const R* x, R* t) {
   using V = typename Wide<R>::type;
   constexpr int lanes = Wide<R>::lanes, most = known ? known : 1;
   const int whole = s.width / lanes * lanes;
-  for (int i = 0; i < (rows ? rows : s.rows); ++i, t += s.matrix_stride, z += s.out_stride)
+  for (int i = 0; i < s.rows; ++i, t += s.matrix_stride, z += s.out_stride)
     for (int j = 0; j < s.columns; j += most) {
       V sums[most] = {};
       for (int c = 0; c < whole; c += lanes) {

@@ -3,12 +3,14 @@
     (1)  y_pu = c_p W_p[u] sum_ij C_(l1 l2 l3) x_ui a_j
 
 for the paths p, with weights of each row, of both edges of a pair or of all; e3nn's ``uvu`` with one copy of each
-attribute.  c_p are those of ``tensor_product``.
+attribute.  c_p are those of ``tensor_product``.  A kernel for CPUs makes what couples with the attributes of a row
+where it needs it; ``prepared`` is what these products read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,13 @@ from models.e3.irreps import Irrep, Irreps, IrrepsError
 from models.e3.tensor_product import Coupling, Path, path_factors
 from models.e3.weight_map import WeightMap
 from models.graph_ops import both_ways, to_type
+
+NO_TABLES = (np.zeros((0, 5), int), np.zeros((0, 7), int), np.zeros(0))  # parts, entries and factors of no mixture
+
+
+def prepared(coupling: Coupling) -> nn.Cell:
+    """What makes of attributes (M, dim) what these products read: themselves with a kernel, else the matrices."""
+    return nn.Identity() if load(coupling.contraction) else coupling
 
 
 class DepthwiseTensorProduct(nn.Cell):
@@ -67,6 +76,7 @@ class DepthwiseTensorProduct(nn.Cell):
             (irreps_in, attributes, each), self.paths, [1] * len(found), irrep_normalization, path_normalization
         )
         factors = factors / np.sqrt([output.dim for _, _, output in found])  # the rest is in the coupling
+        self.factors = factors
         starts = np.cumsum([0, *(part.mul for part in each)])
         self.numel = int(starts[-1])
         orders = [[p for p, path in enumerate(found) if path[2] == output] for output in outputs]
@@ -77,31 +87,50 @@ class DepthwiseTensorProduct(nn.Cell):
         self.contraction, self.channels = contraction, self.irreps_out.num_irreps
         self.couple = BlockProduct(irreps_in, coupling.shapes, coupling.whole, blocks, contraction)
         kernels = load(contraction)
-        self.kernel: Any = kernels.weighted_blocks if kernels else None
+        self.kernel: Any = kernels.mixed_products if kernels else None
+        # of the segments of the coupling, which are those of the results in turn
+        self.paths_of_segments = [p for order in orders for p in order]
+        self.starts, self.coupling = starts, (coupling,)  # in a tuple: the cell of another one
         if kernels:
-            paths = [p for order in orders for p in order]  # of the segments of the coupling
-            self.places = Tensor(starts[paths], mstype.int32)
-            self.factors = Tensor(factors[paths], contraction)
+            self.layout, self.numbers = self.tables(*NO_TABLES)
+            self.own, self.no_mixture = Tensor(np.zeros(1), mstype.int32), Tensor(np.zeros(1), contraction)
+            self.no_bias = Tensor(np.zeros(self.irreps_out.dim), contraction)
         else:
             index = np.concatenate([starts[p] + np.arange(each[p].mul) for order in orders for p in order])
             scales = np.concatenate([np.full(each[p].mul, factors[p]) for order in orders for p in order])
             self.weights = WeightMap(self.numel, [index[None, None]], [scales[None, None]], dtype)
             self.spread = Spread(runs_of(self.irreps_out), 1.0, contraction)
 
-    def construct(self, x: Tensor, matrices: Any, weights: Tensor) -> Tensor:
-        """Features (M, dim), what ``coupling`` returns and weights to the result (M, dim).
+    def construct(self, x: Tensor, attributes: Any, weights: Tensor) -> Tensor:
+        """Features (M, dim), what ``prepared`` makes of attributes, and weights to the result (M, dim).
 
         Weights are (M, numel), (M / 2, numel) of pairs, whose edges are the rows e and e + M / 2, or (1, numel).
         """
         if self.kernel is not None:
-            features, scales = to_type(x, self.contraction), to_type(weights, self.contraction)
-            tables = self.couple.table, self.places, self.factors
-            return to_type(self.kernel(features, matrices, scales, *tables, self.couple.like), x.dtype)
-        coupled = self.couple(x, matrices)
+            return self.by_kernel(x, attributes, weights, self.own, self.own)
+        coupled = self.couple(x, attributes)
         scales = self.weights(weights)[0].reshape(-1, self.channels)
         if 2 * weights.shape[0] == x.shape[0]:
             scales = both_ways(scales)
         return to_type(coupled * self.spread(to_type(scales, self.contraction)), x.dtype)
+
+    def by_kernel(self, x: Tensor, attributes: Tensor, weights: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+        """With a kernel: the result, or its sums over the rows of receivers, of features that senders take."""
+        kind = self.contraction
+        factors = to_type(x, kind), to_type(attributes, kind), to_type(weights, kind)
+        tables = receivers, senders, self.layout, self.numbers
+        return to_type(self.kernel(*factors, self.no_mixture, self.no_bias, *tables), x.dtype)
+
+    def tables(self, parts: np.ndarray, entries: np.ndarray, factors: np.ndarray) -> tuple[Tensor, Tensor]:
+        """``layout`` and ``numbers`` of ``models.cpu_kernels.mixed_products``, with those of a mixture behind it."""
+        coefficients = self.coupling[0].coefficients.asnumpy()
+        attributes, elements = np.nonzero(coefficients)  # in the order of attributes
+        segments, terms = self.couple.table.asnumpy(), np.stack((elements, attributes), 1)
+        counts = len(segments), len(terms), len(parts), len(entries), coefficients.shape[1], self.irreps_out.dim
+        layout: Sequence[Any] = counts, segments, self.starts[self.paths_of_segments], terms, parts, entries
+        numbers = self.factors[self.paths_of_segments], coefficients[attributes, elements], factors
+        integers = np.concatenate([np.asarray(table).reshape(-1) for table in layout])
+        return Tensor(integers.astype(np.int32)), Tensor(np.concatenate(numbers), self.contraction)
 
 
 def _paths(irreps_in: Irreps, attributes: Irreps, keep: Irreps) -> list[tuple[int, int, Irrep]]:

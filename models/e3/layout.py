@@ -107,11 +107,11 @@ def split_and_join(widths: Sequence[int]) -> tuple[nn.Cell, nn.Cell]:
 
 
 class _Padded(nn.Cell):
-    """Zeros after a vector; this cell and ``_Cut`` are each other's gradient, for that of Pad has none of its own."""
+    """Zeros before and after a vector; this and ``_Cut`` are each other's gradient: that of Pad has none itself."""
 
-    def __init__(self, width: int, padded: int):
+    def __init__(self, width: int, padded: int, start: int):
         super().__init__(auto_prefix=False)
-        self.pad = ops.Pad(((0, padded - width),))
+        self.pad = ops.Pad(((start, padded - start - width),))
         self.gradient: tuple = ()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -124,27 +124,27 @@ class _Padded(nn.Cell):
 
 
 class _Cut(nn.Cell):
-    """The first numbers of a vector."""
+    """Numbers of a vector beside each other."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, start: int):
         super().__init__(auto_prefix=False)
-        self.width, self.slice = width, ops.Slice()
+        self.width, self.start, self.slice = width, start, ops.Slice()
         self.gradient: tuple = ()
 
     def construct(self, x: Tensor) -> Tensor:
         """(padded,) to (width,)."""
-        return self.slice(x, (0,), (self.width,))
+        return self.slice(x, (self.start,), (self.width,))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Zeros for the others."""
         return (self.gradient[0](dout),)
 
 
-def padding(width: int, padded: int) -> nn.Cell | None:
-    """The cell that adds zeros to a vector of this width; None where it needs none."""
+def padding(width: int, padded: int, start: int = 0) -> nn.Cell | None:
+    """The cell that adds zeros to a vector of this width, which begins at ``start`` then; None where it needs none."""
     if width == padded:
         return None
-    there, back = _Padded(width, padded), _Cut(width)
+    there, back = _Padded(width, padded, start), _Cut(width, start)
     # in tuples, for a cell that owns the other as its part would own itself
     there.gradient, back.gradient = (back,), (there,)
     return there

@@ -13,7 +13,6 @@ from typing import Any
 from mindspore import Tensor, nn
 from mindspore import dtype as mstype
 
-from models.cpu_kernels import load
 from models.e3.depthwise_product import DepthwiseTensorProduct
 from models.e3.irreps import Irreps
 from models.e3.tensor_product import Coupling
@@ -38,21 +37,17 @@ class MessageSum(nn.Cell):
         super().__init__()
         self.product = DepthwiseTensorProduct(irreps_in, coupling, keep, "component", "element", False, dtype, dtype)
         self.irreps_out, self.numel = self.product.irreps_out, self.product.numel
-        kernels = load(dtype)
-        self.kernel: Any = kernels.messages if kernels else None
 
-    def construct(self, x: Tensor, matrices: Any, weights: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
+    def construct(self, x: Tensor, attributes: Any, weights: Tensor, receivers: Tensor, senders: Tensor) -> Tensor:
         """The sums (N, dim of irreps_out).
 
         Args:
             x: (N, dim of irreps_in).
-            matrices: what ``coupling`` returns of the attributes of the E edges.
+            attributes: what ``depthwise_product.prepared`` makes of those of the E edges.
             weights: (P, numel).
             receivers, senders: (E,).
         """
-        product = self.product
-        if self.kernel is not None:
-            tables = product.couple.table, product.places, product.factors, product.couple.like
-            return self.kernel(x, matrices, weights, receivers, senders, *tables)
-        messages = product(gather(x, senders), matrices, weights)  # (E, dim of irreps_out)
+        if self.product.kernel is not None:
+            return self.product.by_kernel(x, attributes, weights, receivers, senders)
+        messages = self.product(gather(x, senders), attributes, weights)  # (E, dim of irreps_out)
         return segment_sum(messages, receivers, x)

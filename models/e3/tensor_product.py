@@ -132,7 +132,7 @@ class Coupling(nn.Cell):
         contraction: mstype.Type,
     ):
         super().__init__(auto_prefix=False)
-        self.irreps = irreps
+        self.irreps, self.contraction = irreps, contraction
         self.places: dict[tuple[Irrep, Irrep], int] = {}
         shapes: list[tuple[int, int]] = []
         columns = []

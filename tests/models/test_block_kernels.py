@@ -12,7 +12,7 @@ from test_cpu_kernels import ORDER_LIMITS, call, derivatives, indices, joined, n
 
 from models import cpu_kernels
 from models.e3.channel_mixing import ChannelMixing, Part
-from models.graph_ops import both_ways, gather, segment_sum
+from models.graph_ops import gather
 from physics.derivatives import Compiled
 
 __all__ = ["threaded"]  # a fixture
@@ -85,12 +85,6 @@ BEHIND = Bilinear((Z_WIDTH, WEIGHTS, COUPLED_WIDTH), terms_of_mixture(COUPLED_PA
 SCALES = np.zeros((GATES, 7))
 for (column, length, first), factor in zip(RUNS, FACTORS[:3], strict=True):
     SCALES[first + np.arange(length), column + np.arange(length)] = factor
-# of the segments without that of a number: some weights belong to two
-PLACES, BLOCK_WEIGHTS, WEIGHTED_WIDTH = [0, 3, 5], 8, 18
-OF_SEGMENTS = np.zeros((BLOCK_WEIGHTS, Z_WIDTH))
-for (*_, width, _, _, rows, z, z_stride, _), place, factor in zip(SEGMENTS[:-1], PLACES, FACTORS[:3], strict=True):
-    for row in range(rows):
-        OF_SEGMENTS[place + np.arange(width), z + row * z_stride + np.arange(width)] = factor
 
 
 def block_product(x, t):
@@ -122,23 +116,6 @@ def scaled_columns(a, x):
     return multiply(a, Tensor(SCALES, x.dtype)) * x
 
 
-def weighted_blocks(x, t, w):
-    return (BLOCKS[2](x, t) * multiply(w, Tensor(OF_SEGMENTS, x.dtype)))[:, :WEIGHTED_WIDTH]
-
-
-EDGES = 2 * (ROWS // 2)
-ENDS = [ends.asnumpy()[: EDGES // 2] for ends in (FIRST, SECOND)]
-RECEIVERS, SENDERS = (Tensor(np.concatenate(ends)) for ends in (ENDS, ENDS[::-1]))
-
-
-def weighted_blocks_of_pairs(x, t, w):
-    return weighted_blocks(x, t, both_ways(w))
-
-
-def messages(x, t, w):
-    return segment_sum(weighted_blocks_of_pairs(gather(x, SENDERS), t, w), RECEIVERS, x)
-
-
 def gate(y):
     scalars, gates, x = y[:, :SCALARS], y[:, SCALARS : SCALARS + GATES], y[:, SCALARS + GATES :]
     scales = multiply(sigmoid(gates), Tensor(CONSTANTS[1] * (SCALES != 0), y.dtype))
@@ -155,16 +132,6 @@ FUNCTIONS = {
     "coupled of own rows": (coupled_of_own_rows, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
     "scaled_columns": (scaled_columns, ((ROWS, GATES), (ROWS, 7))),
     "scaled_columns of one row": (scaled_columns, ((1, GATES), (ROWS, 7))),
-    "weighted_blocks of own rows": (weighted_blocks, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (ROWS, BLOCK_WEIGHTS))),
-    "weighted_blocks of own rows, one of weights": (
-        weighted_blocks,
-        ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (1, BLOCK_WEIGHTS)),
-    ),
-    "weighted_blocks of own rows, in pairs": (
-        weighted_blocks_of_pairs,
-        ((EDGES, X_WIDTH), (EDGES, T_WIDTH), (EDGES // 2, BLOCK_WEIGHTS)),
-    ),
-    "messages of own rows": (messages, ((NODES, X_WIDTH), (EDGES, T_WIDTH), (EDGES // 2, BLOCK_WEIGHTS))),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
 }
 
@@ -195,15 +162,7 @@ def kernel_of(name: str, dtype: str) -> Callable:
     def scaled_columns(a, x):
         return fused.scaled_columns(a, x, runs, factors)
 
-    def weighted_blocks(x, t, w):
-        like = Tensor(np.zeros((1, WEIGHTED_WIDTH), dtype))
-        return fused.weighted_blocks(x, t, w, linear, Tensor(PLACES, mstype.int32), factors[:3], like)
-
-    def messages(x, t, w):
-        like, tables = Tensor(np.zeros((1, WEIGHTED_WIDTH), dtype)), (linear, Tensor(PLACES, mstype.int32), factors[:3])
-        return fused.messages(x, t, w, RECEIVERS, SENDERS, *tables, like)
-
-    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns, weighted_blocks, messages
+    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns
     functions = {each.__name__: each for each in cells}
     if name == "gate":
         return fused.Gate(SCALARS, GATES, np.array(RUNS), CONSTANTS, factors.dtype)
@@ -239,19 +198,6 @@ def test_a_gradient_sums_the_rows_of_one_index(graph_mode):
     assert (found * x.asnumpy()).sum() == pytest.approx((product * z.asnumpy()).sum(), rel=1e-13)
 
 
-def message_calls(array: Callable, ends: list, x: np.ndarray, t: np.ndarray, tables: tuple) -> dict[str, tuple]:
-    """As ``large_calls``, for both directions of the pairs of ends."""
-    half = len(ends[0]) // 2
-    both = [np.concatenate([ends[side][:half], ends[1 - side][:half]]) for side in (0, 1)]
-    y, t, pairs = array(len(x), 72), t[: 2 * half], array(half, 36)
-    return {
-        "messages": ([x, t, pairs, *both, *tables, array(1, 72)], y.shape),
-        "message_senders": ([y, t, pairs, *both, *tables, array(1, 180)], x.shape),
-        "message_matrices": ([y, x, pairs, *both, *tables, t], t.shape),
-        "message_weights": ([y, x, t, *both, *tables, pairs], pairs.shape),
-    }
-
-
 def large_calls() -> dict[str, tuple]:
     """Inputs and shapes of the results of each kernel, large enough to be shared among threads."""
     random = np.random.default_rng(0)
@@ -274,7 +220,7 @@ def large_calls() -> dict[str, tuple]:
     behind = [*ends, both, both, *mixture, array(1, 74)]
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
     by_row = [ints([(0, 2, 8, 9, 0)]), ints([(0, 0, 0, 0, 9, 8, 9)]), array(1)]
-    weighted, few, many, result = (own, ints([0]), array(1)), array(edges, 16), array(edges, 72), array(edges, 18)
+    few, many, result = array(edges, 16), array(edges, 72), array(edges, 18)
     return {
         "block_product": ([x, t, *ends, segments, z], z.shape),
         "block_transpose": ([z, t, *ends, segments, x, x], x.shape),
@@ -293,12 +239,6 @@ def large_calls() -> dict[str, tuple]:
         "scaled_columns": ([gates, columns, runs, array(2)], columns.shape),
         "column_totals": ([columns, columns, runs, array(2), gates], gates.shape),
         "column_totals of all rows": ([columns, columns, runs, array(2), gates[:1]], (1, 40)),
-        "weighted_blocks": ([mine, t, array(edges, 36), *weighted, array(1, 72)], (edges, 72)),
-        "weighted_gradients": ([many, t, array(edges, 36), mine, *weighted], mine.shape, t.shape),
-        "weighted_weights": ([many, mine, t, array(edges, 36), *weighted], (edges, 36)),
-        "weighted_weights of all rows": ([many, mine, t, array(1, 36), *weighted], (1, 36)),
-        "weighted_weights of pairs": ([many[1:], mine[1:], t[1:], array(2500, 36), *weighted], (2500, 36)),
-        **message_calls(array, ends, x, t, weighted),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
     }
@@ -320,24 +260,13 @@ def test_threads_share_the_work_and_repeat_their_bits(name, threaded):
 @needs_kernels
 @pytest.mark.parametrize(
     "name",
-    ["block_product", "mixed", "mixed_weights", "coupled_gradients", "coupled_weights", "weighted_gradients",
-     "messages", "message_senders", "message_matrices", "message_weights", "gate_slopes"],
-)  # fmt: skip
+    ["block_product", "mixed", "mixed_weights", "coupled_gradients", "coupled_weights", "gate_slopes"],
+)
 def test_what_is_not_a_number_stays_visible(name, threaded):
     inputs, *shapes = large_calls()[name]
     broken = [inputs[0].copy(), *inputs[1:]]
     broken[0][7, 3] = np.nan
     assert np.isnan(call(threaded[2], name, broken, *shapes)).any()
-
-
-@needs_kernels
-@pytest.mark.parametrize("name", ["weighted_blocks", "weighted_weights", "messages", "message_matrices"])
-def test_small_numbers_are_no_zeros(name, threaded):
-    inputs, *shapes = large_calls()[name]
-    place = 1 if name == "weighted_blocks" else 2
-    small = [*inputs[:place], np.float32(1e-30) * inputs[place], *inputs[place + 1 :]]
-    found, expected = (call(threaded[1], name, each, *shapes) for each in (small, inputs))
-    np.testing.assert_allclose(found * np.float32(1e30), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("start", [0, 3, 5])
