@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
+ROUNDING = 1e-14  # norms that differ by no more, relatively, are equal: on which side of the kink they lie says nothing
+
 
 def squared_loss(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
     """Equation (1) and its gradient (n, n) with respect to the prediction."""
@@ -30,7 +32,8 @@ def norm_loss(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, np.n
     """Equation (2) and its gradient (n, n) with respect to the prediction; 0 at equal norms, where it has a kink."""
     size, published = np.linalg.norm(predicted), np.linalg.norm(reference)
     wrong = (size - published) / published
-    return float(abs(wrong)), np.sign(wrong) * predicted / (size * published)
+    side = np.sign(wrong) if abs(wrong) > ROUNDING else 0.0
+    return float(abs(wrong)), side * predicted / (size * published)
 
 
 def eigenvalue_loss(predicted: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:

@@ -38,6 +38,16 @@ def test_norms_are_blind_to_the_sign(matrix):
     assert eigenvalue_loss(-matrix, matrix)[0] > zero
 
 
+def test_norms_that_differ_by_rounding_alone_are_equal(matrix):
+    """Else the gradient would be one or the other of the two at the kink."""
+    for factor in (1 - 2e-15, 1, 1 + 2e-15):
+        assert not norm_loss(factor * matrix, matrix)[1].any()
+    for factor in (1 - 1e-12, 1 + 1e-12):
+        value, gradient = norm_loss(factor * matrix, matrix)
+        assert value == pytest.approx(1e-12, rel=1e-2)
+        assert np.linalg.norm(gradient) == pytest.approx(1 / np.linalg.norm(matrix))
+
+
 def test_norms_and_eigenvalues_are_blind_to_the_modes(matrix):
     """The displacements of all atoms turned against the lattice: another crystal with the same frequencies."""
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
