@@ -27,8 +27,9 @@ from models import graph_ops
 COMPILED = 4e8  # bytes
 #: by whether there are kernels for a CPU, and by bytes of a number: without kernels float64 takes 7 times as much
 KEPT = {(True, 4): 1.5, (True, 8): 1.5, (False, 4): 3.0, (False, 8): 11.0}
-#: of a network of operators, with kernels where there are some: 1.1 to 1.6 times what graph attention transformers take
-COMPILED_OPERATORS, KEPT_OPERATORS = 8e8, {4: 14.5, 8: 32.0}
+#: of a network of operators, by the same: 1.1 to 1.4 times what graph attention transformers take
+COMPILED_OPERATORS = {True: 5.5e8, False: 8e8}
+KEPT_OPERATORS = {(True, 4): 4.5, (True, 8): 14.0, (False, 4): 18.0, (False, 8): 40.0}
 EDGES_A_TRIPLET = 1 / 25
 COMPONENTS = 2  # of a channel of an equivariant layer
 #: W and ``of_operators`` of what was asked for before: walking through a model takes time beside a small product
@@ -52,7 +53,7 @@ def of_product(product: nn.Cell, budget: Budget, dtype: type) -> float:
     width, of_operators = WIDTHS[product]
     compiled, kept = COMPILED, KEPT[kernels, size]
     if of_operators:
-        compiled, kept = COMPILED_OPERATORS, max(kept, KEPT_OPERATORS[size])
+        compiled, kept = COMPILED_OPERATORS[kernels], max(kept, KEPT_OPERATORS[kernels, size])
     return compiled + kept * size * width * (budget.edges + EDGES_A_TRIPLET * budget.triplets)  # (1)
 
 
