@@ -18,6 +18,7 @@ from data_tools.graphs.batching import build_graph, join, pad
 from data_tools.graphs.packed import pack
 from data_tools.graphs.probes import SHAPES
 from models import NEEDS_TRIPLETS
+from models.cpu_kernels import load
 from physics import hessian, memory
 from physics.derivatives import EnergyAndForces, HessianProduct
 from physics.hessian import difference_rows, exact_rows
@@ -282,9 +283,11 @@ def test_memory_grows_with_the_batch_and_the_model():
 def test_the_estimate_is_above_what_graph_attention_transformers_take():
     """Measured for copies of C60 (results/system/hessian_memory.md), in MB."""
     measured = {
-        hessian_memory.TRANSFORMER: {(4, 1740): 765, (4, 15660): 2168, (8, 15660): 7510},
-        hessian_memory.SMALL: {(4, 1740): 821, (4, 15660): 2499, (8, 15660): 8345},
+        hessian_memory.TRANSFORMER: {(4, 1740): 531, (4, 15660): 970, (8, 15660): 3827},
+        hessian_memory.SMALL: {(4, 1740): 540, (4, 15660): 957, (8, 15660): 3726},
     }
+    if load() is None:
+        measured = {hessian_memory.TRANSFORMER: {(4, 15660): 3832}}
     for profile, cases in measured.items():
         product = HessianProduct(hessian_memory.network_of(profile, "float32", 1740, 60))
         for (size, edges), taken in cases.items():
