@@ -178,7 +178,8 @@ def test_two_processes_measure_what_one_measures(finished, file):
         blocks.append(evaluator(rows).blocks)
     for name in ("columns", "forces", "asymmetry"):
         of_one, *both = [getattr(one, name) for one in errors]
-        assert ((both[0] == 0) != (both[1] == 0)).all()
+        # symmetry may make forces and asymmetries 0 to the last bit
+        assert ((both[0] == 0) != (both[1] == 0))[of_one != 0].all() and (name != "columns" or of_one.all())
         np.testing.assert_allclose(both[0] + both[1], of_one, rtol=1e-6)
     for place, expected in enumerate(blocks[0]):
         assert not blocks[2 - place % 2][place].any()
