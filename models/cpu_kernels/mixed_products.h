@@ -23,13 +23,13 @@ struct Term {
 };
 
 // Shapes and tables.  ``layout`` holds six counts: segments, terms, parts, entries, elements of T and numbers of z; then
-// the segments, the first weight of each, terms in the order of attributes, parts and entries.  Without parts y is z.  ``numbers`` holds the factors of segments, terms
-// and entries.
+// the segments, the first weight of each, terms in the order of attributes, parts and entries.  ``numbers`` holds the
+// factors of segments, terms and entries.  Without parts y is z.
 template <class R>
 struct MixedProducts {
   int64_t x, attributes, y;  // widths
   int64_t weights, rows_of_w;
-  int64_t rows, nodes;                   // of the attributes; of x and y, where they have rows of their own
+  int64_t rows, nodes;                 // of the attributes; of x and y, where they have rows of their own
   const int32_t *receivers, *senders;  // rows of y and of x that a row belongs to; nullptr for its own
   const int32_t* layout;
   const R* numbers;
@@ -81,8 +81,7 @@ struct LaneMixture {
   std::vector<R> matrices;
 
   LaneMixture(const Mixture<R>& mixture, bool transposed, const R* w) : starts(mixture.starts()) {
-    std::vector<R> plain(starts.back(), R(0));
-    for_each_weight(mixture, plain.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
+    const std::vector<R> plain = matrices_of(mixture, w);
     matrices = plain;
     for (int64_t p = 0; p < mixture.part_count; ++p) {
       const Part& part = mixture.parts[p];

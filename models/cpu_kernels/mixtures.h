@@ -54,6 +54,14 @@ void for_each_weight(const Mixture<R>& mixture, R* matrices, F f) {
   }
 }
 
+// The matrices of all parts, one after the other, (inner, outer) each.
+template <class R>
+std::vector<R> matrices_of(const Mixture<R>& mixture, const R* w) {
+  std::vector<R> matrices(mixture.starts().back(), R(0));
+  for_each_weight(mixture, matrices.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
+  return matrices;
+}
+
 // Columns that are computed at once: as many vectors as they need.
 struct Panel {
   int64_t first, width;
@@ -140,8 +148,7 @@ struct Factor {
 template <class R>
 std::vector<Factor<R>> factors_of(const Mixture<R>& mixture, bool transposed, const R* w, const R* bias) {
   const auto starts = mixture.starts();
-  std::vector<R> matrices(starts.back(), R(0));
-  for_each_weight(mixture, matrices.data(), [w](R& to, int64_t from, R factor) { to += factor * w[from]; });
+  const std::vector<R> matrices = matrices_of(mixture, w);
   std::vector<Factor<R>> factors;
   for (int64_t p = 0; p < mixture.part_count; ++p) {
     const Part& part = mixture.parts[p];
