@@ -104,7 +104,7 @@ def potential_of_checkpoints(
     from physics.several_potentials import mean_of  # noqa: PLC0415  which others need not wait
 
     check_different(paths)
-    members = tuple(load_products(path, dtype, overrides) for path in paths)
+    members = tuple(load_products(paths, dtype, overrides))
     cutoff = max(float(member.cutoff) for member in members)
     calculators = [member for member in members if not isinstance(member, DirectProducts)]
     calculator = mean_of(calculators) if len(calculators) == len(members) else None

@@ -37,13 +37,10 @@ class SharedNetworks:
         found = evaluator_of(
             config, quantities, trained.model, trained.normalizer, packed, list(sets), chosen=trained.chosen
         )
-        task = trained.network_task
-        run = config.run
-        place = run.mode, run.device_target, run.device_id, run.dtype, run.amp_level
-        key = repr(config.model), place, tuple(one.readout for one in task.every), found.step.wanted
+        key = trained.kind, found.step.wanted
         if key not in self._steps:
             with random_state_kept():
-                network = build_single(config, task)
+                network = build_single(config, trained.network_task)
             self._steps[key] = EvaluationStep(network, found.step.wanted)
         found.step = self._steps[key]
         assign(found.step.model, parameters_of(trained.model), str(trained.file))

@@ -26,6 +26,7 @@ from experiment.ensemble_folder import members_of
 from experiment.model import build_single
 from experiment.resolve import with_names
 from models import DIRECT, NEEDS_TRIPLETS
+from physics.alike_networks import compile_once
 from physics.calculator import SKIN, Calculator, OutsideWarning
 from physics.derivatives import HessianProduct
 from physics.several_potentials import mean_of
@@ -66,6 +67,13 @@ class Trained:
     def network_task(self) -> data.Task:
         """The tasks of all outputs of the network."""
         return task_of(self.information["task"])
+
+    @property
+    def kind(self) -> tuple:
+        """Equal for models whose networks differ in their weights alone, and compute in the same place and type."""
+        run = self.config.run
+        place = run.mode, run.device_target, run.device_id, run.dtype, run.amp_level
+        return repr(self.config.model), place, tuple(one.readout for one in self.network_task.every)
 
     def only(self, outputs: Sequence[int]) -> Trained:
         """The same model with some of its tasks, numbered from 0; the network still has all of its outputs."""
@@ -187,7 +195,15 @@ class CalculatorRecipe:
         Raises:
             DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
         """
-        return self.calculator(trained_of(self.checkpoint, self.file, self.overrides))
+        return self.calculator(self.trained())
+
+    def trained(self) -> Trained:
+        """What the checkpoint describes.
+
+        Raises:
+            CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
+        """
+        return trained_of(self.checkpoint, self.file, self.overrides)
 
     def calculator(self, trained: Trained) -> Calculator:
         """The calculator of what the checkpoint describes.
@@ -256,25 +272,33 @@ def load_calculator(
         CheckpointError, ConfigError, DeviceError: as ``load_trained``; or fewer than two members have finished.
     """
     members, _ = members_of([str(path)])
-    return mean_of([_recipe(one, dtype, skin, overrides)() for one in members or [str(path)]])  # one as it is
+    return mean_of(_loaded([_recipe(one, dtype, skin, overrides) for one in members or [str(path)]]))  # one as it is
 
 
 def load_products(
-    path: str | Path, dtype: str = "", overrides: Iterable[tuple[str, str]] = ()
-) -> Calculator | DirectProducts:
-    """What gives products with force constants: a calculator, or a model of force constants themselves.
+    paths: Iterable[str | Path], dtype: str = "", overrides: Sequence[tuple[str, str]] = ()
+) -> list[Calculator | DirectProducts]:
+    """What gives products with force constants: calculators, or models of force constants themselves.
 
     Args:
-        path, dtype, overrides: as of ``load_calculator``.
+        paths: of checkpoints; where only weights differ, one network is compiled for all of them.
+        dtype, overrides: as of ``load_calculator``.
 
     Raises:
         DataError, CheckpointError, ConfigError, DeviceError: as ``load_calculator``.
     """
-    recipe = _recipe(path, dtype, SKIN, overrides)
-    trained = trained_of(recipe.checkpoint, recipe.file, recipe.overrides)
-    if trained.config.model.name not in DIRECT:
-        return recipe.calculator(trained)
-    return DirectProducts(trained)
+    return _loaded([_recipe(path, dtype, SKIN, overrides) for path in paths], direct=True)
+
+
+def _loaded(recipes: Sequence[CalculatorRecipe], direct: bool = False) -> list[Any]:
+    """Calculators that share what is compiled; models of force constants themselves only where they are asked for."""
+    models = [recipe.trained() for recipe in recipes]
+    made = [
+        DirectProducts(trained) if direct and trained.config.model.name in DIRECT else recipe.calculator(trained)
+        for recipe, trained in zip(recipes, models, strict=True)
+    ]
+    compile_once(made, [trained.kind for trained in models])
+    return made
 
 
 def _recipe(path: str | Path, dtype: str, skin: float, overrides: Iterable[tuple[str, str]]) -> CalculatorRecipe:

@@ -272,9 +272,10 @@ def _fitting(
     """
     most = SHARE * available() if limit is None else limit
     at_once, largest = EDGES_AT_ONCE, int(sizes.max(initial=1))
+    cell = getattr(derive, "model", derive)  # what several models compute with in turn is no cell itself
     while True:
         batches = batches_of_probes(sizes, owners, at_once, COMPILATION)
-        memory = max((of_product(derive, budget, dtype) for budget in batches.budgets), default=0.0)
+        memory = max((of_product(cell, budget, dtype) for budget in batches.budgets), default=0.0)
         if memory <= most or at_once <= largest:
             return batches, memory
         at_once = max(at_once // 2, largest)

@@ -67,6 +67,8 @@ PYTHON
 where=()
 port="${PORT:-8118}"
 if [[ "$servers" == 1 ]]; then
+    # seconds between two tries to meet, 3 to 5 of which would be a third of what a start takes
+    export MS_RETRY_INTERVAL_LOWER="${MS_RETRY_INTERVAL_LOWER:-1}" MS_RETRY_INTERVAL_UPPER="${MS_RETRY_INTERVAL_UPPER:-2}"
     port="$(choose_port "${PORT:-0}" 127.0.0.1)" || exit 2
 else
     [[ "$SERVER" != 0 ]] || port="$(choose_port "$port" "")" || exit 2
@@ -90,6 +92,7 @@ rm -f -- "$folder"/worker_*.log "$folder"/scheduler.log "$folder"/msrun.log
 unset MS_ROLE MS_WORKER_NUM MS_SCHED_HOST MS_SCHED_PORT MS_NODE_ID MS_TOPO_TIMEOUT MS_SIMULATION_LEVEL \
     RANK_ID RANK_SIZE DEVICE_ID RANK_TABLE_FILE
 export GEOSPORE_LOCAL_PROCESSES="$processes" # they share the cores
+[[ ! "${GLOG_v:-}" =~ ^[4-9]$ ]] || export GLOG_v=3 # which process has failed msrun tells as an error
 own=()
 if command -v setsid >/dev/null; then own=(setsid); fi # at Ctrl-C msrun itself would kill its processes unsaved
 
@@ -125,8 +128,8 @@ while kill -0 "$launcher" 2>/dev/null; do
         pkill -KILL -P "$launcher" -f -- "$root/train.py" || true
         break
     fi
-    if grep -qs "kill all other workers" "$folder/msrun.log"; then
-        # the scheduler would wait for them for half a minute
+    if grep -qs "exit with exception. Error code" "$folder/msrun.log"; then
+        # msrun ends the other workers, for which the scheduler would wait for half a minute
         pkill -KILL -P "$launcher" -f -- "$root/train.py" || true
         break
     fi

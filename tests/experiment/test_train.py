@@ -194,6 +194,9 @@ def test_every_profile_trains_two_steps(profile, molecules, tmp_path):
     changes |= {"data__file": "sample", "data__split": "two_files"} if config.data.train_file else {}
     if config.target.name == "force_constants":
         changes |= {"data__file": "crystals", "data__valid_size": 2, "data__test_size": 2}
+    if config.model.name == "graph_attention_transformer" and config.target.name == "force_constants":
+        changes |= {"model__irreps": "16x0e+8x1o+4x2e", "model__irreps_head": "8x0e+4x1o+2x2e"}
+        changes |= {"model__irreps_mlp": "16x0e+8x1o+4x2e", "model__irreps_features": "16x0e"}
     changes |= {"model__blocks": 1}  # whole it compiles for minutes: results/system/configs.md has each at its own size
     if config.model.name == "dimenetpp":
         changes |= {"model__features": 8, "model__output_features": 8, "model__output_layers": 1}

@@ -59,6 +59,7 @@ def test_the_folder_of_an_ensemble_is_one_calculator(tmp_path, monkeypatch):
         (member_folder(tmp_path, seed) / FINISHED).touch()
     makers = {"seed0": EMT, "seed1": LennardJones}
     monkeypatch.setattr(trained, "_recipe", lambda path, *_: makers[Path(path).name])
+    monkeypatch.setattr(trained, "_loaded", lambda recipes: [make() for make in recipes])
     ours, theirs = copper(), copper()
     ours.calc, theirs.calc = trained.load_calculator(tmp_path), mean_of([EMT(), LennardJones()])
     assert ours.get_potential_energy() == theirs.get_potential_energy()

@@ -32,6 +32,8 @@ TOLERANCE = {"float32": 1e-6, "float64": 1e-13}
 ENVIRONMENT = {
     **os.environ,
     "GLOG_v": "3",
+    "MS_RETRY_INTERVAL_LOWER": "1",  # as scripts/run_distribute_train.sh has them
+    "MS_RETRY_INTERVAL_UPPER": "2",
     "PYTHON": sys.executable,
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
