@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from experiment.plot_style import COLOUR_MAP, how_many, new_figure, plain, pretty_unit, show_full_numbers, style, write
@@ -82,6 +81,8 @@ def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
     # A constant embedding has no principal axes, so t-SNE would divide by zero.
     if not np.ptp(embeddings, axis=0).any():
         return np.zeros((len(embeddings), 2))
+    from sklearn.manifold import TSNE  # noqa: PLC0415  takes most of a second, which a start need not wait
+
     perplexity = min(30.0, (len(embeddings) - 1) / 3)
     # One thread: repeatable sums, and no threads that wait for each other where other work shares the cores.
     with threadpool_limits(limits=1):

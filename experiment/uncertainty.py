@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import rankdata
 
 LEVELS = (0.68, 0.95)  # of the intervals whose coverage is reported
 PERCENTILE = 95  # of the spread on the validation structures: above it a prediction is called uncertain
@@ -118,7 +117,7 @@ def relative_spread(spreads: Sequence[np.ndarray], thresholds: Sequence[float]) 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's coefficient of (M,) and (M,); NaN where one of them does not vary."""
-    one, other = (rankdata(values) - (len(values) + 1) / 2 for values in (first, second))
+    one, other = (_ranks(values) - (len(values) + 1) / 2 for values in (first, second))
     norm = math.sqrt(float(one @ one) * float(other @ other))
     return float(one @ other) / norm if norm else math.nan
 
@@ -136,7 +135,7 @@ def area_under_roc(scores: np.ndarray, marked: np.ndarray) -> float:
     count, others = int(marked.sum()), int((~marked).sum())
     if not count or not others:
         return math.nan
-    return float(rankdata(scores)[marked].sum() - count * (count + 1) / 2) / (count * others)
+    return float(_ranks(scores)[marked].sum() - count * (count + 1) / 2) / (count * others)
 
 
 @dataclass(frozen=True)
@@ -226,3 +225,10 @@ def quality(errors: np.ndarray, deviations: np.ndarray) -> dict[str, float]:
     """How (M,) standard deviations describe (M,) errors: ``coverage_68``, ``coverage_95`` and ``nll``."""
     covered = {f"coverage_{round(100 * level)}": coverage(errors, deviations, level) for level in LEVELS}
     return {**covered, "nll": negative_log_likelihood(errors, deviations)}
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """(M,) from 1; equal values have the mean of their ranks."""
+    from scipy.stats import rankdata  # noqa: PLC0415  takes a quarter of a second
+
+    return rankdata(values)
