@@ -99,6 +99,7 @@ class CrystalLaws:
         singles = [crystal_bench.run([structure]) for structure in mixed]
         assert_close(np.concatenate([single[0] for single in singles]), outputs, "symmetry")
         assert_close(np.concatenate([single[1] for single in singles]), forces, "symmetry")
+        # with operators both are of one shape, and compared with the kernels, which have another one
         (_, loose), (_, tight) = crystal_bench.loss(mixed), crystal_bench.loss(mixed, TIGHT)
         largest = max(np.abs(gradient).max() for gradient in loose.values())
         for name, gradient in loose.items():

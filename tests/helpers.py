@@ -232,10 +232,14 @@ class ForceLossGradient(Compiled):
 
 
 class Bench:
-    """A model of the table with its compiled functions; arrays in, arrays of the real graphs out."""
+    """A model of the table with its compiled functions; arrays in, arrays of the real graphs out.
+
+    The loss has one budget on each path unless another is given: that they agree is also a law of padding.
+    """
 
     def __init__(self, case: Case, path: str = "kernels"):
         self.case, self.path = case, path
+        self.of_loss = BUDGET if path == "kernels" else TIGHT
         with on_path(path):
             self.model = build(case)
         self.physics = EnergyAndForces(self.model)
@@ -249,15 +253,17 @@ class Bench:
         atoms = sum(len(structure.numbers) for structure in structures)
         return outputs.asnumpy()[: len(structures)], forces.asnumpy()[:atoms]
 
-    def loss(self, structures: Sequence[Structure], budget: Budget = BUDGET) -> tuple[float, dict[str, np.ndarray]]:
+    def loss(
+        self, structures: Sequence[Structure], budget: Budget | None = None
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """A loss on outputs and forces against fixed random labels, and its parameter gradients."""
         return self.trained(structures, budget)[2:]
 
     def trained(
-        self, structures: Sequence[Structure], budget: Budget = BUDGET
+        self, structures: Sequence[Structure], budget: Budget | None = None
     ) -> tuple[np.ndarray, np.ndarray, float, dict[str, np.ndarray]]:
         """Outputs and forces as in ``run``, and the loss and gradients that belong to them, of one graph."""
-        random = np.random.default_rng(5)
+        random, budget = np.random.default_rng(5), budget or self.of_loss
         batch = self.case.batch(structures, budget)
         outputs, forces = np.zeros(budget.graphs), np.zeros((budget.nodes, 3))
         outputs[: len(structures)] = random.normal(size=len(structures))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import rotations
+from helpers import on_path, rotations
 from mindspore import Tensor
 
 from models.e3.edge_frame import EdgeFrames, IntoFrame, OutOfFrame
@@ -62,32 +64,41 @@ def pair():
 def test_a_product_in_the_frame(path):
     in_frame, direct = pair()
     x = Tensor(np.random.default_rng(1).normal(size=(12, INPUT.dim)))
-    found, expected = in_frame(x, Tensor(vectors())).asnumpy(), direct(x, Tensor(vectors())).asnumpy()
+    found, expected = (ms.jit(one)(x, Tensor(vectors())).asnumpy() for one in (in_frame, direct))
     assert np.abs(found - expected).max() < 1e-12 * np.abs(expected).max()
+
+
+def derivatives(function):
+    """Three orders in the vectors, as compiled functions of these."""
+    random = np.random.default_rng(2)
+    x, v, w = (Tensor(random.normal(size=(12, n))) for n in (INPUT.dim, 3, 3))
+
+    def value(r):
+        y = function(x, r)
+        return (y * y * y).sum()
+
+    def second(r):
+        return (ms.grad(value)(r) * v).sum()
+
+    def third(r):
+        return (ms.grad(second)(r) * w).sum()
+
+    return [ms.jit(ms.grad(each)) for each in (value, second, third)]
+
+
+@functools.cache
+def of_the_direct_product():
+    """Its derivatives, with kernels."""
+    with on_path("kernels"):
+        _, direct = pair()
+    return [each(Tensor(vectors())).asnumpy() for each in derivatives(direct)]
 
 
 def test_its_derivatives_to_third_order(path):
     """Those of the direct product, whose harmonics are polynomials; at the poles too."""
-    in_frame, direct = pair()
-    random = np.random.default_rng(2)
-    x, v, w = (Tensor(random.normal(size=(12, n))) for n in (INPUT.dim, 3, 3))
-
-    def derivatives(function):
-        def value(r):
-            y = function(x, r)
-            return (y * y * y).sum()
-
-        def second(r):
-            return (ms.grad(value)(r) * v).sum()
-
-        def third(r):
-            return (ms.grad(second)(r) * w).sum()
-
-        return [ms.jit(ms.grad(each)) for each in (value, second, third)]
-
+    in_frame, _ = pair()
     orders = 3 if path == "kernels" else 2  # the third of the operators compiles for a minute
-    for found, expected in zip(derivatives(in_frame)[:orders], derivatives(direct)[:orders], strict=True):
-        theirs = expected(Tensor(vectors())).asnumpy()
+    for found, theirs in zip(derivatives(in_frame)[:orders], of_the_direct_product()[:orders], strict=True):
         assert np.abs(found(Tensor(vectors())).asnumpy() - theirs).max() < 1e-10 * np.abs(theirs).max()
 
 
@@ -135,7 +146,7 @@ def test_other_parities_are_refused():
 
 
 def test_rotation_and_inversion(path):
-    in_frame, _ = pair()
+    in_frame = ms.jit(pair()[0])
     r, x = vectors(), np.random.default_rng(5).normal(size=(12, INPUT.dim))
     forth, back = channels_last(INPUT), np.argsort(channels_last(OUTPUT))
     before = in_frame(Tensor(x[:, forth]), Tensor(r)).asnumpy()[:, back]

@@ -69,9 +69,8 @@ def converted(name):
     ("name", "mode", "path"),
     [
         ("equiformer_small_e3", "GRAPH", "kernels"),
-        ("equiformer_small_e3", "PYNATIVE", "operators"),
         ("equiformer_small_e3_nonorm", "PYNATIVE", "kernels"),
-        ("equiformer_bessel", "PYNATIVE", "kernels"),
+        ("equiformer_bessel", "PYNATIVE", "operators"),
         ("equiformer_1e_lmax3", "PYNATIVE", "kernels"),
     ],
 )

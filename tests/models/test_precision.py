@@ -76,9 +76,12 @@ def test_levels_that_do_not_exist():
 
 
 SMALL = {
-    "dimenetpp": {"features": 8, "blocks": 1, "interaction_features": 4, "basis_features": 3, "output_features": 8},
+    "dimenetpp": {
+        "features": 8, "blocks": 1, "interaction_features": 4, "basis_features": 3, "output_features": 8,
+        "spherical": 4, "radial": 3, "layers_before_skip": 1, "layers_after_skip": 1, "output_layers": 1,
+    },
     "schnet": {"features": 8, "filters": 8, "blocks": 1, "gaussians": 8},
-}
+}  # fmt: skip
 
 
 def port(folder, molecules, model, **changes):
