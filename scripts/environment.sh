@@ -68,7 +68,7 @@ environment() {
         mkdir -p -- "$folder" && find "$folder/" -mindepth 1 -delete && touch -- "$folder/.made" || return
         "$python" -m venv "$folder" || return
     fi
-    local file options=(--disable-pip-version-check --no-compile) # what is imported is compiled then; half of the time
+    local file options=(--disable-pip-version-check)
     [[ -t 1 ]] || options+=(--quiet)
     for file in "$@"; do options+=(-r "$file"); done
     "$folder/bin/python" -m pip install "${options[@]}" || return

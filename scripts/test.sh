@@ -16,6 +16,7 @@ environment "$venv" requirements.txt requirements-dev.txt
 "$venv/bin/python" -m mypy
 # MindSpore's compiler makes and drops millions of small objects: a larger cache of malloc saves a tenth of the time
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.tcache_count=60000}"
+unset PYTHONDONTWRITEBYTECODE # or each of the hundred programs that tests start would translate the project anew
 # a file's tests stay together, in the order of the files: the longest would otherwise come last and alone
 tests() {
   "$venv/bin/python" -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -210,7 +210,7 @@ def test_evaluation_repeats_the_metrics_of_the_run(finished, tmp_path, capsys):
 
 
 def test_modes_agree(finished, file, tmp_path):
-    assert start(file, tmp_path / "eager", "--mode", "PYNATIVE", run__plots="true") == 0
+    assert start(file, tmp_path / "eager", "--mode", "PYNATIVE") == 0
     expected, found = (read_rows(folder / "metrics.csv")[1] for folder in (finished, tmp_path / "eager"))
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-3)
