@@ -73,6 +73,7 @@ def command_of(program: str, arguments: Sequence[str] | None) -> Command:
         program: the file, for a caller that gives arguments of its own.
         arguments: of that caller; None: this process's.
     """
+    commit_of(PROGRAM_FOLDER)  # of now: what a benchmark writes may be a tracked page, which would differ from it later
     words = sys.orig_argv if arguments is None else ["python", program, *arguments]
     text = shlex.join(masked(words)).encode("utf-8", "backslashreplace").decode()  # an argument may be any bytes
     return Command(text, datetime.now().astimezone().isoformat(timespec="seconds"))

@@ -225,3 +225,12 @@ def test_a_checkpoint_without_provenance_is_resumed_too(of_checkpoint):
 def test_the_version_is_that_of_the_changelog():
     newest = re.search(r"^## \[(.+?)\]", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None and newest[1] in (provenance.VERSION, "Unreleased")
+
+
+def test_the_commit_is_that_of_the_start(monkeypatch):
+    """A benchmark that has written a page, which git tracks, still tells the commit that it has run."""
+    provenance.commit_of.cache_clear()
+    command = provenance.command_of("eval.py", [])
+    monkeypatch.setattr(provenance, "_git", lambda *_: None)
+    record, later = command.record(), provenance.commit_of.__wrapped__(provenance.PROGRAM_FOLDER)
+    assert later is None and (record["commit"] or not (REPOSITORY / ".git").exists())
