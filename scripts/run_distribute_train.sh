@@ -68,7 +68,8 @@ where=()
 port="${PORT:-8118}"
 if [[ "$servers" == 1 ]]; then
     # seconds between two tries to meet, 3 to 5 of which would be a third of what a start takes
-    export MS_RETRY_INTERVAL_LOWER="${MS_RETRY_INTERVAL_LOWER:-1}" MS_RETRY_INTERVAL_UPPER="${MS_RETRY_INTERVAL_UPPER:-2}"
+    [[ -n "${MS_RETRY_INTERVAL_LOWER:-}${MS_RETRY_INTERVAL_UPPER:-}" ]] ||
+        export MS_RETRY_INTERVAL_LOWER=1 MS_RETRY_INTERVAL_UPPER=2
     port="$(choose_port "${PORT:-0}" 127.0.0.1)" || exit 2
 else
     [[ "$SERVER" != 0 ]] || port="$(choose_port "$port" "")" || exit 2
