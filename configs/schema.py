@@ -232,9 +232,10 @@ class TrainingConfig:
     equivariance_weight: float = bounded(0.0, least=0)
     """For the target ``force_constants``, a control: how much it weighs beside their error that the product of a
     structure and a probe, both rotated at random, is not the rotated product.  An equivariant model needs none."""
-    probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows")})
-    """What of a structure's force constants an epoch learns: a random column, the product with a random direction, or
-    all rows of its primitive atoms, each once and in a step of its own among those of other structures."""
+    probes: str = field(default="columns", metadata={"choices": ("columns", "directions", "rows", "thermal")})
+    """What of a structure's force constants an epoch learns: a random column, the product with a random direction, all
+    rows of its primitive atoms, each once and in a step of its own among those of other structures, or the product with
+    a random wave of its own phonons, in which soft modes are as large as heat makes them."""
     task_weights: list[float] = field(default_factory=lambda: [1.0], metadata={"above": 0})
     """Weights of several targets in the loss on standardised labels, in the order of ``target.names``; one number: of
     each of them."""

@@ -1,10 +1,11 @@
-"""Products of force constants with probes: columns in a random order, or random directions.
+"""Products of force constants with probes: columns in a random order, random directions, or waves of warm atoms.
 
     (1)  (Phi v)_(j b) = sum_(i a) v_(i a) Phi_(i a)(j b)         i runs over the atoms p2s, whose rows are stored
 
 Phi is symmetric, so that a row of it is a column too; v is 0 but on the atoms p2s.  A column is the product with 1 for
 one atom along one axis.  A structure of p primitive atoms has 3 p columns: they come in a random order, each once in
-3 p draws.  ``columns`` and ``directions`` have one draw in an epoch, ``rows`` has 3 p: all rows of the primitive atoms.
+3 p draws.  ``columns``, ``directions`` and ``thermal`` have one draw in an epoch, ``rows`` has 3 p: all rows of the
+primitive atoms.  The probes of ``thermal`` are on all atoms: see ``thermal_probes``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import numpy as np
 from data_tools.graph import ForceConstants, Labels
 from data_tools.graphs.packed import PackedGraphs
 from data_tools.labels.compact_force_constants import block_counts
+from data_tools.labels.thermal_probes import thermal_probe
 from data_tools.tables import cell_volumes
 
-PROBES = ("columns", "directions", "rows")
+PROBES = ("columns", "directions", "rows", "thermal")
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,25 @@ class ForceConstantProbes:
         """Probe and product of a structure, (n, 3) each."""
         n, p = int(self.packed.table.n_atoms[row]), int(self.constants.n_primitive[row])
         atom, block = (int(starts[row]) for starts in self._starts)
-        weights = self._weights(row, draw, p)
         blocks = np.asarray(self.constants.blocks[block : block + p * n]).reshape(p, n, 3, 3)
-        probe = np.zeros((n, 3))
+        if self.kind == "thermal":
+            return self._thermal(row, draw, blocks, self.constants.p2s[atom : atom + p])
+        weights, probe = self._weights(row, draw, p), np.zeros((n, 3))
         probe[self.constants.p2s[atom : atom + p]] = weights
         used = np.flatnonzero(weights.any(axis=1))
         return probe, np.einsum("ia,ijab->jb", weights[used], blocks[used])  # (1)
+
+    def _thermal(self, row: int, draw: int, blocks: np.ndarray, p2s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probe and product of ``thermal_probe``, a function of (seed, draw, row)."""
+        table, atoms = self.packed.table, self.packed.atoms_of(np.array([row]))
+        assert table.cells is not None  # there are force constants
+        positions, s2p = table.positions[atoms], self.constants.s2p[atoms]
+        places = np.zeros(len(atoms), np.int64)
+        places[p2s] = np.arange(len(p2s))
+        cells = np.stack([table.cells[row], self.constants.primitive_cells[row]])
+        translations = np.rint((positions - positions[s2p]) @ np.linalg.inv(cells[1]))
+        random = np.random.default_rng([self.seed, row, draw])
+        return thermal_probe(blocks, translations, places[s2p], self.constants.masses[atoms][p2s], cells, random)
 
     def _weights(self, row: int, draw: int, p: int) -> np.ndarray:
         """(p, 3) the probe on the atoms p2s, a function of (seed, draw, row)."""
