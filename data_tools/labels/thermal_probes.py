@@ -1,6 +1,6 @@
 """Probes that move all atoms of a crystal as a wave of its own phonons does when it is warm, soft modes farthest.
 
-For a wave vector q that fits the supercell, with R_j the lattice vector from the atom of p2s that j is a translation of,
+For a wave vector q that fits the supercell, with R_j the lattice vector to j from the atom of p2s like it,
 
     (1)  D_kl = sum_j Phi_kj exp(i q R_j) / sqrt(m_k m_l)         k of p2s; j runs over the translations of l
     (2)  D e_s = lambda_s e_s,   e = sum_s c_s e_s / sqrt(|lambda_s| + lambda_0)      c_s complex normal numbers
