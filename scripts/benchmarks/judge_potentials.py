@@ -4,8 +4,9 @@
         --peers results/force_constants/peers.json --page results/force_constants/potentials.md \
         --ship data_tools/samples
 
-The crystals are the materials of --peers, whose errors were measured with the same definitions.  Several potentials
-are judged one by one and as their mean, and so is what the spread between them says of the error.  --ship writes each
+The crystals are the materials of --peers, whose errors were measured with the same definitions, or those that a file
+names, one in a line, such as results/force_constants/valid.txt: to choose between potentials.  Several potentials are
+judged one by one and as their mean, and so is what the spread between them says of the error.  --ship writes each
 without the state of its training to phonons_1.safetensors, ... with a card of what was found.
 """
 
@@ -50,6 +51,7 @@ from experiment.trained import Trained, load_trained
 from physics.force_constants import exchange_asymmetry, sum_rule
 from physics.phonon_spectra import band_structure
 from scripts.benchmarks.judged_page import Made, page, record_of
+from scripts.fold_crystals import names_of
 from scripts.help_defaults import Defaults
 from training.checkpoint import save
 from training.files import write_text
@@ -64,12 +66,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(formatter_class=Defaults, description=__doc__.split("\n")[0])
     parser.add_argument("--ckpt", nargs="+", required=True, help="run folders or checkpoints")
-    parser.add_argument("--data", type=Path, required=True, help="packed file with the materials of --peers")
-    parser.add_argument("--peers", type=Path, required=True, help="JSON of scripts/peers/potentials.py")
+    parser.add_argument("--data", type=Path, required=True, help="packed file with the materials")
+    materials = parser.add_mutually_exclusive_group(required=True)
+    materials.add_argument("--peers", type=Path, help="JSON of scripts/peers/potentials.py")
+    materials.add_argument("--rows", type=Path, help="text file with their names")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="of the arithmetic")
     parser.add_argument("--page", type=Path, help="Markdown page to write; a JSON file and pictures go beside it")
     parser.add_argument("--ship", type=Path, help="folder for the potentials")
     return parser.parse_args(arguments)
+
+
+def materials_of(options: argparse.Namespace) -> tuple[list[str], dict[str, Any] | None]:
+    """The names of the materials, and what is known of the peers, if they are wanted.
+
+    Raises:
+        DataError: a file that is not there or is something else.
+    """
+    if options.rows:
+        return names_of(options.rows), None
+    try:
+        peers = json.loads(options.peers.read_text(encoding="utf-8"))
+        return peers["materials"], peers
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{options.peers}: expected the JSON of scripts/peers/potentials.py ({error})") from None
 
 
 def rows_of(table: StructureTable, names: Sequence[str]) -> np.ndarray:
@@ -158,11 +177,7 @@ def run(options: argparse.Namespace, command: Any) -> None:
     Raises:
         DataError, ConfigError: a file that does not fit.
     """
-    try:
-        peers = json.loads(options.peers.read_text(encoding="utf-8"))
-        names = peers["materials"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{options.peers}: expected the JSON of scripts/peers/potentials.py ({error})") from None
+    names, peers = materials_of(options)
     table = read_crystal_file(options.data).table
     table = select_rows(table, rows_of(table, names))
     crystals = crystals_of(table, np.arange(len(table)))
@@ -182,7 +197,9 @@ def run(options: argparse.Namespace, command: Any) -> None:
         spreads = np.array([np.linalg.norm(s.std(axis=0, ddof=1)) / np.linalg.norm(s.mean(axis=0)) for s in stacks])
         if not spreads.all():
             raise ConfigError("--ckpt: expected potentials that differ, got the same one more than once")
-    judged = beside(judge(crystals, found, ShellMeans.of(crystals)), peers)
+    judged = judge(crystals, found, ShellMeans.of(crystals))
+    if peers is not None:
+        judged = beside(judged, peers)
     card = card_of(judged, whose, spreads)
     print("\n".join(markdown(judged)), flush=True)
     print(json.dumps(card, indent=1), flush=True)

@@ -39,6 +39,7 @@ from physics.energy_checks import atoms_of
 from physics.relaxation import relax
 from physics.several_potentials import mean_of
 from scripts.benchmarks.judge_potentials import rows_of
+from scripts.fold_crystals import names_of
 from scripts.help_defaults import Defaults
 from training.files import write_text
 
@@ -157,10 +158,7 @@ def run(options: argparse.Namespace, command: Command) -> None:
     Raises:
         DataError, ConfigError: a file that does not fit.
     """
-    try:
-        names = options.rows.read_text(encoding="utf-8").split()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{options.rows}: expected a text file with names of materials ({error})") from None
+    names = names_of(options.rows)
     whole = read_crystal_file(options.data).table
     rows = rows_of(whole, names)
     structures = [primitive(crystal) for crystal in crystals_of(select_rows(whole, rows), np.arange(len(rows)))]

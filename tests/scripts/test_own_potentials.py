@@ -119,6 +119,17 @@ def test_the_page_has_the_peers_and_the_pictures(judged):
     assert len(names) == 4 and all((judged / name).stat().st_size > 1000 for name in names)
 
 
+def test_potentials_are_compared_on_materials_without_peers(judged, capsys):
+    (judged / "two_rows.txt").write_text("\n".join(TEST[:2]))
+    words_of = ["--data", str(judged / "one.npz"), "--rows", str(judged / "two_rows.txt")]
+    assert judge_potentials.main(["--ckpt", str(judged / "run"), *words_of]) == 0
+    table = capsys.readouterr().out
+    assert "all materials (2)" in table and "| potential 1 |" in table and "peer" not in table
+    (judged / "two_rows.txt").write_text("")
+    assert judge_potentials.main(["--ckpt", str(judged / "run"), *words_of]) == 2
+    assert "expected different names, one in each line" in capsys.readouterr().err
+
+
 def test_what_ships_says_what_it_is_and_nothing_of_the_machine(judged):
     first, second = (load_trained(judged / "shipped" / f"phonons_{number}.safetensors") for number in (1, 2))
     card = first.information["card"]
