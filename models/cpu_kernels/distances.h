@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "activations.h"
 #include "threads.h"
@@ -88,13 +89,14 @@ inline R gaussian(R y, R c, int order) {
   return now;
 }
 
-// use(n) with n known to the compiler for the orders that training on forces needs.
+// use(n) with n known to the compiler, by its type, for the orders that training on force constants needs.
 template <class Use>
 void with_known_order(int order, Use use) {
-  if (order == 0) return use([] { return 0; });
-  if (order == 1) return use([] { return 1; });
-  if (order == 2) return use([] { return 2; });
-  use([order] { return order; });
+  if (order == 0) return use(std::integral_constant<int, 0>());
+  if (order == 1) return use(std::integral_constant<int, 1>());
+  if (order == 2) return use(std::integral_constant<int, 2>());
+  if (order == 3) return use(std::integral_constant<int, 3>());
+  use(order);
 }
 
 constexpr int64_t cost_of_a_gaussian = 16;
@@ -110,7 +112,7 @@ void gaussians(int64_t pairs, int64_t width, int n, const R* d, const R* s, cons
         R* __restrict to = out + p * width;
         const R distance = d[p], scale = s == nullptr ? R(1) : s[p];
 #pragma GCC ivdep
-        for (int64_t k = 0; k < width; ++k) to[k] = scale * gaussian(distance - offsets[k], coefficients[k], order());
+        for (int64_t k = 0; k < width; ++k) to[k] = scale * gaussian(distance - offsets[k], coefficients[k], order);
       }
     });
   });
@@ -127,7 +129,7 @@ void gaussian_sums(int64_t pairs, int64_t width, int n, const R* d, const R* g, 
         const R* factor = g + p * width;
         R sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t k = 0; k < width; ++k) sum += factor[k] * gaussian(d[p] - offsets[k], coefficients[k], order());
+        for (int64_t k = 0; k < width; ++k) sum += factor[k] * gaussian(d[p] - offsets[k], coefficients[k], order);
         out[p] = sum;
       }
     });

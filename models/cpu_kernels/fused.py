@@ -1,8 +1,8 @@
 """The kernels as differentiable cells: every gradient is made of kernels again, so that all orders stay fused.
 
 The modules have the names of the headers that they call: (1) activations, (2) pairs, (3) triplets, (4) products,
-(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) mixed_products.
-(2) to (4), (6) to (8), (10) and (11) are linear in each factor.
+(5) distances, (6) row_blocks, (7) mixtures, (8) and (9) gates, (10) couplings, (11) mixed_products, (12) to (14)
+envelopes.  (2) to (4), (6) to (8), (10) and (11) are linear in each factor.
 Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its gradient in any factor is linear in
 all the others, so three kernels each (and the sum for b) serve every order: the cells are each other's gradients.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from models.cpu_kernels.activations import shifted_softplus, swish
 from models.cpu_kernels.couplings import coupled
 from models.cpu_kernels.distances import cosine_cutoff, gaussians, lengths, pair_vectors
+from models.cpu_kernels.envelopes import Envelope, EnvelopedBasis
 from models.cpu_kernels.gates import Gate, column_totals, scaled_columns
 from models.cpu_kernels.mixed_products import mixed_products
 from models.cpu_kernels.mixtures import mixed, mixed_without_bias
@@ -23,6 +24,8 @@ from models.cpu_kernels.row_blocks import block_product, block_transpose
 from models.cpu_kernels.triplets import triplet_sum
 
 __all__ = [
+    "Envelope",
+    "EnvelopedBasis",
     "Gate",
     "block_product",
     "block_transpose",

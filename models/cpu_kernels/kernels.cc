@@ -10,6 +10,7 @@
 #include "activations.h"
 #include "couplings.h"
 #include "distances.h"
+#include "envelopes.h"
 #include "gates.h"
 #include "mixed_products.h"
 #include "mixtures.h"
@@ -154,6 +155,55 @@ KERNEL(cosine_cutoff_0) {  // d (P, 1), frequency () -> (P, 1)
 
 CUTOFF_SLOPE(1)
 CUTOFF_SLOPE(2)
+
+KERNEL(envelope) {  // d (P, 1), exponent (), numbers (1,) -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    envelopes<R>(size(ranks[0], shapes[0]), REAL(0), nullptr, *INDEX(1), 0, REAL(2), REAL(3));
+  });
+}
+
+KERNEL(envelope_slopes) {  // d, t (P, 1), exponent (), numbers (1,), order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    envelopes<R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *INDEX(2), *INDEX(4), REAL(3), REAL(5));
+  });
+}
+
+// Of width K, from the inputs layout and numbers.
+#define PAIR_FUNCTIONS(K, layout) PairFunctions<R>(K, INDEX(layout), REAL(layout + 1))
+
+KERNEL(pair_functions) {  // d, s (P, 1), y (P, K), layout (3,), numbers (K - waves + 2,), order () -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_functions<R>(PAIR_FUNCTIONS(shapes[2][1], 3), shapes[0][0], *INDEX(5), REAL(0), REAL(1), nullptr, REAL(2),
+                      REAL(6));
+  });
+}
+
+KERNEL(scaled_pair_functions) {  // d, s, t (P, 1), y (P, K), layout, numbers, order () -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_functions<R>(PAIR_FUNCTIONS(shapes[3][1], 4), shapes[0][0], *INDEX(6), REAL(0), REAL(1), REAL(2), REAL(3),
+                      REAL(7));
+  });
+}
+
+KERNEL(pair_function_sums) {  // d, s (P, 1), y, z (P, K), layout, numbers, order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_function_sums<R>(PAIR_FUNCTIONS(shapes[2][1], 4), shapes[0][0], *INDEX(6), REAL(0), REAL(1), nullptr, REAL(2),
+                          REAL(3), REAL(7));
+  });
+}
+
+KERNEL(scaled_pair_function_sums) {  // d, s, t (P, 1), y, z (P, K), layout, numbers, order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_function_sums<R>(PAIR_FUNCTIONS(shapes[3][1], 5), shapes[0][0], *INDEX(7), REAL(0), REAL(1), REAL(2), REAL(3),
+                          REAL(4), REAL(8));
+  });
+}
 
 KERNEL(pair_sum) {  // x (N, F), w (P, F), c (P, 1), first, second -> (N, F)
   return by_type(types[0], [&](auto zero) {
