@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "activations.h"
+#include "orders.h"
 #include "threads.h"
 
 namespace {
@@ -87,16 +87,6 @@ inline R gaussian(R y, R c, int order) {
     now = next;
   }
   return now;
-}
-
-// use(n) with n known to the compiler, by its type, for the orders that training on force constants needs.
-template <class Use>
-void with_known_order(int order, Use use) {
-  if (order == 0) return use(std::integral_constant<int, 0>());
-  if (order == 1) return use(std::integral_constant<int, 1>());
-  if (order == 2) return use(std::integral_constant<int, 2>());
-  if (order == 3) return use(std::integral_constant<int, 3>());
-  use(order);
 }
 
 constexpr int64_t cost_of_a_gaussian = 16;

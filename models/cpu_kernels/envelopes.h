@@ -4,27 +4,16 @@
 
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "activations.h"
 #include "distances.h"
+#include "orders.h"
 #include "threads.h"
 
 namespace {
-
-// Taylor's coefficients of a function at one point, up to an order that the compiler may know.
-template <class Order>
-auto series_of(Order order) {
-  if constexpr (std::is_same_v<Order, int>) {
-    return std::vector<double>(order + 1);
-  } else {
-    return std::array<double, Order::value + 1>{};
-  }
-}
 
 // series *= a + b e.
 template <class Order, class Series>
@@ -45,7 +34,7 @@ inline void over_line(Order order, double a, Series& series) {
 template <class Order>
 inline auto envelope_series(Order order, double d, double cutoff, int exponent, int power) {
   const double slope = 1 / cutoff, x = d * slope, rest = (cutoff - d) * slope;
-  auto f = series_of(order), result = series_of(order);
+  auto f = series_of<double>(order), result = series_of<double>(order);
   for (int k = exponent; k >= 0; --k) {  // Horner
     times_line(order, x, slope, f);
     f[0] += 0.5 * (k + 1) * (k + 2);
@@ -59,12 +48,6 @@ inline auto envelope_series(Order order, double d, double cutoff, int exponent, 
       result[j] = sum;
     }
   return result;
-}
-
-inline double factorial(int n) {
-  double product = 1;
-  for (int k = 2; k <= n; ++k) product *= k;
-  return product;
 }
 
 // out = t f(d) differentiated, 0 from the cutoff on; d and t (P), t = 1 where there is none, numbers the cutoff.

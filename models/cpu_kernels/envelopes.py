@@ -4,9 +4,9 @@
     (13)  e_k(d) = f(d)^q (sin(k pi d / c) / (k d), k = 1 ... B;  exp(a (s d - x_k)^2))
     (14)  y_k e_k^(n)(d)    sum_k y_k z_k e_k^(n)(d)        and both times t
 
-f is that of ``models.radial.PolynomialEnvelope``; all are 0 from the cutoff c on, at every order.  t is a number of each
-pair, and so is s, which is constant.  (12) and (14) are linear in t, y and z: their gradients are such functions again,
-of order n + 1 in d.
+f is that of ``models.radial.PolynomialEnvelope``; all are 0 from the cutoff c on, at every order.  t is a number of
+each pair, and so is s, which is constant.  (12) and (14) are linear in t, y and z: their gradients are such functions
+again, of order n + 1 in d.
 """
 
 from __future__ import annotations

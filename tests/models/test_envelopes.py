@@ -273,7 +273,6 @@ def test_basis_of_pairs_is_the_same_with_and_without_kernels(kind, graph_mode):
     )
     results = []
     for cell in made:
-
         functions = together(derivatives(of_pairs(cell, numbers, first, second), probes, more))
         results.append(Compiled(cell, functions)(*arguments))
     for order, (expected, found) in enumerate(zip(*results, strict=True)):
