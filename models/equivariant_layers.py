@@ -247,8 +247,9 @@ class Layer(nn.Cell):
             attributes: what ``depthwise_product.prepared`` makes of the harmonics of the E edges.
             receivers, senders: (E,).
         """
-        weights = self.product(basis, self.radial, None)  # (P, numel)  (3)
-        m = self.sum(h, attributes, weights, receivers, senders) * self.scale  # (N, dim of the sums)  (4)
+        # the factor of (4) is put into W, which does not depend on the positions: its derivatives have fewer products
+        weights = self.product(basis, self.radial * self.scale, None)  # (P, numel)  (3)
+        m = self.sum(h, attributes, weights, receivers, senders)  # (N, dim of the sums)  (4)
         y = self.mix(m) + self.widen_stay(self.stay(h)) + self.widen_element(self.element(u))  # (N, dim)  (5)
         if self.invariants is not None:
             y = y + self.invariants(y)
