@@ -1,6 +1,6 @@
 // Functions of a distance under a polynomial envelope, differentiated any number of times.
 //
-// What a pair has for all its functions, and all that cancels, is computed in double: a sum of few numbers for each pair.
+// What a pair has for all its functions is computed in double: it is little, and differences of it are divided by d.
 
 #pragma once
 
@@ -70,7 +70,7 @@ void envelopes(int64_t pairs, const R* d, const R* t, int exponent, int n, const
   });
 }
 
-// The functions e_k of (12): f(d)^power sin(k pi d / cutoff) / (k d) for k = 1 ... waves, and then f(d)^power
+// The functions e_k of (13): f(d)^power sin(k pi d / cutoff) / (k d) for k = 1 ... waves, and then f(d)^power
 // exp(sharpness (s d - centre_k)^2).
 template <class R>
 struct PairFunctions {
@@ -98,7 +98,8 @@ struct PairFunctions {
   }
 
  private:
-  // sum_j weights_(n - j) of Taylor's coefficients of exp(c (y + s e)^2), (j + 1) G_(j + 1) = 2 c s (y G_j + s G_(j - 1)).
+  // sum_j weights_(n - j) G_j of Taylor's coefficients of exp(c (y + s e)^2): (j + 1) G_(j + 1) = 2 c s (y G_j +
+  // s G_(j - 1)).
   template <class Order, class Series>
   void gaussian_part(Order order, const Series& weights, R reduced, R s, R* __restrict out) const {
     const R sharpness = numbers[1], *centres = numbers + 2;

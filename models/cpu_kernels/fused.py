@@ -1,8 +1,8 @@
 """The kernels as differentiable cells: every gradient is made of kernels again, so that all orders stay fused.
 
 The modules have the names of the headers that they call: (1) activations, (2) pairs, (3) triplets, (4) products,
-(5) distances, (6) row_blocks, (7) mixtures, (8) gates, (10) couplings, (11) mixed_products, (12) to (14) envelopes;
-(15) and (16) are row_functions, the derivatives of (8) and of (17) harmonics.
+(5) distances, (6) row_blocks, (7) mixtures, (8) gates, (10) couplings, (11) mixed_products, (12) to (14) envelopes and
+(15) harmonics; (9) row_functions are the derivatives of (8) and (15).
 (2) to (4), (6), (7), (10) and (11) are linear in each factor.
 Contracted with g each is one number, sum g c w x, sum g x (W r) or sum g (W x); its gradient in any factor is linear in
 all the others, so three kernels each (and the sum for b) serve every order: the cells are each other's gradients.

@@ -27,8 +27,8 @@ struct Gated {
   int64_t out() const { return scalars + columns; }
 };
 
-// Of each gate g, from the order-th derivative of c sigmoid(g) on: that times all its tangents, the derivative before it
-// times all tangents, and this times all but one of them, for each; out (tangents + 2, gates).
+// Of each gate g: the order-th derivative of c sigmoid(g) times all its tangents, the derivative before it times all
+// tangents, and this times all but one of them, for each; out (tangents + 2, gates).
 template <class Order, class R>
 inline void gate_factors(Order order, int tangents, int64_t gates, R constant, const R* __restrict g,
                          const R* __restrict v, int64_t stride, R* __restrict out) {
@@ -73,7 +73,8 @@ void gate_tangents(int64_t rows, int n, Gated shape, const R* constants, const R
       for (int64_t row = range.begin; row < range.end; ++row) {
         const R *from = y + row * shape.in(), *along = v + row * shape.in();
         R* __restrict to = out + row * shape.out();
-        gated_scalars<decltype(order), R>(order, tangents, shape.scalars, constants[0], from, along, stride, nullptr, to);
+        gated_scalars<decltype(order), R>(order, tangents, shape.scalars, constants[0], from, along, stride, nullptr,
+                                          to);
         gate_factors(order, tangents, shape.gates, constants[1], from + shape.scalars, along + shape.scalars, stride,
                      factors.data());
         to += shape.scalars;

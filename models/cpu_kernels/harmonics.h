@@ -1,7 +1,7 @@
 // Spherical harmonics of vectors, or of their directions, differentiated along any number of tangents.
 //
-// A number here is a polynomial in e_1 ... e_n with e_i^2 = 0, one coefficient for each subset of them: of r + sum v_i e_i
-// every function has its mixed derivative at the set of all.  Several vectors stand side by side, one in each lane.
+// A number here is a polynomial in e_1 ... e_n with e_i^2 = 0, one coefficient for each subset of them: every function of
+// r + sum v_i e_i has its mixed derivative at the set of all.  Several vectors stand side by side, one in each lane.
 
 #pragma once
 
@@ -24,8 +24,8 @@ struct HarmonicTerm {
 template <class R>
 class Harmonics {
  public:
-  // Table has the largest degree, whether vectors are divided by their lengths, and terms by degree; numbers have a factor
-  // of each degree and the coefficients of the terms.
+  // Table has the largest degree, whether vectors are divided by their lengths, and terms by degree; numbers have a
+  // factor of each degree and the coefficients of the terms.
   Harmonics(const int32_t* table, int64_t size, const R* numbers, int tangents)
       : lmax_(table[0]),
         normalize_(table[1] != 0),
@@ -175,7 +175,8 @@ void harmonic_tangents(int64_t rows, int n, const int32_t* table, int64_t size, 
   shared(parts_of((width << n) * 16 * rows, 4), [=](int part, int parts) {
     Harmonics<R> harmonics(table, size, numbers, n);
     std::vector<R> found(width * lanes);
-    for_vectors(part_of(rows, part, parts), rows, n, r, v, [&](int64_t row, int few, const R* x, const R* const* along, R*) {
+    for_vectors(part_of(rows, part, parts), rows, n, r, v,
+                [&](int64_t row, int few, const R* x, const R* const* along, R*) {
       harmonics(x, along, found.data());
       for (int l = 0; l < few; ++l)
         for (int64_t k = 0; k < width; ++k) out[(row + l) * width + k] = found[k * lanes + l];

@@ -1,6 +1,6 @@
 """Spherical harmonics of vectors, with derivatives along tangents.
 
-    (17)  P_1 = r or r / |r|,   P_(l+1)m = sum K_ijm P_li P_1j,   Y_l = c_l P_l
+    (15)  P_1 = r or r / |r|,   P_(l+1)m = sum K_ijm P_li P_1j,   Y_l = c_l P_l
 
 Those of the vector 0 divided by its length, and all their derivatives, are 0.
 """
@@ -17,7 +17,7 @@ from models.cpu_kernels.row_functions import RowFunction
 
 
 class Harmonics(RowFunction):
-    """(17) as a cell, vectors (M, 3) to (M, (lmax + 1)^2).
+    """(15) as a cell, vectors (M, 3) to (M, (lmax + 1)^2).
 
     Args:
         factors: (lmax + 1,) c.

@@ -1,7 +1,7 @@
 """Functions f of rows, such as gates and harmonics, differentiated along tangents.
 
-    (15)  A(y; v_1 ... v_n) = D_1 ... D_n f(y)                      (M, G)
-    (16)  B(y; v_1 ... v_n; d) = gradient in y of d . A             (M, F)
+    (9)  A(y; v_1 ... v_n) = D_1 ... D_n f(y)                       (M, G)
+         B(y; v_1 ... v_n; d) = gradient in y of d . A              (M, F)
 
 D_i is the derivative along v_i, a row of the shape of y for each row, and n may be 0.  Both are linear in every v_i and
 in d, so they are each other's gradients:
@@ -29,7 +29,7 @@ class _RowKernel(Kernel):
 
 
 class _Values(_RowKernel):
-    """(15) for n = 0, (M, G) from y (M, F); ``like`` has G columns."""
+    """(9) A for n = 0, (M, G) from y (M, F); ``like`` has G columns."""
 
     def construct(self, y: Tensor, table: Tensor, numbers: Tensor, like: Tensor) -> Tensor:
         """With the integers and numbers of f."""
@@ -42,7 +42,7 @@ class _Values(_RowKernel):
 
 
 class _Slopes(_RowKernel):
-    """(16) for n = 0, (M, F) from y (M, F) and d (M, G)."""
+    """(9) B for n = 0, (M, F) from y (M, F) and d (M, G)."""
 
     def construct(self, y: Tensor, d: Tensor, table: Tensor, numbers: Tensor) -> Tensor:
         """With the integers and numbers of f."""
@@ -56,7 +56,7 @@ class _Slopes(_RowKernel):
 
 
 class _Tangents(_RowKernel):
-    """(15) for n > 0, (M, G) from y (M, F) and tangents (n M, F), one below the other; ``like`` has G columns."""
+    """(9) A for n > 0, (M, G) from y (M, F) and tangents (n M, F), one below the other; ``like`` has G columns."""
 
     def construct(self, y: Tensor, v: Tensor, table: Tensor, numbers: Tensor, like: Tensor) -> Tensor:
         """With the integers and numbers of f."""
@@ -81,7 +81,7 @@ class _Tangents(_RowKernel):
 
 
 class _SlopeTangents(_RowKernel):
-    """(16) for n > 0, (M, F) from y (M, F), tangents (n M, F) and d (M, G)."""
+    """(9) B for n > 0, (M, F) from y (M, F), tangents (n M, F) and d (M, G)."""
 
     def construct(self, y: Tensor, v: Tensor, d: Tensor, table: Tensor, numbers: Tensor) -> Tensor:
         """With the integers and numbers of f."""
