@@ -25,6 +25,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Normal, initializer
 
 from models.blocks import Product
+from models.cpu_kernels import load
 from models.e3.irreps import Irreps, IrrepsError
 from models.e3.layout import split_and_join
 from models.e3.linear import Linear
@@ -129,14 +130,18 @@ class PairBasis(nn.Cell):
         self.envelope = PolynomialEnvelope(cutoff, ENVELOPE_EXPONENT, dtype)
         orders, centres = np.arange(1, bessel + 1).reshape(1, -1), np.linspace(*REDUCED, gaussians).reshape(1, -1)
         self.frequencies, self.inverse = Tensor(np.pi / cutoff * orders, dtype), Tensor(1 / orders, dtype)
-        self.centres = Tensor(centres, dtype)
-        self.sharpness = Tensor(-0.5 / (centres[0, 1] - centres[0, 0]) ** 2, dtype)
+        sharpness = -0.5 / (centres[0, 1] - centres[0, 0]) ** 2
+        self.centres, self.sharpness = Tensor(centres, dtype), Tensor(sharpness, dtype)
         self.radii = Tensor(np.maximum(COVALENT_RADII, SMALLEST_RADIUS).reshape(-1, 1), dtype)
         self.network = TwoScalarLayers(2 * features, features, 2 * self.size, dtype)
         _, self.join = split_and_join([bessel, gaussians])
         _, self.side_by_side = split_and_join([features, features])
         self.split, _ = split_and_join([self.size, self.size])
         self.ones = Tensor(np.ones((1, self.size)), dtype)
+        kernels = load(dtype)
+        self.kernel: Any = None
+        if kernels:
+            self.kernel = kernels.EnvelopedBasis(cutoff, ENVELOPE_EXPONENT, bessel, centres[0], sharpness, dtype)
 
     def construct(
         self, distances: Tensor, numbers: Tensor, u: Tensor, first: Tensor, second: Tensor
@@ -150,13 +155,17 @@ class PairBasis(nn.Cell):
             first, second: (P,) the atoms of each pair.
         """
         radii = gather(self.radii, numbers)  # (N, 1)
-        reduced = distances / (gather(radii, first) + gather(radii, second)) - self.centres  # (P, gaussians)
+        lengths = gather(radii, first) + gather(radii, second)  # (P, 1)
+        one, other = gather(u, first), gather(u, second)
+        factors, charges = self.split(self.network(self.side_by_side((one + other, one * other))))  # P, Q: (P, B)
+        factors = factors + self.ones
+        if self.kernel is not None:
+            return self.kernel(distances, 1 / lengths, factors, charges)  # (2)
+        reduced = distances / lengths - self.centres  # (P, gaussians)
         envelope = self.envelope(distances)  # (P, 1)
         waves = ops.sin(distances * self.frequencies) / distances * self.inverse  # (P, bessel)
         basis = self.join((waves, ops.exp(self.sharpness * (reduced * reduced))))  # (P, B)
-        one, other = gather(u, first), gather(u, second)
-        factors, charges = self.split(self.network(self.side_by_side((one + other, one * other))))  # P, Q: (P, B)
-        basis = basis * (factors + self.ones) * envelope  # (2)
+        basis = basis * factors * envelope  # (2)
         return basis, (basis * charges).sum(-1, keepdims=True) * envelope
 
 
@@ -238,8 +247,9 @@ class Layer(nn.Cell):
             attributes: what ``depthwise_product.prepared`` makes of the harmonics of the E edges.
             receivers, senders: (E,).
         """
-        weights = self.product(basis, self.radial, None)  # (P, numel)  (3)
-        m = self.sum(h, attributes, weights, receivers, senders) * self.scale  # (N, dim of the sums)  (4)
+        # the factor of (4) is put into W, which does not depend on the positions: its derivatives have fewer products
+        weights = self.product(basis, self.radial * self.scale, None)  # (P, numel)  (3)
+        m = self.sum(h, attributes, weights, receivers, senders)  # (N, dim of the sums)  (4)
         y = self.mix(m) + self.widen_stay(self.stay(h)) + self.widen_element(self.element(u))  # (N, dim)  (5)
         if self.invariants is not None:
             y = y + self.invariants(y)

@@ -33,7 +33,7 @@ from models.e3.spherical_harmonics import SphericalHarmonics
 from models.e3.tensor_product import Coupling
 from models.element_descriptions import DescribedElements
 from models.equivariant_layers import Layer, PairBasis, TwoScalarLayers, hidden_irreps_of, scalars
-from models.graph_ops import both_ways, edge_vectors, safe_norm, segment_sum, to_type
+from models.graph_ops import PairDistances, both_ways, edge_vectors, segment_sum, to_type
 from models.precision import Precision
 
 
@@ -73,6 +73,7 @@ class EquivariantPotential(nn.Cell):
         degrees = [part.ir for part in hidden]
         self.coupling = Coupling(Irreps.spherical_harmonics(lmax), degrees, degrees, dtype, dtype)
         self.prepare = prepared(self.coupling)
+        self.distances = PairDistances(dtype)
         self.basis = PairBasis(bessel, gaussians, features, cutoff, dtype)
         ends = [scalars(features), *[hidden] * (blocks - 1), scalars(features)]
         self.layers = nn.CellList(
@@ -99,10 +100,12 @@ class EquivariantPotential(nn.Cell):
     ) -> tuple[Tensor, Tensor]:
         """Graph inputs to energies of the atoms (N, 1) and their scalars (N, F)."""
         kind, pairs = self.dtype, senders.shape[0] // 2
-        vectors = edge_vectors(to_type(positions, kind), senders, receivers, to_type(shifts, kind))  # (E, 3)  (1)
+        positions, shifts = to_type(positions, kind), to_type(shifts, kind)
+        vectors = edge_vectors(positions, senders, receivers, shifts)  # (E, 3)  (1)
+        distances = self.distances(positions, senders, receivers, shifts)  # (P, 1)
         attributes = self.prepare(self.harmonics(vectors))
         u = self.elements(numbers)  # (N, F)
-        basis, of_pairs = self.basis(safe_norm(vectors[:pairs]), numbers, u, receivers[:pairs], senders[:pairs])
+        basis, of_pairs = self.basis(distances, numbers, u, receivers[:pairs], senders[:pairs])
         values = segment_sum(both_ways(of_pairs), receivers, u)  # (N, 1)  (7)
         h, last, of_layer = u, len(self.layers) - 1, u
         for k in range(len(self.layers)):

@@ -132,9 +132,13 @@ class PolynomialEnvelope(nn.Cell):
         factors = [(k + 1) * (k + 2) / 2 for k in range(exponent + 1)]
         self.highest = Tensor(factors[-1], dtype)
         self.factors = tuple(Tensor(factor, dtype) for factor in factors[-2::-1])
+        kernels = load(dtype)
+        self.kernel: Any = kernels.Envelope(cutoff, exponent, dtype) if kernels else None
 
     def construct(self, distances: Tensor) -> Tensor:
         """Equation (2), x u(x): (P, 1) Angstrom to (P, 1)."""
+        if self.kernel is not None:
+            return self.kernel(distances)
         x = distances * self.per_cutoff
         rest = ops.relu(self.cutoff - distances) * self.per_cutoff  # 1 - x, exactly 0 where d = cutoff
         series = self.highest

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "orders.h"
 #include "threads.h"
 
 namespace {
@@ -57,41 +58,58 @@ struct Sigmoid {
   R s, rest;
 };
 
+// Taylor's coefficients of the sigmoid at x, by s' = s (1 - s).
+template <class Order, class R>
+inline auto sigmoid_series(Order order, R x) {
+  const Sigmoid<R> of(x);
+  auto s = series_of<R>(order);
+  s[0] = of.s;
+  for (int j = 0; j < order; ++j) {
+    R sum = j == 0 ? of.s * of.rest : (of.rest - of.s) * s[j];
+    for (int i = 1; i < j; ++i) sum -= s[i] * s[j - i];
+    s[j + 1] = sum / R(j + 1);
+  }
+  return s;
+}
+
 struct Swish {  // x s(x)
-  template <int order, class R>
-  static inline R value(R x) {
-    const Sigmoid<R> of(x);
-    if (order == 0) return x * of.s;
-    if (order == 1) return of.s + x * (of.s * of.rest);
-    return of.s * of.rest * (R(2) + x * (of.rest - of.s));
+  template <class Order, class R>
+  static inline R value(Order order, R x) {
+    if (order == 0) return x * Sigmoid<R>(x).s;
+    const auto s = sigmoid_series(order, x);
+    return R(factorial(order)) * (x * s[order] + s[order - 1]);
   }
 };
 
 struct ShiftedSoftplus {  // ln(1 + e^x) - ln 2
-  template <int order, class R>
-  static inline R value(R x) {
+  template <class Order, class R>
+  static inline R value(Order order, R x) {
     if (order == 0) {
       const R positive = x > R(0) ? x : R(0);
       const R size = x > R(0) ? x : -x;
       return positive + (logarithm_of_1_plus(exponential(-size)) - R(0.693147180559945309417));
     }
-    const Sigmoid<R> of(x);
-    return order == 1 ? of.s : of.s * of.rest;
+    return R(factorial(order - 1)) * sigmoid_series(order, x)[order - 1];
   }
 };
 
-template <class F, int order, class R>
-void activation(int64_t count, const R* x, const R* g, R* y) {
-  shared(parts_of(16 * count, 4), [=](int part, int parts) {
-    const Range range = part_of(count, part, parts);
-    const R* __restrict from = x;
-    const R* __restrict factor = g;
-    R* __restrict to = y;
+// y = g f(x) differentiated n times; g = 1 where there is none.
+template <class F, class R>
+void activation(int64_t count, int n, const R* x, const R* g, R* y) {
+  with_known_order(n, [=](auto order) {
+    shared(parts_of(16 * count, 4), [=](int part, int parts) {
+      const Range range = part_of(count, part, parts);
+      const R* __restrict from = x;
+      const R* __restrict factor = g;
+      R* __restrict to = y;
+      if (g == nullptr) {
 #pragma GCC ivdep
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      const R value = F::template value<order>(from[i]);
-      to[i] = order == 0 ? value : factor[i] * value;
-    }
+        for (int64_t i = range.begin; i < range.end; ++i) to[i] = F::value(order, from[i]);
+      } else {
+#pragma GCC ivdep
+        for (int64_t i = range.begin; i < range.end; ++i) to[i] = factor[i] * F::value(order, from[i]);
+      }
+    });
   });
 }
 

@@ -1,90 +1,70 @@
 """Activations y = f(x) and their slopes.
 
-(1)  f(x),  g f'(x),  g f''(x);  the third order, g f'''(x), is written in MindSpore's operators
+(1)  f(x) and g f^(n)(x)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mindspore import Tensor, ops
+from mindspore import Tensor
+from mindspore import dtype as mstype
 
 from models.cpu_kernels.kernel import Kernel, same
 
 
-class _Slope(Kernel):
-    """(1) A slope of any order at x, times g."""
+class _Activation(Kernel):
+    """(1) f(x)."""
 
     def __init__(self, name: str, shape: Callable[..., list[int]]):
         super().__init__(name, shape)
-        self.sigmoid = ops.Sigmoid()
-
-    def construct(self, x: Tensor, g: Tensor) -> Tensor:
-        """Two of the same shape."""
-        return self.kernel(x, g)
-
-
-class _Swish(Kernel):
-    """(1) x s(x) with the sigmoid s."""
+        self.first_order = Tensor(1, mstype.int32)
 
     def construct(self, x: Tensor) -> Tensor:
         """Any shape."""
         return self.kernel(x)
+
+
+class _Slopes(Kernel):
+    """(1) g f^(n)(x)."""
+
+    def construct(self, x: Tensor, g: Tensor, n: Tensor) -> Tensor:
+        """Two of the same shape, and n ()."""
+        return self.kernel(x, g, n)
+
+
+class _Swish(_Activation):
+    """(1) x s(x) with the sigmoid s."""
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
         """Returns g f'(x)."""
-        return (swish_slope(x, dout),)
+        return (swish_slopes(x, dout, self.first_order),)
 
 
-class _SwishSlope(_Slope):
-    """(1) g f'(x)."""
+class _SwishSlopes(_Slopes):
+    """(1) of x s(x)."""
 
-    def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Returns g h f''(x) and h f'(x)."""
-        return swish_curvature(x, dout * g), swish_slope(x, dout)
-
-
-class _SwishCurvature(_Slope):
-    """(1) g f''(x)."""
-
-    def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Returns g h f'''(x) with f''' = s1 (3 - 6 s + x (1 - 6 s1)), s1 = s (1 - s), and h f''(x)."""
-        s = self.sigmoid(x)
-        s1 = s * (1 - s)
-        return dout * g * s1 * (3 - 6 * s + x * (1 - 6 * s1)), swish_curvature(x, dout)
+    def bprop(self, x: Tensor, g: Tensor, n: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Returns g h f^(n + 1)(x) and h f^(n)(x)."""
+        return swish_slopes(x, dout * g, n + 1), swish_slopes(x, dout, n), self.zeros(n)
 
 
-class _ShiftedSoftplus(Kernel):
+class _ShiftedSoftplus(_Activation):
     """(1) ln(1 + e^x) - ln 2."""
 
-    def construct(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        return self.kernel(x)
-
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Returns g s(x)."""
-        return (softplus_slope(x, dout),)
+        """Returns g f'(x), f' = s."""
+        return (softplus_slopes(x, dout, self.first_order),)
 
 
-class _SoftplusSlope(_Slope):
-    """(1) g s(x)."""
+class _SoftplusSlopes(_Slopes):
+    """(1) of ln(1 + e^x)."""
 
-    def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Returns g h s'(x) and h s(x)."""
-        return softplus_curvature(x, dout * g), softplus_slope(x, dout)
-
-
-class _SoftplusCurvature(_Slope):
-    """(1) g s'(x)."""
-
-    def bprop(self, x: Tensor, g: Tensor, out: Tensor, dout: Tensor) -> tuple:
-        """Returns g h s''(x) with s'' = s (1 - s) (1 - 2 s), and h s'(x)."""
-        s = self.sigmoid(x)
-        return dout * g * s * (1 - s) * (1 - 2 * s), softplus_curvature(x, dout)
+    def bprop(self, x: Tensor, g: Tensor, n: Tensor, out: Tensor, dout: Tensor) -> tuple:
+        """Returns g h f^(n + 1)(x) and h f^(n)(x)."""
+        return softplus_slopes(x, dout * g, n + 1), softplus_slopes(x, dout, n), self.zeros(n)
 
 
-swish, swish_slope = _Swish("swish_0", same), _SwishSlope("swish_1", same)
-swish_curvature = _SwishCurvature("swish_2", same)
-shifted_softplus = _ShiftedSoftplus("shifted_softplus_0", same)
-softplus_slope = _SoftplusSlope("shifted_softplus_1", same)
-softplus_curvature = _SoftplusCurvature("shifted_softplus_2", same)
+swish, swish_slopes = _Swish("swish", same), _SwishSlopes("swish_slopes", same)
+shifted_softplus = _ShiftedSoftplus("shifted_softplus", same)
+softplus_slopes = _SoftplusSlopes("shifted_softplus_slopes", same)

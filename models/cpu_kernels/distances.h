@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "activations.h"
+#include "orders.h"
 #include "threads.h"
 
 namespace {
@@ -88,15 +89,6 @@ inline R gaussian(R y, R c, int order) {
   return now;
 }
 
-// use(n) with n known to the compiler for the orders that training on forces needs.
-template <class Use>
-void with_known_order(int order, Use use) {
-  if (order == 0) return use([] { return 0; });
-  if (order == 1) return use([] { return 1; });
-  if (order == 2) return use([] { return 2; });
-  use([order] { return order; });
-}
-
 constexpr int64_t cost_of_a_gaussian = 16;
 
 // out = s_p e_k(d_p) differentiated; d and s (P), s = 1 where there is none; offsets and coefficients (K), out (P, K).
@@ -110,7 +102,7 @@ void gaussians(int64_t pairs, int64_t width, int n, const R* d, const R* s, cons
         R* __restrict to = out + p * width;
         const R distance = d[p], scale = s == nullptr ? R(1) : s[p];
 #pragma GCC ivdep
-        for (int64_t k = 0; k < width; ++k) to[k] = scale * gaussian(distance - offsets[k], coefficients[k], order());
+        for (int64_t k = 0; k < width; ++k) to[k] = scale * gaussian(distance - offsets[k], coefficients[k], order);
       }
     });
   });
@@ -127,7 +119,7 @@ void gaussian_sums(int64_t pairs, int64_t width, int n, const R* d, const R* g, 
         const R* factor = g + p * width;
         R sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t k = 0; k < width; ++k) sum += factor[k] * gaussian(d[p] - offsets[k], coefficients[k], order());
+        for (int64_t k = 0; k < width; ++k) sum += factor[k] * gaussian(d[p] - offsets[k], coefficients[k], order);
         out[p] = sum;
       }
     });

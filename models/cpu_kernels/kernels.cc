@@ -10,7 +10,9 @@
 #include "activations.h"
 #include "couplings.h"
 #include "distances.h"
+#include "envelopes.h"
 #include "gates.h"
+#include "harmonics.h"
 #include "mixed_products.h"
 #include "mixtures.h"
 #include "pairs.h"
@@ -52,23 +54,19 @@ int by_type(const char* type, Body body) {
   return 0;
 }
 
-#define ACTIVATION_SLOPE(name, F, order)                                                                         \
-  KERNEL(name##_##order) {                                                                                       \
+#define ACTIVATION(name, F)  /* x -> the same; x, g, order () -> the same */                                      \
+  KERNEL(name) {                                                                                                 \
     return by_type(types[0], [&](auto zero) {                                                                    \
       using R = decltype(zero);                                                                                  \
-      activation<F, order, R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), REAL(2));                             \
-    });                                                                                                          \
-  }
-
-#define ACTIVATION(name, F)                                                                                      \
-  KERNEL(name##_0) {                                                                                             \
-    return by_type(types[0], [&](auto zero) {                                                                    \
-      using R = decltype(zero);                                                                                  \
-      activation<F, 0, R>(size(ranks[0], shapes[0]), REAL(0), nullptr, REAL(1));                                 \
+      activation<F, R>(size(ranks[0], shapes[0]), 0, REAL(0), nullptr, REAL(1));                                 \
     });                                                                                                          \
   }                                                                                                              \
-  ACTIVATION_SLOPE(name, F, 1)                                                                                   \
-  ACTIVATION_SLOPE(name, F, 2)
+  KERNEL(name##_slopes) {                                                                                        \
+    return by_type(types[0], [&](auto zero) {                                                                    \
+      using R = decltype(zero);                                                                                  \
+      activation<F, R>(size(ranks[0], shapes[0]), *INDEX(2), REAL(0), REAL(1), REAL(3));                         \
+    });                                                                                                          \
+  }
 
 ACTIVATION(swish, Swish)
 ACTIVATION(shifted_softplus, ShiftedSoftplus)
@@ -154,6 +152,55 @@ KERNEL(cosine_cutoff_0) {  // d (P, 1), frequency () -> (P, 1)
 
 CUTOFF_SLOPE(1)
 CUTOFF_SLOPE(2)
+
+KERNEL(envelope) {  // d (P, 1), exponent (), numbers (1,) -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    envelopes<R>(size(ranks[0], shapes[0]), REAL(0), nullptr, *INDEX(1), 0, REAL(2), REAL(3));
+  });
+}
+
+KERNEL(envelope_slopes) {  // d, t (P, 1), exponent (), numbers (1,), order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    envelopes<R>(size(ranks[0], shapes[0]), REAL(0), REAL(1), *INDEX(2), *INDEX(4), REAL(3), REAL(5));
+  });
+}
+
+// Of width K, from the inputs layout and numbers.
+#define PAIR_FUNCTIONS(K, layout) PairFunctions<R>(K, INDEX(layout), REAL(layout + 1))
+
+KERNEL(pair_functions) {  // d, s (P, 1), y (P, K), layout (3,), numbers (K - waves + 2,), order () -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_functions<R>(PAIR_FUNCTIONS(shapes[2][1], 3), shapes[0][0], *INDEX(5), REAL(0), REAL(1), nullptr, REAL(2),
+                      REAL(6));
+  });
+}
+
+KERNEL(scaled_pair_functions) {  // d, s, t (P, 1), y (P, K), layout, numbers, order () -> (P, K)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_functions<R>(PAIR_FUNCTIONS(shapes[3][1], 4), shapes[0][0], *INDEX(6), REAL(0), REAL(1), REAL(2), REAL(3),
+                      REAL(7));
+  });
+}
+
+KERNEL(pair_function_sums) {  // d, s (P, 1), y, z (P, K), layout, numbers, order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_function_sums<R>(PAIR_FUNCTIONS(shapes[2][1], 4), shapes[0][0], *INDEX(6), REAL(0), REAL(1), nullptr, REAL(2),
+                          REAL(3), REAL(7));
+  });
+}
+
+KERNEL(scaled_pair_function_sums) {  // d, s, t (P, 1), y, z (P, K), layout, numbers, order () -> (P, 1)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    pair_function_sums<R>(PAIR_FUNCTIONS(shapes[3][1], 5), shapes[0][0], *INDEX(7), REAL(0), REAL(1), REAL(2), REAL(3),
+                          REAL(4), REAL(8));
+  });
+}
 
 KERNEL(pair_sum) {  // x (N, F), w (P, F), c (P, 1), first, second -> (N, F)
   return by_type(types[0], [&](auto zero) {
@@ -396,22 +443,6 @@ KERNEL(mixed_mixture_tangents) {  // g, x, a, w, the tangents of x, a and w, tab
   });
 }
 
-KERNEL(scaled_columns) {  // s (M, C) or (1, C), x (M, F), runs (S, 3), factors (S,) -> (M, F)
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    scaled_columns<R>(shapes[1][0], shapes[0][0], shapes[0][1], shapes[1][1], TABLE(Run, 2), REAL(3), REAL(0), REAL(1),
-                      REAL(4));
-  });
-}
-
-KERNEL(column_totals) {  // g, x (M, F), runs (S, 3), factors (S,), any (M, C) or (1, C) -> as this one
-  return by_type(types[0], [&](auto zero) {
-    using R = decltype(zero);
-    column_totals<R>(shapes[1][0], shapes[4][0], shapes[4][1], shapes[1][1], TABLE(Run, 2), REAL(3), REAL(0), REAL(1),
-                     REAL(5));
-  });
-}
-
 // A row of a gate, from the widths of its input and of its result.
 Gated gated(int64_t in, int64_t out, const Run* runs, int64_t count) {
   int64_t columns = 0;
@@ -419,16 +450,68 @@ Gated gated(int64_t in, int64_t out, const Run* runs, int64_t count) {
   return {out - columns, in - out, columns, runs, count};
 }
 
+// How many tangents (n M, F) stand beside rows (M, F).
+int tangents(const int64_t* all, const int64_t* rows) { return rows[0] == 0 ? 0 : static_cast<int>(all[0] / rows[0]); }
+
 KERNEL(gate) {  // y (M, F), runs (S, 3), constants (2,), any (., G) -> (M, G)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    gate<R>(shapes[0][0], gated(shapes[0][1], shapes[3][1], TABLE(Run, 1)), REAL(2), REAL(0), REAL(4));
+    const Gated shape = gated(shapes[0][1], shapes[3][1], TABLE(Run, 1));
+    gate_tangents<R>(shapes[0][0], 0, shape, REAL(2), REAL(0), REAL(0), REAL(4));
+  });
+}
+
+KERNEL(gate_tangents) {  // y (M, F), v (n M, F), runs (S, 3), constants (2,), any (., G) -> (M, G)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Gated shape = gated(shapes[0][1], shapes[4][1], TABLE(Run, 2));
+    gate_tangents<R>(shapes[0][0], tangents(shapes[1], shapes[0]), shape, REAL(3), REAL(0), REAL(1), REAL(5));
   });
 }
 
 KERNEL(gate_slopes) {  // y (M, F), d (M, G), runs (S, 3), constants (2,) -> (M, F)
   return by_type(types[0], [&](auto zero) {
     using R = decltype(zero);
-    gate_slopes<R>(shapes[0][0], gated(shapes[0][1], shapes[1][1], TABLE(Run, 2)), REAL(3), REAL(0), REAL(1), REAL(4));
+    const Gated shape = gated(shapes[0][1], shapes[1][1], TABLE(Run, 2));
+    gate_slopes<R>(shapes[0][0], 0, shape, REAL(3), REAL(0), REAL(0), REAL(1), REAL(4));
+  });
+}
+
+KERNEL(gate_slope_tangents) {  // y (M, F), v (n M, F), d (M, G), runs (S, 3), constants (2,) -> (M, F)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    const Gated shape = gated(shapes[0][1], shapes[2][1], TABLE(Run, 3));
+    gate_slopes<R>(shapes[0][0], tangents(shapes[1], shapes[0]), shape, REAL(4), REAL(0), REAL(1), REAL(2), REAL(5));
+  });
+}
+
+// The table, whose size is known, and the numbers of harmonics.
+#define HARMONICS(table) INDEX(table), shapes[table][0], REAL(table + 1)
+
+KERNEL(harmonics) {  // r (M, 3), table (S,), numbers, any (., W) -> (M, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    harmonic_tangents<R>(shapes[0][0], 0, HARMONICS(1), REAL(0), REAL(0), REAL(4));
+  });
+}
+
+KERNEL(harmonics_tangents) {  // r (M, 3), v (n M, 3), table (S,), numbers, any (., W) -> (M, W)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    harmonic_tangents<R>(shapes[0][0], tangents(shapes[1], shapes[0]), HARMONICS(2), REAL(0), REAL(1), REAL(5));
+  });
+}
+
+KERNEL(harmonics_slopes) {  // r (M, 3), d (M, W), table (S,), numbers -> (M, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    harmonic_slopes<R>(shapes[0][0], 0, HARMONICS(2), REAL(0), REAL(0), REAL(1), REAL(4));
+  });
+}
+
+KERNEL(harmonics_slope_tangents) {  // r (M, 3), v (n M, 3), d (M, W), table (S,), numbers -> (M, 3)
+  return by_type(types[0], [&](auto zero) {
+    using R = decltype(zero);
+    harmonic_slopes<R>(shapes[0][0], tangents(shapes[1], shapes[0]), HARMONICS(3), REAL(0), REAL(1), REAL(2), REAL(5));
   });
 }

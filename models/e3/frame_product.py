@@ -122,7 +122,7 @@ class FrameGate(nn.Cell):
         gated = irreps.mul_from(1)
         constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
         kernels = load(contraction)
-        self.kernel: Any = kernels.Gate(irreps[0].mul, gated, _runs(irreps), constants, dtype) if kernels else None
+        self.kernel: Any = kernels.Gate(irreps[0].mul, _runs(irreps), constants, dtype) if kernels else None
         runs = [(gated - irreps.mul_from(degree), irreps.mul_from(degree) - irreps.mul_from(degree + 1))
                 for m in range(irreps.lmax + 1) for _ in range(2 if m else 1)
                 for degree in range(max(m, 1), irreps.lmax + 1)]  # fmt: skip

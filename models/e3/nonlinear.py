@@ -121,7 +121,7 @@ class Gate(nn.Cell):
         usual = {*act_scalars} == {"silu"} and {*act_gates} == {"sigmoid"} and self.arrange is None
         if kernels and usual and widths[0]:
             constants = [FUNCTIONS[name].constant for name in ("silu", "sigmoid")]
-            self.kernel = kernels.Gate(widths[0], widths[1], _runs(pairs), constants, dtype)
+            self.kernel = kernels.Gate(widths[0], _runs(pairs), constants, dtype)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, dim of irreps_in) to (N, dim of irreps_out)."""

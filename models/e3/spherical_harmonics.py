@@ -13,11 +13,14 @@ if it is asked for, is taken as 0 with derivatives 0.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from models.blocks import AddBias
+from models.cpu_kernels import load
 from models.e3.wigner import wigner_3j
 
 NORMALIZATIONS = ("component", "norm", "integral")
@@ -62,9 +65,18 @@ class SphericalHarmonics(nn.Cell):
             Tensor(couple @ place, dtype) for (_, _, couple), place in zip(steps, places[2:], strict=True)
         )
         self.multiply, self.add, self.add_row = ops.MatMul(), ops.AddN(), AddBias()
+        kernels = load(dtype)
+        self.dtype = dtype
+        self.kernel: Any = None
+        if kernels:
+            factors = [_factor(degree, normalization) for degree in range(lmax + 1)]
+            couplings = [couple.reshape(-1, 3, couple.shape[1]) for _, _, couple in steps]
+            self.kernel = kernels.Harmonics(factors, normalize, couplings, dtype)
 
     def construct(self, vectors: Tensor) -> Tensor:
         """(E, 3) to (E, (lmax + 1)^2)."""
+        if self.kernel is not None and vectors.dtype == self.dtype:
+            return self.kernel(vectors)
         r = directions(vectors) if self.normalize else vectors
         parts: tuple = (self.multiply(r, self.place_of_vector),)
         p = r  # P_1, (E, 3)

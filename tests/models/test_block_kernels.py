@@ -84,8 +84,8 @@ NUMBER = np.eye(T_WIDTH, Z_WIDTH, SEGMENTS[-1][6] - SEGMENTS[-1][3]) * (np.arang
 MIXTURE = Bilinear((IN_WIDTH, WEIGHTS, OUT_WIDTH), terms_of_mixture(PARTS, ENTRIES))
 BEHIND = Bilinear((Z_WIDTH, WEIGHTS, COUPLED_WIDTH), terms_of_mixture(COUPLED_PARTS, COUPLED_ENTRIES))
 SCALES = np.zeros((GATES, 7))
-for (column, length, first), factor in zip(RUNS, FACTORS[:3], strict=True):
-    SCALES[first + np.arange(length), column + np.arange(length)] = factor
+for column, length, first in RUNS:
+    SCALES[first + np.arange(length), column + np.arange(length)] = 1
 
 
 def block_product(x, t):
@@ -113,13 +113,9 @@ def coupled_of_own_rows(x, t, w, b):
     return BEHIND(block_product_of_own_rows(x, t), w.reshape(-1, WEIGHTS)) + b
 
 
-def scaled_columns(a, x):
-    return multiply(a, Tensor(SCALES, x.dtype)) * x
-
-
 def gate(y):
     scalars, gates, x = y[:, :SCALARS], y[:, SCALARS : SCALARS + GATES], y[:, SCALARS + GATES :]
-    scales = multiply(sigmoid(gates), Tensor(CONSTANTS[1] * (SCALES != 0), y.dtype))
+    scales = multiply(sigmoid(gates), Tensor(CONSTANTS[1] * SCALES, y.dtype))
     return join((Tensor(CONSTANTS[0], y.dtype) * scalars * sigmoid(scalars), scales * x))
 
 
@@ -131,8 +127,6 @@ FUNCTIONS = {
     "mixed_without_bias by row": (mixed_without_bias, ((ROWS, IN_WIDTH), (ROWS, WEIGHTS))),
     "coupled": (coupled, ((NODES, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
     "coupled of own rows": (coupled_of_own_rows, ((ROWS, X_WIDTH), (ROWS, T_WIDTH), (WEIGHTS,), (COUPLED_WIDTH,))),
-    "scaled_columns": (scaled_columns, ((ROWS, GATES), (ROWS, 7))),
-    "scaled_columns of one row": (scaled_columns, ((1, GATES), (ROWS, 7))),
     "gate": (gate, ((ROWS, SCALARS + GATES + 7),)),
 }
 
@@ -145,7 +139,7 @@ def kernel_of(name: str, dtype: str) -> Callable:
     index = (OWN, OWN) if "own" in name else (FIRST, SECOND)
     every, linear = table(segments), table(segments[:-1])
     like_z, like_y, none = (Tensor(np.zeros((1, width), dtype)) for width in (Z_WIDTH, OUT_WIDTH, COUPLED_WIDTH))
-    mixture, runs = (table(PARTS), table(ENTRIES), factors), table(RUNS)
+    mixture = table(PARTS), table(ENTRIES), factors
 
     def block_product(x, t):
         return fused.block_product(x, t, *index, every, linear, like_z)
@@ -160,13 +154,10 @@ def kernel_of(name: str, dtype: str) -> Callable:
         behind = table(COUPLED_PARTS), table(COUPLED_ENTRIES), factors, none
         return fused.coupled(x, t, w, b, *index, every, linear, *behind)
 
-    def scaled_columns(a, x):
-        return fused.scaled_columns(a, x, runs, factors)
-
-    cells = block_product, mixed, mixed_without_bias, coupled, scaled_columns
+    cells = block_product, mixed, mixed_without_bias, coupled
     functions = {each.__name__: each for each in cells}
     if name == "gate":
-        return fused.Gate(SCALARS, GATES, np.array(RUNS), CONSTANTS, factors.dtype)
+        return fused.Gate(SCALARS, np.array(RUNS), CONSTANTS, factors.dtype)
     return functions[name.partition(" ")[0]]
 
 
@@ -232,7 +223,7 @@ def large_calls() -> dict[str, tuple]:
     x, t, z, mine = array(nodes, 180), array(edges, 10), array(edges, 144), array(edges, 180)
     mixture = [ints([(0, 2, 72, 37, 0)]), ints([(0, 0, 0, 0, 37, 72, 37)]), array(1)]
     w, y, runs = array(72 * 37), array(edges, 74), ints([(0, 40, 0), (40, 31, 9)])
-    gates, columns, constants = array(edges, 40), array(edges, 71), array(2)
+    constants = array(2)
     both = ints([(0, 5, 36, 0, 5, 2, 0, 72, 0), (0, 5, 36, 0, 5, 2, 36, 72, 1)])
     behind = [*ends, both, both, *mixture, array(1, 74)]
     behind_own = [*ends, own, own, ints([(0, 2, 36, 37, 0)]), ints([(0, 0, 0, 0, 37, 36, 37)]), array(1), array(1, 74)]
@@ -253,9 +244,6 @@ def large_calls() -> dict[str, tuple]:
         "coupled_gradients": ([y, t, w, x, *behind], x.shape, t.shape),
         "coupled_gradients of own rows": ([y, t, w[: 36 * 37], mine, *behind_own], mine.shape, t.shape),
         "coupled_weights": ([y, x, t, w, *behind], w.shape),
-        "scaled_columns": ([gates, columns, runs, array(2)], columns.shape),
-        "column_totals": ([columns, columns, runs, array(2), gates], gates.shape),
-        "column_totals of all rows": ([columns, columns, runs, array(2), gates[:1]], (1, 40)),
         "gate": ([array(edges, 5 + 40 + 71), runs, constants, array(1, 76)], (edges, 76)),
         "gate_slopes": ([array(edges, 116), array(edges, 76), runs, constants], (edges, 116)),
     }
