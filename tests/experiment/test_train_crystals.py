@@ -232,8 +232,9 @@ def test_the_stress_of_validation_is_that_of_a_calculator(finished, file):
     assert min(expected) > 1e-3
 
 
-def test_directions_and_columns_alone(file, tmp_path):
-    settings = {"training__probes": "directions", "training__loss": "frequency", "schedule__name": "physics_aware"}
+@pytest.mark.parametrize("probes", ["directions", "thermal"])
+def test_products_alone(file, tmp_path, probes):
+    settings = {"training__probes": probes, "training__loss": "frequency", "schedule__name": "physics_aware"}
     settings |= {"training__epochs": 6, "data__augment_rotations": "true"}
     assert start(file, tmp_path / "run", training__force_weight=0, **settings) == 0
     rows = read_rows(tmp_path / "run" / "metrics.csv")
