@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 
 os.environ.setdefault("GLOG_v", "3")  # as the programs have it, whichever test comes first
@@ -41,6 +42,18 @@ def every_core():
     os.sched_setaffinity(0, CORES)
     yield
     os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def caplog(caplog):
+    """What the project logs comes here too after a program has run in this process and kept its log to itself."""
+    log = logging.getLogger("geospore")
+    before = log.level, log.propagate
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
+    yield caplog
+    log.setLevel(before[0])
+    log.propagate = before[1]
 
 
 @pytest.fixture
