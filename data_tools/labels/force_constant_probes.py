@@ -106,10 +106,11 @@ class ForceConstantProbes:
         positions, s2p = table.positions[atoms], self.constants.s2p[atoms]
         places = np.zeros(len(atoms), np.int64)
         places[p2s] = np.arange(len(p2s))
-        cells = np.stack([table.cells[row], self.constants.primitive_cells[row]])
-        translations = np.rint((positions - positions[s2p]) @ np.linalg.inv(cells[1]))
+        in_primitive = np.linalg.inv(self.constants.primitive_cells[row])
+        translations = np.rint((positions - positions[s2p]) @ in_primitive)
+        supercell = np.rint(table.cells[row] @ in_primitive)
         random = np.random.default_rng([self.seed, row, draw])
-        return thermal_probe(blocks, translations, places[s2p], self.constants.masses[atoms][p2s], cells, random)
+        return thermal_probe(blocks, translations, places[s2p], self.constants.masses[atoms][p2s], supercell, random)
 
     def _weights(self, row: int, draw: int, p: int) -> np.ndarray:
         """(p, 3) the probe on the atoms p2s, a function of (seed, draw, row)."""

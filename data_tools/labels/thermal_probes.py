@@ -23,7 +23,7 @@ def thermal_probe(
     translations: np.ndarray,
     primitive_of: np.ndarray,
     masses: np.ndarray,
-    cells: np.ndarray,
+    supercell: np.ndarray,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A probe and the product with it, (n, 3) each; the probe has the length sqrt(n / p).
@@ -33,11 +33,10 @@ def thermal_probe(
         translations: (n, 3) R_j in lattice vectors of the primitive cell, whole numbers.
         primitive_of: (n,) l of each atom, a place in p2s.
         masses: (p,) of the atoms of p2s.
-        cells: (2, 3, 3) lattice vectors of supercell and primitive cell as rows, Angstrom.
+        supercell: (3, 3) its lattice vectors as rows, in those of the primitive cell, whole numbers.
         random: what q and c_s are drawn from.
     """
     p, n = blocks.shape[:2]
-    supercell = np.rint(cells[0] @ np.linalg.inv(cells[1]))
     wave = np.linalg.solve(supercell, random.integers(n // p, size=3)) if n > p else np.zeros(3)
     phases = np.exp(2j * np.pi * (translations @ wave))  # (n,)
     roots = np.sqrt(masses)
